@@ -1,0 +1,14 @@
+//! The pure core of the agent: samples, frames and detections in; alerts, reports and requests out.
+//!
+//! It does no I/O, starts nothing, reads no clock and sees no pixels. Time is an argument ([`time::MonoTime`]).
+//! After each input, the caller drains the outputs. `run` and `replay` drive the same core; it cannot tell which.
+//!
+//! Axes. *Sensor axes* are those of the IMU as mounted, unknown. *Vehicle axes* are x forward, y left, z up
+//! (ISO 8855). An accelerometer at rest reads +9.81 m/s^2 along up (specific force).
+
+pub mod config;
+pub mod limits;
+pub mod samples;
+pub mod telemetry;
+pub mod time;
+pub mod vision;
