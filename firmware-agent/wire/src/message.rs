@@ -233,7 +233,7 @@ pub struct Command {
 
 /// Any message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "message")]
+#[serde(rename_all = "snake_case")]
 #[allow(clippy::large_enum_variant, reason = "no allocator in this crate to box the report with")]
 pub enum Message {
     /// See [`Alert`].
