@@ -1,6 +1,11 @@
 //! What the core can be told, as checked numbers. The binary parses files into these types; defaults live in the
 //! binary's one shipped configuration file and are repeated here only as `Default` for tests, held equal by a test.
 
+use agent_wire::{Flags, Hash8, Severity, UnitId};
+
+use crate::limits::{MAX_CUSTOM_SIGNALS, MAX_EVENT};
+use crate::time::Span;
+
 /// Thresholds of the telemetry trigger, for one vehicle class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TelemetryConfig {
@@ -54,4 +59,153 @@ impl Default for VisionConfig {
     fn default() -> Self {
         Self { risk_on: 0.7, risk_off: 0.4, min_score: 0.3, hfov_deg: 70.0 }
     }
+}
+
+/// What the rings hold and how large they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RingConfig {
+    /// Samples kept before an event.
+    pub sample_pre_roll: Span,
+    /// Video kept before an event.
+    pub video_pre_roll: Span,
+    /// Samples and video kept after an event.
+    pub post_roll: Span,
+    /// Room for encoded frames, bytes.
+    pub video_bytes: usize,
+    /// Room for frames, count.
+    pub video_frames: usize,
+    /// Room for IMU samples, count.
+    pub imu_samples: usize,
+    /// Room for CAN frames, count.
+    pub can_frames: usize,
+    /// Room for GNSS fixes, count.
+    pub gnss_fixes: usize,
+}
+
+/// Sum of the payload that one CAN frame takes in its ring on average; FD frames take more and are bounded by bytes.
+pub const CAN_PAYLOAD_BYTES: usize = 8;
+
+impl RingConfig {
+    /// Sizes for the given pre-rolls and rates. An event may last [`MAX_EVENT`], so each ring holds its pre-roll, the
+    /// longest event and the post-roll.
+    #[must_use]
+    pub fn sized(
+        sample_pre_roll: Span,
+        video_pre_roll: Span,
+        post_roll: Span,
+        video_mbit_s: f64,
+        fps: u32,
+        imu_hz: u32,
+        can_hz: u32,
+        gnss_hz: u32,
+    ) -> Self {
+        let samples_s = (sample_pre_roll.as_s() + post_roll.as_s() + MAX_EVENT.as_s()).ceil();
+        let video_s = (video_pre_roll.as_s() + post_roll.as_s() + MAX_EVENT.as_s()).ceil();
+        let count = |seconds: f64, hz: u32| (seconds * f64::from(hz)) as usize;
+        Self {
+            sample_pre_roll,
+            video_pre_roll,
+            post_roll,
+            video_bytes: (video_s * video_mbit_s * 125_000.0) as usize,
+            video_frames: count(video_s, fps),
+            imu_samples: count(samples_s, imu_hz),
+            can_frames: count(samples_s, can_hz),
+            gnss_fixes: count(samples_s, gnss_hz),
+        }
+    }
+
+    /// How long samples must stay.
+    #[must_use]
+    pub fn sample_keep(&self) -> Span {
+        Span(self.sample_pre_roll.0 + self.post_roll.0)
+    }
+
+    /// How long video must stay.
+    #[must_use]
+    pub fn video_keep(&self) -> Span {
+        Span(self.video_pre_roll.0 + self.post_roll.0)
+    }
+}
+
+impl Default for RingConfig {
+    fn default() -> Self {
+        Self::sized(Span::from_s(20), Span::from_s(10), Span::from_s(5), 4.0, 30, 500, 4000, 10)
+    }
+}
+
+/// A rule that makes an event of a configured vehicle signal.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SignalRule {
+    /// Index of the signal ([`crate::samples::VehicleSignal::Custom`]).
+    pub index: u8,
+    /// Threshold in the signal's unit.
+    pub threshold: f32,
+    /// Fires above the threshold if true, below it if false.
+    pub above: bool,
+    /// Severity of the event.
+    pub severity: Severity,
+}
+
+/// How triggers become events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FusionConfig {
+    /// After an event ends, triggers that are not impacts make no new event for this long.
+    pub cool_down: Span,
+    /// An impact within this time of the last one joins its event (49 CFR 563: multi-event gap of at most 5.0 s).
+    pub join_window: Span,
+    /// Whether harsh manoeuvres make events.
+    pub harsh_events: bool,
+    /// Configured signals that make events.
+    pub signals: heapless::Vec<SignalRule, MAX_CUSTOM_SIGNALS>,
+}
+
+impl Default for FusionConfig {
+    fn default() -> Self {
+        Self {
+            cool_down: Span::from_s(10),
+            join_window: Span::from_s(5),
+            harsh_events: true,
+            signals: heapless::Vec::new(),
+        }
+    }
+}
+
+/// Which events are put to the student.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskStudent {
+    /// Impacts only.
+    Collisions,
+    /// Impacts and near collisions.
+    NearCollisions,
+    /// Every event.
+    All,
+}
+
+/// Everything the core is told at its start.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// Name of the unit.
+    pub unit: UnitId,
+    /// Which start of the agent, from the store.
+    pub boot: u32,
+    /// Telemetry thresholds.
+    pub telemetry: TelemetryConfig,
+    /// Vision thresholds.
+    pub vision: VisionConfig,
+    /// Rings.
+    pub rings: RingConfig,
+    /// Fusion.
+    pub fusion: FusionConfig,
+    /// Which events are put to the student.
+    pub ask: AskStudent,
+    /// The report goes out this long after the event closed, whatever is still missing.
+    pub report_deadline: Span,
+    /// Health goes out this often.
+    pub health_interval: Span,
+    /// Circumstances that hold for all messages.
+    pub flags: Flags,
+    /// Hash of the effective configuration.
+    pub config: Hash8,
+    /// Hash of the trigger model, if one is installed.
+    pub trigger_model: Option<Hash8>,
 }

@@ -6,8 +6,14 @@
 //! Axes. *Sensor axes* are those of the IMU as mounted, unknown. *Vehicle axes* are x forward, y left, z up
 //! (ISO 8855). An accelerometer at rest reads +9.81 m/s^2 along up (specific force).
 
+pub mod agent;
 pub mod config;
+pub mod edr;
+pub mod event;
+pub mod fusion;
+pub mod history;
 pub mod limits;
+pub mod rings;
 pub mod samples;
 pub mod telemetry;
 pub mod time;

@@ -1,5 +1,7 @@
 //! Every capacity of the core, in one place, with the relations between them checked at compile time.
 
+use crate::time::Span;
+
 /// Longest pre-roll of samples that a configuration may ask for, seconds.
 pub const MAX_SAMPLE_PRE_ROLL_S: u32 = 120;
 /// Longest pre-roll of video, seconds.
@@ -20,6 +22,21 @@ pub const MAX_TRACKS: usize = 32;
 pub const OBJECT_TABLE: usize = 3;
 /// Most signals that a configuration may name to trigger on.
 pub const MAX_CUSTOM_SIGNALS: usize = 16;
+
+/// An event that goes on (impact after impact, raise after raise) is closed after this time.
+pub const MAX_EVENT: Span = Span::from_s(20);
+/// Events that wait for their evidence or student at once; when one more closes, the oldest is reported as it is.
+pub const MAX_OPEN_EVENTS: usize = 4;
+/// Impacts remembered in one event; more are counted.
+pub const MAX_IMPACTS: usize = 4;
+/// Alerts of one event: the first and its raises (severity has four values, kind may change once more).
+pub const MAX_REVISIONS: u8 = 6;
+/// Outputs that may wait to be drained; the caller drains after each input, and one input makes at most this many.
+pub const MAX_OUTPUTS: usize = 32;
+/// Rows of the delta-V table: 0 to 300 ms at 100 Hz, both ends included.
+pub const EDR_DELTA_V_ROWS: usize = 31;
+/// Rows of the pre-crash table: 20 s at 10 Hz, both ends included.
+pub const EDR_PRE_CRASH_ROWS: usize = 201;
 
 const _: () = assert!(MAX_TRACKS <= MAX_DETECTIONS);
 const _: () = assert!(OBJECT_TABLE <= MAX_TRACKS);
