@@ -1,0 +1,159 @@
+//! The command line: `--help` of each command is its reference. Results go to stdout or files, everything else to
+//! stderr.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Edge agent for fleet dashcams: notices a crash, says at once that it happened and soon what it was, and keeps the
+/// evidence. Exit codes: 0 done, 1 failed, 2 wrong command line, 3 configuration refused, 4 input unreadable,
+/// 5 finished with loss, 6 finished with messages undelivered.
+#[derive(Debug, Parser)]
+#[command(name = "firmware-agent", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The daemon: takes its sources from the configuration, sends alerts and reports to the broker
+    Run(RunArgs),
+    /// The main job on embedded defaults: a bundled synthetic drive with a crash, an embedded broker, an event page
+    Demo(DemoArgs),
+    /// Logged drives through the pipeline, as fast as the machine allows
+    Replay(ReplayArgs),
+    /// Makes a drive from video, candump log, IMU CSV or a comma2k19 segment
+    Import(ImportArgs),
+    /// The fleet side: decodes what units publish
+    Listen(ListenArgs),
+    /// Shows a drive, an evidence file, a message or a trigger model
+    Inspect(InspectArgs),
+    /// Resolves and prints the effective configuration, or every error with its line
+    CheckConfig(CheckConfigArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Configuration file (TOML)
+    #[arg(long)]
+    pub(crate) config: PathBuf,
+    /// Stop after this many seconds of wall time (for tests)
+    #[arg(long, hide = true)]
+    pub(crate) stop_after_s: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Where the drive, the evidence and the event page are written
+    #[arg(long, default_value = "demo-out")]
+    pub(crate) out: PathBuf,
+    /// Seed of the synthetic drive
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Drives (MCAP), each replayed on its own, in the order given
+    #[arg(required = true)]
+    pub(crate) drives: Vec<PathBuf>,
+    /// Where messages.jsonl, summary.json, timings.json and events/ are written
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// Configuration file; embedded defaults without it
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+    /// Also publish to this broker (mqtt://host:port), through the durable outbox
+    #[arg(long)]
+    pub(crate) broker: Option<String>,
+    /// Pace the drive in real time
+    #[arg(long)]
+    pub(crate) realtime: bool,
+    /// Manifest of the trigger model (overrides the configuration); its ONNX file stands beside it or is given by --onnx
+    #[arg(long)]
+    pub(crate) trigger: Option<PathBuf>,
+    /// ONNX file of --trigger, when it stands elsewhere
+    #[arg(long, requires = "trigger")]
+    pub(crate) onnx: Option<PathBuf>,
+    /// DBC file that decodes the drive's CAN frames (overrides the configuration)
+    #[arg(long)]
+    pub(crate) dbc: Option<PathBuf>,
+    /// Signal of that DBC: NAME=MESSAGE.SIGNAL[*SCALE], e.g. speed=SPEED.SPEED*0.27778; may be repeated
+    #[arg(long, requires = "dbc")]
+    pub(crate) signal: Vec<String>,
+    /// Write one line for each scored frame (time, risk, time to collision) to DIR/risk.csv
+    #[arg(long)]
+    pub(crate) risk_log: bool,
+    /// Write no evidence files and no pages
+    #[arg(long)]
+    pub(crate) no_evidence: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The drive to make
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// Video file (H.264 in MP4; other codecs with the gstreamer feature)
+    #[arg(long)]
+    pub(crate) video: Option<PathBuf>,
+    /// Seconds added to the video's times
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    pub(crate) video_offset_s: f64,
+    /// candump log (-L format), plain or .gz
+    #[arg(long)]
+    pub(crate) candump: Option<PathBuf>,
+    /// Seconds added to the log's times; without it the log is moved to begin at 0 when combined with a video
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) candump_offset_s: Option<f64>,
+    /// IMU CSV file
+    #[arg(long)]
+    pub(crate) imu_csv: Option<PathBuf>,
+    /// Columns of --imu-csv: t=NAME[:s|ms|us|ns],x=NAME,y=NAME,z=NAME[,gx=NAME,gy=NAME,gz=NAME][,accel=g|mps2][,gyro=radps|degps]
+    #[arg(long, requires = "imu_csv")]
+    pub(crate) imu_columns: Option<String>,
+    /// Seconds added to the CSV's times
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    pub(crate) imu_offset_s: f64,
+    /// comma2k19 segment folder
+    #[arg(long)]
+    pub(crate) comma2k19: Option<PathBuf>,
+    /// Say in the drive that its content is simulated or synthetic
+    #[arg(long)]
+    pub(crate) simulated: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListenArgs {
+    /// Broker, mqtt://host:port
+    #[arg(long)]
+    pub(crate) broker: String,
+    /// Topic filter
+    #[arg(long, default_value = "fleet/#")]
+    pub(crate) topic: String,
+    /// One JSON object a line instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Stop after this many messages
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+    /// Stop after this many seconds
+    #[arg(long)]
+    pub(crate) seconds: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A drive or evidence file (.mcap), a message (binary envelope), a trigger manifest (.toml)
+    pub(crate) file: PathBuf,
+    /// JSON on stdout instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckConfigArgs {
+    /// Configuration file (TOML)
+    pub(crate) file: PathBuf,
+}

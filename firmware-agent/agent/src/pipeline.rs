@@ -1,0 +1,172 @@
+//! The pipeline that `run`, `replay` and `demo` share: drive records in, core outputs out.
+//!
+//! It decodes CAN to signals and frames to pixels, has the detector look at them and feeds the core; what the core
+//! wants done goes to a [`Sink`]. It takes no decision about events itself.
+
+use agent_core::agent::{Agent, EvidenceView, Lost, Output};
+use agent_core::samples::FrameMeta;
+use agent_core::time::MonoTime;
+use agent_drive::{DriveRecord, SignalMap, VideoDecoder};
+use agent_models::Detector;
+use agent_wire::{EvidenceFile, Message, StudentOutcome, StudentRefusal};
+
+/// Widest picture that the detector is given, pixels; its own input is smaller (352 or 416).
+const SMALL_WIDTH: usize = 640;
+/// Most signals that one CAN frame may decode to.
+const SIGNALS_PER_FRAME: usize = 32;
+
+/// Where the outputs go.
+pub(crate) trait Sink {
+    /// A message: make it durable and publish it. `now` is the time of the pipeline's clock.
+    fn message(&mut self, now: MonoTime, message: Message) -> anyhow::Result<()>;
+    /// An event closed: store its evidence. `None` when it could not be stored; the reason is the sink's to report.
+    fn evidence(&mut self, view: &EvidenceView<'_>) -> Option<EvidenceFile>;
+    /// A frame was scored.
+    fn scored(&mut self, _agent: &Agent, _meta: &FrameMeta) {}
+}
+
+/// Where the pipeline's wall-clock time went, for benchmarks: never part of what must be the same twice.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    /// Decoding video, s.
+    pub(crate) decode_s: f64,
+    /// Detector, s.
+    pub(crate) detect_s: f64,
+}
+
+/// See the module.
+pub(crate) struct Pipeline {
+    pub(crate) agent: Agent,
+    pub(crate) detector: Option<Detector>,
+    decoder: Option<VideoDecoder>,
+    signals: Option<SignalMap>,
+    every_nth_frame: u64,
+    decode_errors: u64,
+    first_decode_error: Option<String>,
+    frames_seen: u64,
+    pub(crate) spent: Spent,
+}
+
+impl Pipeline {
+    /// A pipeline around `agent`. Without a detector no frame is decoded.
+    pub(crate) fn new(agent: Agent, detector: Option<Detector>, signals: Option<SignalMap>, every_nth: u64) -> Self {
+        Self {
+            agent,
+            detector,
+            decoder: None,
+            signals,
+            every_nth_frame: every_nth.max(1),
+            decode_errors: 0,
+            first_decode_error: None,
+            frames_seen: 0,
+            spent: Spent::default(),
+        }
+    }
+
+    /// Frames that could not be decoded, and the first reason.
+    pub(crate) fn decode_errors(&self) -> (u64, Option<&str>) {
+        (self.decode_errors, self.first_decode_error.as_deref())
+    }
+
+    /// Takes one record and hands every output to `sink`.
+    pub(crate) fn feed(&mut self, record: &DriveRecord<'_>, sink: &mut dyn Sink) -> anyhow::Result<()> {
+        let t = match record {
+            DriveRecord::Imu(s) => {
+                self.agent.on_imu(s);
+                s.t
+            }
+            DriveRecord::Gnss(f) => {
+                self.agent.on_gnss(f);
+                f.t
+            }
+            DriveRecord::Can(f) => {
+                self.agent.on_can(f);
+                if let Some(map) = &mut self.signals {
+                    let mut decoded = heapless::Vec::<_, SIGNALS_PER_FRAME>::new();
+                    map.decode(f, &mut decoded);
+                    for s in &decoded {
+                        self.agent.on_signal(s);
+                    }
+                }
+                f.t
+            }
+            DriveRecord::Frame(meta, bytes) => {
+                self.agent.on_frame(meta, bytes);
+                self.look(meta, bytes, sink);
+                meta.t
+            }
+        };
+        self.drain(t, sink)
+    }
+
+    /// Decodes a frame and scores it. Every frame is decoded (later ones refer to it), every n-th is scored.
+    fn look(&mut self, meta: &FrameMeta, bytes: &[u8], sink: &mut dyn Sink) {
+        let Some(detector) = &mut self.detector else { return };
+        let nth = self.frames_seen;
+        self.frames_seen += 1;
+        let begun = std::time::Instant::now();
+        let decoder = match &mut self.decoder {
+            Some(decoder) => decoder,
+            None => match VideoDecoder::new(meta.codec, SMALL_WIDTH) {
+                Ok(decoder) => self.decoder.insert(decoder),
+                Err(error) => return self.decode_failed(meta, &error.to_string()),
+            },
+        };
+        let small = match decoder.decode(meta, bytes) {
+            Ok(Some(small)) => small,
+            Ok(None) => return,
+            Err(error) => {
+                let text = error.to_string();
+                return self.decode_failed(meta, &text);
+            }
+        };
+        let decoded = std::time::Instant::now();
+        self.spent.decode_s += (decoded - begun).as_secs_f64();
+        if nth % self.every_nth_frame != 0 {
+            return;
+        }
+        let aspect = small.width as f32 / small.height.max(1) as f32;
+        let found = detector.detect(small.width, small.height, small.rgb).cloned();
+        self.spent.detect_s += decoded.elapsed().as_secs_f64();
+        match found {
+            Ok(detections) => {
+                self.agent.on_detections(meta.t, &detections, aspect);
+                sink.scored(&self.agent, meta);
+            }
+            Err(error) => self.decode_failed(meta, &error.to_string()),
+        }
+    }
+
+    fn decode_failed(&mut self, meta: &FrameMeta, why: &str) {
+        self.decode_errors += 1;
+        self.agent.on_loss(Lost::UnseenFrames, 1);
+        self.first_decode_error.get_or_insert_with(|| format!("frame {} at {}: {why}", meta.seq, meta.t));
+    }
+
+    /// The end of the input.
+    pub(crate) fn finish(&mut self, now: MonoTime, sink: &mut dyn Sink) -> anyhow::Result<()> {
+        self.agent.finish();
+        self.drain(now, sink)
+    }
+
+    /// Hands every waiting output to `sink`.
+    pub(crate) fn drain(&mut self, now: MonoTime, sink: &mut dyn Sink) -> anyhow::Result<()> {
+        while let Some(output) = self.agent.poll() {
+            match output {
+                Output::Alert(alert) => sink.message(now, Message::Alert(alert))?,
+                Output::Report(report) => sink.message(now, Message::Report(report))?,
+                Output::Health(health) => sink.message(now, Message::Health(health))?,
+                Output::Closed { event, ask } => {
+                    if ask {
+                        // The student's worker lands later: until then the report says that none is installed.
+                        let refused = StudentOutcome::Refused(StudentRefusal::NotInstalled);
+                        self.agent.on_student(&event, refused);
+                    }
+                    let file = self.agent.evidence(&event).and_then(|view| sink.evidence(&view));
+                    self.agent.on_evidence(&event, file);
+                }
+            }
+        }
+        Ok(())
+    }
+}
