@@ -13,3 +13,5 @@ mod refuse;
 mod samples;
 #[cfg(test)]
 mod size;
+#[cfg(test)]
+mod variants;
