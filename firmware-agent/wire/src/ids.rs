@@ -1,4 +1,6 @@
-//! Names and hashes.
+//! Names and hashes: checked when they are made and again when they are read, from bytes as from JSON.
+//!
+//! A *name* ends up in topics and file names, so it can be neither a wildcard nor a path. Nothing here allocates.
 
 use core::fmt;
 
@@ -7,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::limits::UNIT_ID_BYTES;
 
-/// A unit's or fleet's name: 1 to 32 bytes of `[A-Za-z0-9._-]`, so that it is safe in topics and file names.
+/// A unit's or fleet's name: 1 to 32 bytes of `[A-Za-z0-9._-]`, the first a letter, a digit or `_`, so that it is
+/// safe in topics and file names (`..` and `-rf` are not names).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct UnitId(String<UNIT_ID_BYTES>);
@@ -24,16 +27,21 @@ pub enum UnitIdError {
     /// A character that is not a letter, digit, dot, dash or underscore.
     #[error("character {0:?} is not a letter, digit, '.', '-' or '_'")]
     Character(char),
+    /// Begins with a dot or a dash: a hidden file, a parent folder or an option where a name is meant.
+    #[error("the name begins with {0:?}, not with a letter, digit or '_'")]
+    Start(char),
 }
 
 impl UnitId {
     /// Checks and takes a name.
     ///
     /// # Errors
-    /// Empty, too long, or with a character outside `[A-Za-z0-9._-]`.
+    /// Empty, too long, with a character outside `[A-Za-z0-9._-]`, or beginning with `.` or `-`.
     pub fn new(name: &str) -> Result<Self, UnitIdError> {
-        if name.is_empty() {
-            return Err(UnitIdError::Empty);
+        match name.chars().next() {
+            None => return Err(UnitIdError::Empty),
+            Some(c @ ('.' | '-')) => return Err(UnitIdError::Start(c)),
+            Some(_) => {}
         }
         if let Some(c) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))) {
             return Err(UnitIdError::Character(c));
@@ -93,7 +101,8 @@ impl fmt::Display for Hash8 {
 impl Hash8 {
     fn from_hex(text: &str) -> Option<Self> {
         let mut out = [0u8; 8];
-        if text.len() != 16 || !text.is_ascii() {
+        // `from_str_radix` takes a sign: "+f" would be read as 0f.
+        if text.len() != 16 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
         for (i, byte) in out.iter_mut().enumerate() {

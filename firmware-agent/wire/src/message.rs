@@ -4,7 +4,7 @@ use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EventId, Hash8, UnitId};
-use crate::limits::{EVIDENCE_ITEMS, VERSION_BYTES};
+use crate::limits::{ALERT_BYTES, EVIDENCE_ITEMS, REPORT_BYTES, SMALL_MESSAGE_BYTES, VERSION_BYTES};
 use crate::report::Report;
 use crate::units::{DeltaV, EventTime, PeakAcceleration, Position, WallQuality};
 
@@ -277,6 +277,16 @@ impl MessageKind {
             Self::Status => "status",
             Self::Health => "health",
             Self::Command => "command",
+        }
+    }
+
+    /// Most bytes that a message of this kind takes on the wire, envelope included.
+    #[must_use]
+    pub const fn max_bytes(self) -> usize {
+        match self {
+            Self::Alert => ALERT_BYTES,
+            Self::Report => REPORT_BYTES,
+            Self::Status | Self::Health | Self::Command => SMALL_MESSAGE_BYTES,
         }
     }
 }

@@ -178,7 +178,7 @@ pub struct Grounding {
 /// The evidence file of the event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvidenceFile {
-    /// File name on the unit.
+    /// File name on the unit. Unchecked text to a receiver: to be shown, never to be opened as a path.
     pub name: String<FILE_NAME_BYTES>,
     /// Size, bytes.
     pub bytes: u64,
