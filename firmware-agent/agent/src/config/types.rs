@@ -1,0 +1,455 @@
+//! The checked configuration: what the rest of the agent works with.
+//!
+//! Field names are the keys of the file, and serialising a [`Config`] gives a file again (`none` stands for an absent
+//! path). Raw numbers carry their unit last; MB are 10^6 bytes. Paths stand as written: relative ones mean the folder
+//! of the user's file ([`Config::resolve`]), so that the hash does not depend on where that folder is.
+//! Nothing here reads files.
+
+use core::fmt;
+use std::path::{Path, PathBuf};
+
+use agent_core::samples::VehicleSignal;
+use agent_wire::{Severity, UnitId};
+use serde::ser::{SerializeMap, SerializeStruct};
+use serde::{Serialize, Serializer};
+
+/// Everything that the agent can be told.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Config {
+    /// Who this is.
+    pub unit: UnitConfig,
+    /// Thresholds of each vehicle class.
+    pub classes: Classes,
+    /// What is kept in memory.
+    pub rings: RingsConfig,
+    /// What makes an event.
+    pub trigger: TriggerConfig,
+    /// The vehicle bus.
+    pub can: CanConfig,
+    /// How triggers become events.
+    pub fusion: FusionConfig,
+    /// The model that looks at an event afterwards.
+    pub student: StudentConfig,
+    /// The way out.
+    pub link: LinkConfig,
+    /// Files of events.
+    pub evidence: EvidenceConfig,
+    /// Where samples come from.
+    pub sources: SourcesConfig,
+    /// Folder of the user's file: relative paths begin here. Not part of the file or the hash.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+/// `[unit]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UnitConfig {
+    /// Name of the unit, unique in the fleet.
+    pub name: UnitId,
+    /// Name of the fleet: a level of every topic.
+    pub fleet: UnitId,
+    /// Which thresholds apply.
+    pub vehicle_class: VehicleClass,
+}
+
+/// Kind of vehicle, for the thresholds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VehicleClass {
+    /// Passenger car.
+    Car,
+    /// Van up to 3.5 t.
+    Van,
+    /// Lorry.
+    Truck,
+    /// Bus or coach.
+    Bus,
+}
+
+/// `[classes]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Classes {
+    /// `[classes.car]`
+    pub car: ClassConfig,
+    /// `[classes.van]`
+    pub van: ClassConfig,
+    /// `[classes.truck]`
+    pub truck: ClassConfig,
+    /// `[classes.bus]`
+    pub bus: ClassConfig,
+}
+
+/// Thresholds of one class; the fields are those of [`agent_core::config::TelemetryConfig`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClassConfig {
+    /// Delta-V that makes an impact, km/h.
+    pub impact_delta_v_kmh: f32,
+    /// Window for it, ms.
+    pub impact_window_ms: u32,
+    /// Delta-V of a critical impact, km/h.
+    pub critical_delta_v_kmh: f32,
+    /// Harsh braking, m/s^2.
+    pub harsh_braking_mps2: f32,
+    /// Harsh acceleration, m/s^2.
+    pub harsh_acceleration_mps2: f32,
+    /// Harsh cornering, m/s^2.
+    pub harsh_cornering_mps2: f32,
+    /// How long a harsh value must last, ms.
+    pub harsh_duration_ms: u32,
+}
+
+/// `[rings]`: what is kept in memory, and the caps of its rates.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RingsConfig {
+    /// Samples (IMU, CAN, GNSS) before an event, s.
+    pub sample_pre_roll_s: u32,
+    /// Video before an event, s.
+    pub video_pre_roll_s: u32,
+    /// Samples and video after an event, s.
+    pub post_roll_s: u32,
+    /// Longest time between key frames, s: the ring begins at one, so it holds that much more.
+    pub key_frame_max_s: u32,
+    /// Highest video rate that the ring is sized for, Mbit/s.
+    pub video_max_mbit_s: f32,
+    /// Highest IMU rate that the ring is sized for, samples a second.
+    pub imu_max_hz: u32,
+    /// Highest CAN load that the ring is sized for, frames a second over all buses.
+    pub can_max_hz: u32,
+    /// Highest GNSS rate that the ring is sized for, fixes a second.
+    pub gnss_max_hz: u32,
+    /// Width of the small frames that the trigger model sees, pixels.
+    pub small_frame_width: u32,
+    /// Height of them, pixels.
+    pub small_frame_height: u32,
+    /// How many the pool holds.
+    pub small_frame_count: u32,
+    /// Most memory for all of the above, MB.
+    pub memory_cap_mb: u32,
+}
+
+/// `[trigger]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TriggerConfig {
+    /// `[[trigger.signals]]`: vehicle signals that make an event; their order is the index of `VehicleSignal::Custom`.
+    pub signals: Vec<TriggerSignal>,
+    /// `[trigger.vision]`
+    pub vision: VisionTriggerConfig,
+    /// `[trigger.telemetry]`
+    pub telemetry: TelemetryTriggerConfig,
+}
+
+/// `[trigger.vision]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VisionTriggerConfig {
+    /// Manifest of the trigger model; without one the vision trigger is off.
+    #[serde(serialize_with = "path_or_none")]
+    pub model: Option<PathBuf>,
+    /// Risk at which an event begins, 0 to 1.
+    pub risk_on: f32,
+    /// Risk below which it may end, at most `risk_on`.
+    pub risk_off: f32,
+    /// Detections below this score are not looked at, 0 to 1.
+    pub min_score: f32,
+    /// 1 looks at every frame, 2 at every second one.
+    pub every_nth_frame: u32,
+    /// Horizontal field of view of the camera, degrees.
+    pub hfov_deg: f32,
+}
+
+/// `[trigger.telemetry]`: the sensor's range, and thresholds that replace those of the vehicle class.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TelemetryTriggerConfig {
+    /// Range of the accelerometer on each axis, g (9.80665 m/s^2).
+    pub accel_range_g: f32,
+    /// See [`ClassConfig`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub impact_delta_v_kmh: Option<f32>,
+    /// See [`ClassConfig`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub impact_window_ms: Option<u32>,
+    /// See [`ClassConfig`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critical_delta_v_kmh: Option<f32>,
+    /// See [`ClassConfig`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub harsh_braking_mps2: Option<f32>,
+    /// See [`ClassConfig`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub harsh_acceleration_mps2: Option<f32>,
+    /// See [`ClassConfig`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub harsh_cornering_mps2: Option<f32>,
+    /// See [`ClassConfig`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub harsh_duration_ms: Option<u32>,
+}
+
+/// A signal of a DBC and what turns its physical value into the unit that is wanted: `value * scale + offset`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignalRef {
+    /// Message name in the DBC.
+    pub message: String,
+    /// Signal name in that message.
+    pub signal: String,
+    /// Factor, not 0.
+    pub scale: f32,
+    /// Added after scaling, in the wanted unit.
+    pub offset: f32,
+}
+
+impl Serialize for SignalRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut table = serializer.serialize_struct("SignalRef", 3)?;
+        table.serialize_field("signal", &format_args!("{}.{}", self.message, self.signal))?;
+        table.serialize_field("scale", &self.scale)?;
+        table.serialize_field("offset", &self.offset)?;
+        table.end()
+    }
+}
+
+/// One of `[[trigger.signals]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TriggerSignal {
+    /// What to call it.
+    pub name: String,
+    /// Message name in the DBC.
+    pub message: String,
+    /// Signal name in that message.
+    pub signal: String,
+    /// When it fires, in the unit of the DBC.
+    pub threshold: Threshold,
+    /// Severity of the event.
+    pub severity: Severity,
+}
+
+/// On which side of a value a signal fires.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Threshold {
+    /// Above the value.
+    Above(f32),
+    /// Below the value.
+    Below(f32),
+}
+
+impl Serialize for TriggerSignal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (side, value) = match self.threshold {
+            Threshold::Above(value) => ("above", value),
+            Threshold::Below(value) => ("below", value),
+        };
+        let mut table = serializer.serialize_map(Some(4))?;
+        table.serialize_entry("name", &self.name)?;
+        table.serialize_entry("signal", &format_args!("{}.{}", self.message, self.signal))?;
+        table.serialize_entry(side, &value)?;
+        table.serialize_entry("severity", &self.severity)?;
+        table.end()
+    }
+}
+
+/// `[can]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CanConfig {
+    /// DBC that names the signals.
+    #[serde(serialize_with = "path_or_none")]
+    pub dbc: Option<PathBuf>,
+    /// Buses that are listened to; none named means all.
+    pub buses: Vec<u8>,
+    /// `[can.signals]`: where each vehicle signal comes from, in the order of [`VEHICLE_SIGNALS`]; at most one each.
+    #[serde(serialize_with = "signal_map")]
+    pub signals: Vec<(VehicleSignal, SignalRef)>,
+}
+
+/// Keys of `[can.signals]`; units as [`VehicleSignal`] names them.
+pub const VEHICLE_SIGNALS: [(&str, VehicleSignal); 9] = [
+    ("speed", VehicleSignal::Speed),
+    ("brake", VehicleSignal::Brake),
+    ("accelerator", VehicleSignal::Accelerator),
+    ("steering_angle", VehicleSignal::SteeringAngle),
+    ("engine_speed", VehicleSignal::EngineSpeed),
+    ("yaw_rate", VehicleSignal::YawRate),
+    ("airbag_deployed", VehicleSignal::AirbagDeployed),
+    ("abs_active", VehicleSignal::AbsActive),
+    ("esc_active", VehicleSignal::EscActive),
+];
+
+/// `[fusion]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FusionConfig {
+    /// After an event, no new one of the same or a lesser severity for this long, s.
+    pub cool_down_s: f32,
+    /// A second impact within this time joins the event, s; at most `cool_down_s`.
+    pub join_window_s: f32,
+    /// Whether harsh braking, acceleration and cornering make events.
+    pub harsh_events: bool,
+}
+
+/// `[student]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StudentConfig {
+    /// Manifest of the student; without one every report says that none is installed.
+    #[serde(serialize_with = "path_or_none")]
+    pub model: Option<PathBuf>,
+    /// A report waits no longer than this for the student, s.
+    pub deadline_s: f32,
+    /// Which events it is asked about.
+    pub ask: Ask,
+}
+
+/// Which events the student is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// Collisions only.
+    Crash,
+    /// Collisions and near collisions.
+    Near,
+    /// Every event.
+    All,
+}
+
+/// `[link]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LinkConfig {
+    /// MQTT broker.
+    pub broker: BrokerUrl,
+    /// MQTT keep-alive, s.
+    pub keep_alive_s: u32,
+    /// Most messages published and not yet acknowledged.
+    pub in_flight: u32,
+    /// Health message every so often, s.
+    pub health_interval_s: u32,
+    /// `[link.outbox]`
+    pub outbox: OutboxConfig,
+}
+
+/// `[link.outbox]`: what waits on disk for the broker. Crashes never expire; these limits bind lesser messages first.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OutboxConfig {
+    /// Database file.
+    #[serde(serialize_with = "path_text")]
+    pub store: PathBuf,
+    /// Most messages.
+    pub max_messages: u32,
+    /// Most bytes, MB.
+    pub max_mb: u32,
+    /// Messages of lesser severity than a collision are given up after this long, hours.
+    pub lesser_max_age_h: u32,
+}
+
+/// An MQTT broker: `mqtt://host:port`. No user and password: a configuration is printed and hashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerUrl {
+    /// Host name or address, without the brackets of IPv6.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl BrokerUrl {
+    /// Checks and takes a URL; without a port it is 1883.
+    ///
+    /// # Errors
+    /// Why it was refused, as the end of the sentence `link.broker is ..., `.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let Some(rest) = url.strip_prefix("mqtt://") else {
+            return Err("not of the form mqtt://host:port".to_owned());
+        };
+        if rest.contains('@') {
+            return Err("with a user: credentials have no place in a configuration that is printed".to_owned());
+        }
+        let (host, port) = match rest.strip_prefix('[').and_then(|r| r.split_once(']')) {
+            Some((host, "")) => (host, None),
+            Some((host, port)) => (host, port.strip_prefix(':').or(Some(""))),
+            None => rest.split_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
+        };
+        let bracketed = rest.starts_with('[');
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') || (bracketed && c == ':');
+        if host.is_empty() {
+            return Err("without a host".to_owned());
+        }
+        if let Some(c) = host.chars().find(|c| !fits(*c)) {
+            return Err(format!("with {c:?} in the host; the form is mqtt://host:port"));
+        }
+        let port = match port {
+            None => 1883,
+            Some(port) => match port.parse::<u16>() {
+                Ok(port) if port > 0 => port,
+                _ => return Err(format!("with {port:?} for a port, which is a number from 1 to 65535")),
+            },
+        };
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "mqtt://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "mqtt://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Serialize for BrokerUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// `[evidence]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EvidenceConfig {
+    /// Folder of the event files.
+    #[serde(serialize_with = "path_text")]
+    pub dir: PathBuf,
+    /// Most bytes in it, MB; holds at least one event.
+    pub quota_mb: u32,
+}
+
+/// `[sources]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SourcesConfig {
+    /// What kind of source.
+    pub kind: SourceKind,
+    /// Drives, one after the other.
+    #[serde(serialize_with = "path_list")]
+    pub drives: Vec<PathBuf>,
+    /// At the pace at which they were recorded.
+    pub realtime: bool,
+    /// Begin again after the last.
+    #[serde(rename = "loop")]
+    pub repeat: bool,
+}
+
+/// Kind of source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// Logged drives.
+    Drive,
+}
+
+// Paths of a configuration come from UTF-8 text; one set by the program later might not be UTF-8 and is shown with the
+// replacement character, because the effective configuration must always be printable.
+fn path_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+fn path_or_none<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => path_text(path, serializer),
+        None => serializer.serialize_str("none"),
+    }
+}
+
+fn path_list<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}
+
+fn signal_map<S: Serializer>(signals: &[(VehicleSignal, SignalRef)], serializer: S) -> Result<S::Ok, S::Error> {
+    let named = signals.iter().filter_map(|(signal, place)| {
+        VEHICLE_SIGNALS.iter().find(|(_, s)| s == signal).map(|(name, _)| (*name, place))
+    });
+    serializer.collect_map(named)
+}
