@@ -68,6 +68,9 @@ struct CanHeader {
     remote: bool,
 }
 
+/// What one CAN frame takes in the index of its ring, bytes.
+pub const CAN_ENTRY_BYTES: usize = ByteRing::<CanHeader>::ENTRY_BYTES;
+
 /// Losses since the start and since the last message that carried them.
 #[derive(Debug, Default)]
 struct LossMeter {

@@ -6,7 +6,7 @@ use agent_wire::{Message, UnitId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{FusionConfig, RingConfig, SignalRule, TelemetryConfig, VisionConfig};
+use crate::config::{FusionConfig, RingConfig, RingRates, SignalRule, TelemetryConfig, VisionConfig};
 use crate::samples::VideoCodec;
 
 fn config() -> AgentConfig {
@@ -17,7 +17,13 @@ fn config() -> AgentConfig {
         boot: 7,
         telemetry: TelemetryConfig::default(),
         vision: VisionConfig::default(),
-        rings: RingConfig::sized(Span::from_s(20), Span::from_s(10), Span::from_s(5), 0.5, 30, 100, 100, 5),
+        rings: RingConfig::sized(
+            Span::from_s(20),
+            Span::from_s(10),
+            Span::from_s(5),
+            Span::from_s(2),
+            &RingRates { video_mbit_s: 0.5, fps: 30, imu_hz: 100, can_hz: 100, gnss_hz: 5 },
+        ),
         fusion,
         ask: AskStudent::Collisions,
         report_deadline: Span::from_s(30),

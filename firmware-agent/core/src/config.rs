@@ -3,7 +3,7 @@
 
 use agent_wire::{Flags, Hash8, Severity, UnitId};
 
-use crate::limits::{MAX_CUSTOM_SIGNALS, MAX_EVENT};
+use crate::limits::MAX_CUSTOM_SIGNALS;
 use crate::time::Span;
 
 /// Thresholds of the telemetry trigger, for one vehicle class.
@@ -82,35 +82,51 @@ pub struct RingConfig {
     pub gnss_fixes: usize,
 }
 
-/// Sum of the payload that one CAN frame takes in its ring on average; FD frames take more and are bounded by bytes.
+/// What one CAN frame takes in its ring: its payload on average (a classic frame's 8 bytes; FD frames take more, and
+/// the ring then holds fewer) and its entry in the index.
+pub const CAN_RECORD_BYTES: usize = CAN_PAYLOAD_BYTES + crate::agent::CAN_ENTRY_BYTES;
+/// Payload for one CAN frame in the ring's arena, bytes.
 pub const CAN_PAYLOAD_BYTES: usize = 8;
 
+/// Rates that the rings are sized for: the highest, not the usual.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RingRates {
+    /// Encoded video, Mbit/s.
+    pub video_mbit_s: f32,
+    /// Frames a second.
+    pub fps: u32,
+    /// IMU samples a second.
+    pub imu_hz: u32,
+    /// CAN frames a second over all buses.
+    pub can_hz: u32,
+    /// GNSS fixes a second.
+    pub gnss_hz: u32,
+}
+
 impl RingConfig {
-    /// Sizes for the given pre-rolls and rates. An event may last [`MAX_EVENT`], so each ring holds its pre-roll, the
-    /// longest event and the post-roll.
+    /// Sizes for the given rolls and rates. The video ring begins at a key frame, so it holds up to `key_frame_max`
+    /// more. An event that further impacts prolong beyond the post-roll pushes its oldest pre-roll out when the
+    /// sources run at these rates; that is counted.
     #[must_use]
     pub fn sized(
         sample_pre_roll: Span,
         video_pre_roll: Span,
         post_roll: Span,
-        video_mbit_s: f64,
-        fps: u32,
-        imu_hz: u32,
-        can_hz: u32,
-        gnss_hz: u32,
+        key_frame_max: Span,
+        rates: &RingRates,
     ) -> Self {
-        let samples_s = (sample_pre_roll.as_s() + post_roll.as_s() + MAX_EVENT.as_s()).ceil();
-        let video_s = (video_pre_roll.as_s() + post_roll.as_s() + MAX_EVENT.as_s()).ceil();
+        let samples_s = (sample_pre_roll.as_s() + post_roll.as_s()).ceil();
+        let video_s = (video_pre_roll.as_s() + post_roll.as_s() + key_frame_max.as_s()).ceil();
         let count = |seconds: f64, hz: u32| (seconds * f64::from(hz)) as usize;
         Self {
             sample_pre_roll,
             video_pre_roll,
             post_roll,
-            video_bytes: (video_s * video_mbit_s * 125_000.0) as usize,
-            video_frames: count(video_s, fps),
-            imu_samples: count(samples_s, imu_hz),
-            can_frames: count(samples_s, can_hz),
-            gnss_fixes: count(samples_s, gnss_hz),
+            video_bytes: (video_s * f64::from(rates.video_mbit_s) * 125_000.0) as usize,
+            video_frames: count(video_s, rates.fps),
+            imu_samples: count(samples_s, rates.imu_hz),
+            can_frames: count(samples_s, rates.can_hz),
+            gnss_fixes: count(samples_s, rates.gnss_hz),
         }
     }
 
@@ -129,7 +145,8 @@ impl RingConfig {
 
 impl Default for RingConfig {
     fn default() -> Self {
-        Self::sized(Span::from_s(20), Span::from_s(10), Span::from_s(5), 4.0, 30, 500, 4000, 10)
+        let rates = RingRates { video_mbit_s: 8.0, fps: 60, imu_hz: 500, can_hz: 20_000, gnss_hz: 10 };
+        Self::sized(Span::from_s(20), Span::from_s(10), Span::from_s(5), Span::from_s(2), &rates)
     }
 }
 

@@ -39,6 +39,9 @@ pub struct ByteRing<M> {
 }
 
 impl<M: Copy> ByteRing<M> {
+    /// What one record takes besides its payload, bytes.
+    pub const ENTRY_BYTES: usize = size_of::<Entry<M>>();
+
     /// A ring of `bytes` of payload and at most `entries` records, kept for `keep`.
     #[must_use]
     pub fn new(bytes: usize, entries: usize, keep: Span) -> Self {
@@ -142,7 +145,7 @@ impl<M: Copy> ByteRing<M> {
     /// Memory taken, bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.arena.len() + self.entries * size_of::<Entry<M>>()
+        self.arena.len() + self.entries * Self::ENTRY_BYTES
     }
 }
 
