@@ -1,5 +1,39 @@
-//! Placeholder.
-#[allow(dead_code, reason = "the commands that use it land beside it")]
-pub mod config;
+//! `firmware-agent`: the one binary of the edge agent. All I/O lives in this crate and in agent-drive and agent-link;
+//! decisions about events live in agent-core. `main` parses the command line and maps outcomes to exit codes.
 
-fn main() {}
+mod cli;
+mod cmd;
+mod config;
+mod convert;
+mod evidence;
+mod exit;
+mod page;
+mod pipeline;
+mod show;
+mod store_page;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let ended = match &cli.command {
+        cli::Command::Run(args) => cmd::run::run(args),
+        cli::Command::Demo(args) => cmd::demo::demo(args),
+        cli::Command::Replay(args) => cmd::replay::replay(args),
+        cli::Command::Import(args) => cmd::import::import(args),
+        cli::Command::Listen(args) => cmd::listen::listen(args),
+        cli::Command::Inspect(args) => cmd::inspect::inspect(args),
+        cli::Command::CheckConfig(args) => cmd::check_config::check_config(args),
+    };
+    match ended {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            // A closed stderr leaves nobody to tell.
+            let _ = writeln!(std::io::stderr(), "firmware-agent: {error:#}");
+            exit::outcome_of(&error).into()
+        }
+    }
+}

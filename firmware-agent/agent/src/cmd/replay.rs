@@ -1,0 +1,303 @@
+//! `replay`: logged drives through the pipeline. The same drives, configuration and models give the same bytes in
+//! `messages.jsonl`, `summary.json` and `events/`; wall-clock figures stand apart in `timings.json`.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use agent_core::agent::{Agent, EvidenceView};
+use agent_core::samples::FrameMeta;
+use agent_core::time::MonoTime;
+use agent_drive::{DriveInfo, DriveReader, DriveRecord};
+use agent_models::Detector;
+use agent_wire::{EvidenceFile, Flags, Hash8, Message};
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use crate::cli::ReplayArgs;
+use crate::config::Config;
+use crate::evidence::Durability;
+use crate::exit::{Outcome, bad_input};
+use crate::pipeline::{Pipeline, Sink};
+use crate::show::say;
+use crate::store_page::PageStore;
+use crate::{convert, evidence};
+
+/// How long to wait for the broker at the end when `--broker` is given.
+const DRAIN: Duration = Duration::from_secs(30);
+
+pub(crate) fn replay(args: &ReplayArgs) -> anyhow::Result<Outcome> {
+    let mut config = load_config(args.config.as_deref())?;
+    override_config(&mut config, args)?;
+    let mut detector = match (&args.trigger, &args.onnx, &config.trigger.vision.model) {
+        (Some(manifest), Some(onnx), _) => Some(Detector::load_with(manifest, onnx).map_err(bad_input)?),
+        (Some(manifest), None, _) => Some(Detector::load(manifest).map_err(bad_input)?),
+        (None, _, Some(path)) => Some(Detector::load(&config.resolve(path)).map_err(bad_input)?),
+        (None, _, None) => None,
+    };
+    std::fs::create_dir_all(&args.out).with_context(|| format!("making {}", args.out.display()))?;
+    let link = args.broker.as_deref().map(|url| super::run::start_link(&config, Some(url), &args.out)).transpose()?;
+    let mut sink = ReplaySink::new(args, &config, link)?;
+    let (mut drives, mut timings, mut lost) = (Vec::new(), Vec::new(), false);
+    for (index, path) in args.drives.iter().enumerate() {
+        let boot = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        let one = replay_one(path, boot, args, &config, detector.take(), &mut sink)?;
+        detector = one.detector;
+        lost |= one.lost;
+        drives.push(one.summary);
+        timings.push(one.timing);
+    }
+    sink.messages.flush()?;
+    let summary = json!({
+        "config": config.hash8(),
+        "trigger_model": detector.as_ref().map(|d| Hash8(d.hash8())),
+        "drives": drives,
+        "messages": sink.written,
+        "message_bytes_max": sink.largest,
+    });
+    write_json(&args.out.join("summary.json"), &summary)?;
+    write_json(&args.out.join("timings.json"), &json!({"note": "wall clock: differs from run to run", "drives": timings}))?;
+    say!("{} messages in {}", sink.written, args.out.join("messages.jsonl").display());
+    if let Some(link) = sink.link.take() {
+        if !link.finish(DRAIN) {
+            say!("the broker did not acknowledge everything: the rest waits in {}", args.out.display());
+            return Ok(Outcome::Undelivered);
+        }
+    }
+    Ok(if lost { Outcome::Loss } else { Outcome::Done })
+}
+
+/// The configuration of a file, or the embedded defaults.
+pub(crate) fn load_config(path: Option<&Path>) -> anyhow::Result<Config> {
+    use crate::exit::Coded;
+    match path {
+        Some(path) => crate::config::load(path),
+        None => Config::default_embedded(),
+    }
+    .map_err(|errors| Coded(Outcome::BadConfig, errors.to_string()).into())
+}
+
+/// Command-line values replace the configuration's, before its hash is taken: the hash names what was in force.
+fn override_config(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()> {
+    if let Some(dbc) = &args.dbc {
+        config.can.dbc = Some(std::path::absolute(dbc)?);
+        config.can.signals.clear();
+    }
+    for text in &args.signal {
+        let parsed = crate::config::parse_signal(text).map_err(|why| bad_input(format!("--signal {text}: {why}")))?;
+        config.can.signals.push(parsed);
+    }
+    Ok(())
+}
+
+struct One {
+    summary: Value,
+    timing: Value,
+    lost: bool,
+    detector: Option<Detector>,
+}
+
+fn replay_one(
+    path: &Path,
+    boot: u32,
+    args: &ReplayArgs,
+    config: &Config,
+    detector: Option<Detector>,
+    sink: &mut ReplaySink,
+) -> anyhow::Result<One> {
+    let begun = Instant::now();
+    let mut reader = DriveReader::open(path).map_err(bad_input)?;
+    let info = reader.info().clone();
+    let flags = Flags { replayed: true, simulated: info.simulated || info.synthetic, ..Flags::default() };
+    let model = detector.as_ref().map(|d| Hash8(d.hash8()));
+    let agent = Agent::new(convert::agent(config, boot, flags, model));
+    let nth = u64::from(config.trigger.vision.every_nth_frame);
+    let mut pipeline = Pipeline::new(agent, detector, convert::signal_map(config)?, nth);
+    sink.begin(&info);
+    let (mut first, mut last) = (None, MonoTime::ZERO);
+    let pace = Instant::now();
+    while let Some(record) = reader.next().map_err(bad_input)? {
+        let t = record_time(&record);
+        let start = *first.get_or_insert(t);
+        last = last.max(t);
+        if args.realtime {
+            let due = Duration::from_nanos(t.since(start).0);
+            if let Some(wait) = due.checked_sub(pace.elapsed()) {
+                std::thread::sleep(wait);
+            }
+        }
+        pipeline.feed(&record, sink)?;
+    }
+    pipeline.finish(last, sink)?;
+    let wall_s = begun.elapsed().as_secs_f64();
+    let drive_s = first.map_or(0.0, |f| last.since(f).as_s());
+    let loss = reader.loss();
+    let (decode_errors, first_error) = pipeline.decode_errors();
+    let (counts, losses) = (pipeline.agent.counts(), pipeline.agent.losses());
+    if let Some(loss) = &loss {
+        say!("{}: {loss}", path.display());
+    }
+    if let Some(error) = first_error {
+        say!("{}: {decode_errors} frames not decoded, the first: {error}", path.display());
+    }
+    let alignment = pipeline.agent.alignment();
+    let summary = json!({
+        "drive": path.file_name().map(|n| n.to_string_lossy()),
+        "boot": boot,
+        "source": info.source,
+        "simulated": info.simulated,
+        "synthetic": info.synthetic,
+        "composite": info.composite,
+        "duration_s": drive_s,
+        "frames": counts.frames,
+        "frames_scored": counts.scored,
+        "imu_samples": counts.imu,
+        "can_frames": counts.can,
+        "gnss_fixes": counts.gnss,
+        "events": counts.events,
+        "impacts_joined": counts.joined,
+        "triggers_in_cool_down": counts.cooled,
+        "disturbances": counts.disturbances,
+        "alignment": {
+            "up_known": alignment.up_known,
+            "forward_known": alignment.forward_known,
+            "confidence": alignment.confidence,
+        },
+        "losses": losses,
+        "frames_not_decoded": decode_errors,
+        "drive_loss": loss.as_ref().map(ToString::to_string),
+    });
+    let spent = pipeline.spent;
+    let timing = json!({
+        "drive": path.file_name().map(|n| n.to_string_lossy()),
+        "wall_s": wall_s,
+        "times_real_time": drive_s / wall_s.max(1e-9),
+        "decode_s": spent.decode_s,
+        "detect_s": spent.detect_s,
+        "ring_bytes": pipeline.agent.ring_memory(),
+        "peak_resident_bytes": crate::show::peak_resident_bytes(),
+    });
+    say!(
+        "{}: {drive_s:.1} s in {wall_s:.1} s ({:.0} times real time), {} events",
+        path.display(),
+        drive_s / wall_s.max(1e-9),
+        counts.events
+    );
+    let lost = loss.is_some() || !losses.is_zero() || decode_errors > 0;
+    Ok(One { summary, timing, lost, detector: pipeline.detector.take() })
+}
+
+/// When a record was taken.
+pub(crate) fn record_time(record: &DriveRecord<'_>) -> MonoTime {
+    match record {
+        DriveRecord::Imu(s) => s.t,
+        DriveRecord::Gnss(f) => f.t,
+        DriveRecord::Can(f) => f.t,
+        DriveRecord::Frame(m, _) => m.t,
+    }
+}
+
+fn write_json(path: &Path, value: &Value) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    std::fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))
+}
+
+/// Files of a replay.
+pub(crate) struct ReplaySink {
+    events: Option<PathBuf>,
+    messages: BufWriter<File>,
+    risk: Option<BufWriter<File>>,
+    prefix: String,
+    info: DriveInfo,
+    unit: String,
+    pages: PageStore,
+    pub(crate) link: Option<super::run::RunningLink>,
+    written: u64,
+    largest: usize,
+    pub(crate) last_page: Option<PathBuf>,
+}
+
+impl ReplaySink {
+    pub(crate) fn new(args: &ReplayArgs, config: &Config, link: Option<super::run::RunningLink>) -> anyhow::Result<Self> {
+        let create = |name: &str| {
+            let path = args.out.join(name);
+            File::create(&path).map(BufWriter::new).with_context(|| format!("making {}", path.display()))
+        };
+        let mut risk = args.risk_log.then(|| create("risk.csv")).transpose()?;
+        if let Some(file) = &mut risk {
+            writeln!(file, "boot,t_s,risk,ttc_s,objects")?;
+        }
+        Ok(Self {
+            events: (!args.no_evidence).then(|| args.out.join("events")),
+            messages: create("messages.jsonl")?,
+            risk,
+            prefix: format!("fleet/{}/{}", config.unit.fleet, config.unit.name),
+            info: DriveInfo::default(),
+            unit: config.unit.name.to_string(),
+            pages: PageStore::default(),
+            link,
+            written: 0,
+            largest: 0,
+            last_page: None,
+        })
+    }
+
+    pub(crate) fn begin(&mut self, drive: &DriveInfo) {
+        self.info = DriveInfo { unit: self.unit.clone(), importer: String::new(), ..drive.clone() };
+    }
+
+    /// Messages written.
+    pub(crate) fn flush(&mut self) -> std::io::Result<()> {
+        self.messages.flush()
+    }
+}
+
+impl Sink for ReplaySink {
+    fn message(&mut self, now: MonoTime, message: Message) -> anyhow::Result<()> {
+        let mut buffer = [0; agent_wire::limits::MESSAGE_BYTES];
+        let bytes = agent_wire::encode(&message, &mut buffer)?.len();
+        let line = json!({
+            "t_ns": now.0,
+            "topic": format!("{}/{}", self.prefix, message.kind().topic_level()),
+            "bytes": bytes,
+            "event": message.event().map(ToString::to_string),
+            "message": message,
+        });
+        serde_json::to_writer(&mut self.messages, &line)?;
+        self.messages.write_all(b"\n")?;
+        self.written += 1;
+        self.largest = self.largest.max(bytes);
+        if let Some(link) = &mut self.link {
+            link.send(&message)?;
+        }
+        if let Some(events) = &self.events
+            && let Some(path) = self.pages.on_message(&message, events)?
+        {
+            self.last_page = Some(path);
+        }
+        Ok(())
+    }
+
+    fn evidence(&mut self, view: &EvidenceView<'_>) -> Option<EvidenceFile> {
+        let folder = self.events.as_ref()?;
+        match evidence::write(folder, view, &self.info, Durability::Buffered) {
+            Ok(file) => {
+                self.pages.on_evidence(view, &self.info);
+                Some(file)
+            }
+            Err(error) => {
+                say!("evidence of {} could not be written: {error:#}", view.event().id);
+                None
+            }
+        }
+    }
+
+    fn scored(&mut self, agent: &Agent, meta: &FrameMeta) {
+        let (Some(file), Some((t, seen))) = (&mut self.risk, agent.last_seen()) else { return };
+        let ttc = seen.ttc_s.map_or(String::new(), |v| format!("{v:.3}"));
+        let _ = meta;
+        // A full disk shows itself at the flush of the messages.
+        let _ = writeln!(file, "{:.4},{:.4},{ttc},{}", t.as_s(), seen.risk, seen.objects.len());
+    }
+}

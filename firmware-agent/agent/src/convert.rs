@@ -1,0 +1,91 @@
+//! From the checked configuration to what the core, the detector and the signal map take.
+
+use agent_core::config::{AgentConfig, AskStudent, FusionConfig, RingConfig, RingRates, SignalRule};
+use agent_core::time::Span;
+use agent_drive::SignalMap;
+use agent_wire::{Flags, Hash8};
+
+use crate::config::{Ask, Config, Threshold};
+use crate::exit::bad_input;
+
+/// Frames a second that the frame ring's index is sized for.
+const MAX_FPS: u32 = 60;
+/// The report waits this much longer than the student's deadline, for the evidence file.
+const EVIDENCE_SLACK_S: f32 = 5.0;
+
+fn span_s(seconds: f32) -> Span {
+    Span::from_ms((f64::from(seconds) * 1000.0).round() as u64)
+}
+
+/// Rings as configured.
+pub(crate) fn rings(config: &Config) -> RingConfig {
+    let r = &config.rings;
+    let s = |seconds: u32| Span::from_s(u64::from(seconds));
+    let rates = RingRates {
+        video_mbit_s: r.video_max_mbit_s,
+        fps: MAX_FPS,
+        imu_hz: r.imu_max_hz,
+        can_hz: r.can_max_hz,
+        gnss_hz: r.gnss_max_hz,
+    };
+    RingConfig::sized(s(r.sample_pre_roll_s), s(r.video_pre_roll_s), s(r.post_roll_s), s(r.key_frame_max_s), &rates)
+}
+
+/// What the core is told. `flags` are those that hold for the whole input.
+pub(crate) fn agent(config: &Config, boot: u32, flags: Flags, trigger_model: Option<Hash8>) -> AgentConfig {
+    let signals = config.trigger.signals.iter().enumerate().filter_map(|(index, s)| {
+        let (above, threshold) = match s.threshold {
+            Threshold::Above(v) => (true, v),
+            Threshold::Below(v) => (false, v),
+        };
+        Some(SignalRule { index: u8::try_from(index).ok()?, threshold, above, severity: s.severity })
+    });
+    AgentConfig {
+        unit: config.unit.name.clone(),
+        boot,
+        telemetry: config.telemetry(),
+        vision: config.vision(),
+        rings: rings(config),
+        fusion: FusionConfig {
+            cool_down: span_s(config.fusion.cool_down_s),
+            join_window: span_s(config.fusion.join_window_s),
+            harsh_events: config.fusion.harsh_events,
+            signals: signals.take(agent_core::limits::MAX_CUSTOM_SIGNALS).collect(),
+        },
+        ask: match config.student.ask {
+            Ask::Crash => AskStudent::Collisions,
+            Ask::Near => AskStudent::NearCollisions,
+            Ask::All => AskStudent::All,
+        },
+        report_deadline: span_s(config.student.deadline_s + EVIDENCE_SLACK_S),
+        health_interval: Span::from_s(u64::from(config.link.health_interval_s)),
+        flags,
+        config: config.hash8(),
+        trigger_model,
+    }
+}
+
+/// Reads the configured DBC, if there is one, and maps the configured signals.
+pub(crate) fn signal_map(config: &Config) -> anyhow::Result<Option<SignalMap>> {
+    let Some(path) = &config.can.dbc else { return Ok(None) };
+    let path = config.resolve(path);
+    let text = read_text(&path)?;
+    map_signals(&path.display().to_string(), &text, config).map(Some)
+}
+
+/// Largest DBC file that is read, bytes.
+const MAX_DBC_BYTES: u64 = 8 << 20;
+
+/// A text file of bounded size.
+pub(crate) fn read_text(path: &std::path::Path) -> anyhow::Result<String> {
+    use std::io::Read as _;
+    let shown = path.display();
+    let file = std::fs::File::open(path).map_err(|e| bad_input(format!("{shown}: {e}")))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_DBC_BYTES + 1).read_to_end(&mut bytes).map_err(|e| bad_input(format!("{shown}: {e}")))?;
+    if bytes.len() as u64 > MAX_DBC_BYTES {
+        return Err(bad_input(format!("{shown}: larger than {MAX_DBC_BYTES} bytes")));
+    }
+    // DBC files are often Latin-1; names of signals are ASCII, so comments may lose their accents.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,189 @@
+//! Evidence files: one MCAP per event with the encoded video and the raw samples around it, the event data table and
+//! the object table. Written under another name, synced, then renamed: a file with its final name is whole.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use agent_core::agent::EvidenceView;
+use agent_core::samples::{CanFrame, FrameMeta, GnssFix, ImuSample};
+use agent_core::time::MonoTime;
+use agent_drive::{DriveInfo, DriveWriter};
+use agent_wire::{EvidenceFile, Hash8};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// Whether to wait for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// fsync before the rename (`run`).
+    Synced,
+    /// Leave it to the operating system (`replay`).
+    Buffered,
+}
+
+/// Writes the evidence of an event into `folder` and returns what the report says of it.
+pub(crate) fn write(
+    folder: &Path,
+    view: &EvidenceView<'_>,
+    info: &DriveInfo,
+    durability: Durability,
+) -> anyhow::Result<EvidenceFile> {
+    std::fs::create_dir_all(folder)?;
+    let name = format!("{}.mcap", view.event().id);
+    let (part, path) = (folder.join(format!(".{name}.part")), folder.join(&name));
+    let mut writer = DriveWriter::create(&part, info)?;
+    writer.write_json("/event", view.event().t_zero, &describe(view).to_string())?;
+    writer.write_json("/event/edr", view.event().t_zero, &edr_json(view).to_string())?;
+    for record in Merged::new(view) {
+        match record {
+            Record::Imu(s) => writer.write_imu(s)?,
+            Record::Gnss(f) => writer.write_gnss(f)?,
+            Record::Can(f) => writer.write_can(&f)?,
+            Record::Frame(meta, bytes) => writer.write_frame(&meta, bytes)?,
+        }
+    }
+    writer.finish()?;
+    let (bytes, sha256_8) = hash(&part)?;
+    if durability == Durability::Synced {
+        File::open(&part)?.sync_all()?;
+    }
+    std::fs::rename(&part, &path)?;
+    if durability == Durability::Synced {
+        // The rename itself lives in the folder.
+        File::open(folder)?.sync_all()?;
+    }
+    let name = name.as_str().try_into().map_err(|_| anyhow::anyhow!("evidence file name {name} is too long"))?;
+    Ok(EvidenceFile { name, bytes, sha256_8 })
+}
+
+/// Size and first eight bytes of the SHA-256 of a file.
+pub(crate) fn hash(path: &Path) -> std::io::Result<(u64, Hash8)> {
+    let mut file = File::open(path)?;
+    let (mut digest, mut bytes, mut buffer) = (Sha256::new(), 0u64, vec![0u8; 1 << 16]);
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            break;
+        }
+        bytes += n as u64;
+        digest.update(buffer.get(..n).unwrap_or_default());
+    }
+    let mut out = Hash8::default();
+    out.0.iter_mut().zip(digest.finalize()).for_each(|(to, from)| *to = from);
+    Ok((bytes, out))
+}
+
+/// One record of the evidence.
+enum Record<'a> {
+    Imu(&'a ImuSample),
+    Gnss(&'a GnssFix),
+    Can(CanFrame),
+    Frame(FrameMeta, &'a [u8]),
+}
+
+/// The four streams of a view in the order of time; at equal times IMU, GNSS, CAN, video.
+struct Merged<'a, I: Iterator, G: Iterator, C: Iterator, F: Iterator> {
+    imu: std::iter::Peekable<I>,
+    gnss: std::iter::Peekable<G>,
+    can: std::iter::Peekable<C>,
+    frames: std::iter::Peekable<F>,
+    of: std::marker::PhantomData<&'a ()>,
+}
+
+impl<'a> Merged<'a, std::iter::Empty<()>, std::iter::Empty<()>, std::iter::Empty<()>, std::iter::Empty<()>> {
+    fn new(view: &'a EvidenceView<'_>) -> impl Iterator<Item = Record<'a>> {
+        Merged {
+            imu: view.imu().peekable(),
+            gnss: view.gnss().peekable(),
+            can: view.can().peekable(),
+            frames: view.frames().peekable(),
+            of: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<'a, I, G, C, F> Iterator for Merged<'a, I, G, C, F>
+where
+    I: Iterator<Item = &'a ImuSample>,
+    G: Iterator<Item = &'a GnssFix>,
+    C: Iterator<Item = CanFrame>,
+    F: Iterator<Item = (FrameMeta, &'a [u8])>,
+{
+    type Item = Record<'a>;
+    fn next(&mut self) -> Option<Record<'a>> {
+        let times: [Option<MonoTime>; 4] = [
+            self.imu.peek().map(|s| s.t),
+            self.gnss.peek().map(|f| f.t),
+            self.can.peek().map(|f| f.t),
+            self.frames.peek().map(|(m, _)| m.t),
+        ];
+        let (which, _) = times.iter().enumerate().filter_map(|(i, t)| t.map(|t| (i, t))).min_by_key(|(i, t)| (*t, *i))?;
+        match which {
+            0 => self.imu.next().map(Record::Imu),
+            1 => self.gnss.next().map(Record::Gnss),
+            2 => self.can.next().map(Record::Can),
+            _ => self.frames.next().map(|(m, b)| Record::Frame(m, b)),
+        }
+    }
+}
+
+/// The event as JSON: what the alert cannot carry.
+fn describe(view: &EvidenceView<'_>) -> Value {
+    let event = view.event();
+    let alignment = view.alignment();
+    json!({
+        "event": event.id.to_string(),
+        "kind": event.kind,
+        "severity": event.severity,
+        "time_zero_ns": event.t_zero.0,
+        "complete": event.complete,
+        "impacts": event.impacts.iter().map(|i| json!({
+            "time_zero_ns": i.t_zero.0,
+            "delta_v_mps": i.delta_v_mps,
+            "axes_known": i.axes_known,
+            "max_delta_v_mps": i.max_delta_v_mps,
+            "max_delta_v_at_ns": i.max_delta_v_at.0,
+            "peak_mps2": i.peak_mps2,
+            "clipped": i.clipped,
+        })).collect::<Vec<_>>(),
+        "max_vision_risk": event.max_risk,
+        "objects": event.objects.iter().map(|o| json!({
+            "track": o.track,
+            "class": format!("{:?}", o.class).to_lowercase(),
+            "box": [o.bbox.x, o.bbox.y, o.bbox.w, o.bbox.h],
+            "distance_m": o.distance_m,
+            "flow_per_s": o.flow_per_s,
+            "closing_mps": o.closing_mps,
+            "ttc_s": o.ttc_s,
+        })).collect::<Vec<_>>(),
+        "alignment": {
+            "vehicle_from_sensor": alignment.vehicle_from_sensor,
+            "up_known": alignment.up_known,
+            "forward_known": alignment.forward_known,
+            "confidence": alignment.confidence,
+        },
+    })
+}
+
+/// The whole event data table, Part 563-style.
+fn edr_json(view: &EvidenceView<'_>) -> Value {
+    let table = view.edr();
+    json!({
+        "note": "Part 563-style; not a certified event data recorder",
+        "delta_v": table.delta_v.iter().map(|r| json!({
+            "at_ms": r.at_ms, "longitudinal_kmh": r.delta_v_kmh[0], "lateral_kmh": r.delta_v_kmh[1],
+        })).collect::<Vec<_>>(),
+        "pre_crash": table.pre_crash.iter().map(|r| json!({
+            "at_ms": r.at_ms,
+            "speed_kmh": r.row.speed_mps.map(|(v, _)| v * agent_core::fusion::KMH_PER_MPS),
+            "speed_source": r.row.speed_mps.map(|(_, bus)| if bus { "bus" } else { "gnss" }),
+            "brake": r.row.brake,
+            "accelerator_pct": r.row.accelerator_pct,
+            "engine_rpm": r.row.engine_rpm,
+            "steering_deg": r.row.steering_deg,
+            "abs": r.row.abs,
+            "esc": r.row.esc,
+        })).collect::<Vec<_>>(),
+    })
+}
