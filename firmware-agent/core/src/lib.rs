@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod limits;
+pub mod outbox;
 pub mod samples;
 pub mod telemetry;
 pub mod time;
