@@ -13,6 +13,7 @@ pub mod event;
 pub mod fusion;
 pub mod history;
 pub mod limits;
+pub mod outbox;
 pub mod rings;
 pub mod samples;
 pub mod telemetry;

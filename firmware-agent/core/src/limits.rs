@@ -22,6 +22,12 @@ pub const MAX_TRACKS: usize = 32;
 pub const OBJECT_TABLE: usize = 3;
 /// Most signals that a configuration may name to trigger on.
 pub const MAX_CUSTOM_SIGNALS: usize = 16;
+/// Most messages that an outbox may be configured to hold (about 1 KB each in memory).
+pub const MAX_OUTBOX_ENTRIES: usize = 16_384;
+/// Most bytes of messages that an outbox may be configured to hold.
+pub const MAX_OUTBOX_BYTES: usize = 16 << 20;
+/// Most messages in flight at once.
+pub const MAX_OUTBOX_WINDOW: usize = 64;
 
 /// An event that goes on (impact after impact, raise after raise) is closed after this time.
 pub const MAX_EVENT: Span = Span::from_s(20);

@@ -1,0 +1,45 @@
+//! Every capacity of the link, in one place.
+
+use std::time::Duration;
+
+/// Messages between the caller and the link's thread: a raised alert and a report of 32 events at once, and health.
+pub const QUEUE: usize = 128;
+/// Places of [`QUEUE`] that only crash messages may take.
+pub const QUEUE_RESERVED: usize = 32;
+/// Messages stored in one transaction at most.
+pub const BATCH: usize = 32;
+/// Events between the connection's task and the link.
+pub const EVENTS: usize = 256;
+/// Packet ids that rumqttc may use. A publish collides when its id comes round while the old one still waits, so the
+/// link never lets the span from the oldest unacknowledged publish to the newest reach this.
+pub const PACKET_IDS: u16 = 1024;
+/// Commands that wait for the agent.
+pub const COMMANDS: usize = 16;
+/// Largest packet that a unit reads, bytes. A command is at most 256.
+pub const UNIT_PACKET_BYTES: usize = 64 << 10;
+/// Largest packet that a unit writes, bytes.
+pub const OUTGOING_PACKET_BYTES: usize = 4 << 10;
+/// Largest packet that the listener reads, bytes.
+pub const LISTENER_PACKET_BYTES: usize = 1 << 20;
+/// Received messages that wait for the listener's caller; beyond it the broker is held back.
+pub const RECEIVED: usize = 256;
+/// Messages that the listener remembers to know a duplicate.
+pub const SEEN: usize = 16_384;
+/// Longest client id, bytes (MQTT 3.1.1 asks a server to take 23; Mosquitto takes 65,535).
+pub const CLIENT_ID_BYTES: usize = 128;
+/// Page cache of the store, bytes.
+pub const STORE_CACHE_BYTES: usize = 2 << 20;
+/// Unreadable stores that are kept aside; the last one is replaced after that.
+pub const SET_ASIDE: u32 = 8;
+/// How long commands are not subscribed to after a packet on a fresh subscription could not be read.
+pub const COMMANDS_MUTED: Duration = Duration::from_secs(600);
+/// The watchdog never waits longer than this.
+pub const WATCHDOG_CAP: Duration = Duration::from_secs(120);
+/// How often ages, the watchdog and pending deletions are looked at.
+pub const TICK: Duration = Duration::from_millis(200);
+
+const _: () = assert!(QUEUE_RESERVED < QUEUE);
+// Every publish in flight, one status and one subscription fit in the connection's request queue.
+const _: () = assert!(agent_core::limits::MAX_OUTBOX_WINDOW + 2 < EVENTS);
+const _: () = assert!(4 * agent_core::limits::MAX_OUTBOX_WINDOW < PACKET_IDS as usize);
+const _: () = assert!(agent_wire::limits::MESSAGE_BYTES + 256 < OUTGOING_PACKET_BYTES);

@@ -1,0 +1,436 @@
+//! The outbox on disk: one redb file. What [`Store::commit`] returned from is durable.
+//!
+//! Layout: table `outbox` from key to record; table `meta` for counters. A record is version 1, class, crash flag,
+//! message kind, creation as Unix milliseconds (little endian), then the encoded message as it goes out.
+//!
+//! A file that cannot be read is set aside under another name and a fresh one is begun; [`Opened`] says so. The boot
+//! counter also stands in a small text file beside the store, because event ids must not come again when the store
+//! is lost: the fleet would drop a new crash as a duplicate.
+//!
+//! It decides nothing about what is kept: see [`agent_core::outbox`].
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use agent_core::outbox::Class;
+use agent_wire::MessageKind;
+use agent_wire::limits::MESSAGE_BYTES;
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+
+use crate::limits::{SET_ASIDE, STORE_CACHE_BYTES};
+
+const OUTBOX: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("outbox");
+const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+const BOOT: &str = "boot";
+const COMMAND: &str = "command";
+const RECORD_VERSION: u8 = 1;
+const HEADER: usize = 12;
+
+/// One message as it stands on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Key given by the outbox.
+    pub key: u64,
+    /// What it is.
+    pub class: Class,
+    /// Whether it belongs to a crash.
+    pub crash: bool,
+    /// Kind of message: gives the topic.
+    pub kind: MessageKind,
+    /// Unix time of storing, milliseconds, by whatever clock the unit had.
+    pub created_unix_ms: u64,
+    /// The encoded message.
+    pub payload: Vec<u8>,
+}
+
+/// What was found when the store was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Messages that wait, by key.
+    pub waiting: Vec<Stored>,
+    /// Where an unreadable store was moved, and why.
+    pub set_aside: Option<(PathBuf, String)>,
+    /// Records that are no messages: left on disk, never sent.
+    pub unreadable: usize,
+}
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error("store {}: another process has it open", .0.display())]
+    InUse(PathBuf),
+    /// The database failed.
+    #[error("store {}: {source}", path.display())]
+    Database {
+        /// Which file.
+        path: PathBuf,
+        /// What redb says.
+        source: Box<redb::Error>,
+    },
+    /// A file operation failed.
+    #[error("store file {}: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// The open store.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    /// `None` between a failure and [`Store::reopen`].
+    db: Option<Database>,
+    /// Boot counter that survived, or a floor for it.
+    boot: u32,
+    command: u64,
+}
+
+impl Store {
+    /// Opens or creates the store and reads what waits in it.
+    ///
+    /// # Errors
+    /// In use by another process, or the disk fails. An unreadable file is no error: see [`Opened::set_aside`].
+    pub fn open(path: &Path) -> Result<(Self, Opened), StoreError> {
+        let mut set_aside = None;
+        let (db, loaded) = match open_and_load(path) {
+            Ok(found) => found,
+            Err(Failure::Unreadable(why)) => {
+                let aside = aside_name(path);
+                fs::rename(path, &aside).map_err(|e| file_error(path, e))?;
+                set_aside = Some((aside, why));
+                open_and_load(path).map_err(|f| f.into_error(path))?
+            }
+            Err(failure) => return Err(failure.into_error(path)),
+        };
+        sync_folder(path)?;
+        let mut boot = loaded.boot.max(read_boot_file(path).unwrap_or(0));
+        if boot == 0 && set_aside.is_some() {
+            boot = boot_floor();
+        }
+        let store = Self { path: path.to_owned(), db: Some(db), boot, command: loaded.command };
+        Ok((store, Opened { waiting: loaded.waiting, set_aside, unreadable: loaded.unreadable }))
+    }
+
+    /// Counts this start of the agent, durably, and returns the number, from 1.
+    ///
+    /// # Errors
+    /// It could not be written: then event ids would not be unique.
+    pub fn next_boot(&mut self) -> Result<u32, StoreError> {
+        let boot = self.boot.saturating_add(1);
+        // The text file first: it is the one that survives the loss of the store.
+        write_boot_file(&self.path, boot)?;
+        self.transact(&[], &[], &[(BOOT, u64::from(boot))])?;
+        self.boot = boot;
+        Ok(boot)
+    }
+
+    /// Counter of the last command that was accepted.
+    #[must_use]
+    pub const fn command_counter(&self) -> u64 {
+        self.command
+    }
+
+    /// Keeps the counter of the last accepted command, durably.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn set_command_counter(&mut self, counter: u64) -> Result<(), StoreError> {
+        self.command = counter;
+        self.transact(&[], &[], &[(COMMAND, counter)])
+    }
+
+    /// Stores and deletes in one durable transaction: one sync of the disk, whatever the number of messages.
+    ///
+    /// # Errors
+    /// The disk failed: nothing of it happened, and the store must be reopened.
+    pub fn commit(&mut self, puts: &[&Stored], deletes: &[u64]) -> Result<(), StoreError> {
+        self.transact(puts, deletes, &[])
+    }
+
+    /// Whether the last operation left the store usable.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.db.is_some()
+    }
+
+    /// Opens the file again after a failure. Nothing is set aside: the messages in it are still in memory.
+    ///
+    /// # Errors
+    /// It still fails.
+    pub fn reopen(&mut self) -> Result<(), StoreError> {
+        self.db = None;
+        let (db, _) = open_and_load(&self.path).map_err(|f| f.into_error(&self.path))?;
+        self.db = Some(db);
+        Ok(())
+    }
+
+    /// Closes the file as a failing disk would, for tests.
+    #[cfg(test)]
+    pub(crate) fn break_for_test(&mut self) {
+        self.db = None;
+    }
+
+    fn transact(&mut self, puts: &[&Stored], deletes: &[u64], meta: &[(&str, u64)]) -> Result<(), StoreError> {
+        let Some(db) = &self.db else {
+            return Err(database_error(&self.path, StorageError::DatabaseClosed.into()));
+        };
+        // redb asserts its invariants: a panic over a damaged file must not take the link down.
+        let done = catch_unwind(AssertUnwindSafe(|| write(db, puts, deletes, meta)));
+        let error = match done {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(e)) => e,
+            Err(_) => redb::Error::Corrupted("redb panicked while it wrote".to_owned()),
+        };
+        self.db = None;
+        Err(database_error(&self.path, error))
+    }
+}
+
+fn write(db: &Database, puts: &[&Stored], deletes: &[u64], meta: &[(&str, u64)]) -> Result<(), redb::Error> {
+    let transaction = db.begin_write()?;
+    {
+        let mut outbox = transaction.open_table(OUTBOX)?;
+        for stored in puts {
+            outbox.insert(stored.key, encode_record(stored).as_slice())?;
+        }
+        for key in deletes {
+            outbox.remove(key)?;
+        }
+        let mut table = transaction.open_table(META)?;
+        for (name, value) in meta {
+            table.insert(*name, *value)?;
+        }
+    }
+    // redb's default durability: synced when it returns.
+    transaction.commit()?;
+    Ok(())
+}
+
+#[derive(Default)]
+struct Loaded {
+    waiting: Vec<Stored>,
+    unreadable: usize,
+    boot: u32,
+    command: u64,
+}
+
+enum Failure {
+    InUse,
+    Unreadable(String),
+    Failed(redb::Error),
+}
+
+impl Failure {
+    fn into_error(self, path: &Path) -> StoreError {
+        match self {
+            Self::InUse => StoreError::InUse(path.to_owned()),
+            Self::Unreadable(why) => database_error(path, redb::Error::Corrupted(why)),
+            Self::Failed(error) => database_error(path, error),
+        }
+    }
+}
+
+impl From<redb::Error> for Failure {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::DatabaseAlreadyOpen => Self::InUse,
+            redb::Error::Io(e) if !matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+                Self::Failed(redb::Error::Io(e))
+            }
+            redb::Error::PreviousIo | redb::Error::DatabaseClosed | redb::Error::LockPoisoned(_) => Self::Failed(error),
+            // Corrupted, an old format, a table of other types: reading it again will not help.
+            other => Self::Unreadable(other.to_string()),
+        }
+    }
+}
+
+fn open_and_load(path: &Path) -> Result<(Database, Loaded), Failure> {
+    let opened = catch_unwind(|| {
+        let db = redb::Builder::new().set_cache_size(STORE_CACHE_BYTES).create(path);
+        let db = db.map_err(|e: DatabaseError| redb::Error::from(e))?;
+        write(&db, &[], &[], &[])?; // makes the tables, and shows now whether the disk takes writes
+        let loaded = load(&db)?;
+        Ok::<_, redb::Error>((db, loaded))
+    });
+    match opened {
+        Ok(result) => result.map_err(Failure::from),
+        Err(_) => Err(Failure::Unreadable("redb panicked while it read".to_owned())),
+    }
+}
+
+fn load(db: &Database) -> Result<Loaded, redb::Error> {
+    let transaction = db.begin_read()?;
+    let mut loaded = Loaded::default();
+    for row in transaction.open_table(OUTBOX)?.iter()? {
+        let (key, record) = row?;
+        match decode_record(key.value(), record.value()) {
+            Some(stored) => loaded.waiting.push(stored),
+            None => loaded.unreadable += 1,
+        }
+    }
+    let meta = transaction.open_table(META)?;
+    let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map_or(0, |v| v.value()));
+    loaded.boot = u32::try_from(number(BOOT)?).unwrap_or(u32::MAX);
+    loaded.command = number(COMMAND)?;
+    Ok(loaded)
+}
+
+fn encode_record(stored: &Stored) -> Vec<u8> {
+    let class = match stored.class {
+        Class::Alert => 0,
+        Class::Report => 1,
+        Class::Other => 2,
+    };
+    let mut out = Vec::with_capacity(HEADER + stored.payload.len());
+    out.extend([RECORD_VERSION, class, u8::from(stored.crash), stored.kind as u8]);
+    out.extend(stored.created_unix_ms.to_le_bytes());
+    out.extend(&stored.payload);
+    out
+}
+
+fn decode_record(key: u64, record: &[u8]) -> Option<Stored> {
+    let (header, payload) = record.split_first_chunk::<HEADER>()?;
+    let [version, class, crash, kind, created @ ..] = *header;
+    if version != RECORD_VERSION || crash > 1 || payload.is_empty() || payload.len() > MESSAGE_BYTES {
+        return None;
+    }
+    let class = [Class::Alert, Class::Report, Class::Other].get(usize::from(class)).copied()?;
+    let kind = MessageKind::ALL.into_iter().find(|k| *k as u8 == kind)?;
+    let created_unix_ms = u64::from_le_bytes(created);
+    Some(Stored { key, class, crash: crash == 1, kind, created_unix_ms, payload: payload.to_vec() })
+}
+
+fn database_error(path: &Path, source: redb::Error) -> StoreError {
+    StoreError::Database { path: path.to_owned(), source: Box::new(source) }
+}
+
+fn file_error(path: &Path, source: io::Error) -> StoreError {
+    StoreError::File { path: path.to_owned(), source }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// The first free name, or the last one.
+fn aside_name(path: &Path) -> PathBuf {
+    let name = |n: u32| beside(path, &format!(".unreadable-{n}"));
+    (1..SET_ASIDE).map(name).find(|p| !p.exists()).unwrap_or_else(|| name(SET_ASIDE))
+}
+
+fn read_boot_file(path: &Path) -> Option<u32> {
+    fs::read_to_string(beside(path, ".boot")).ok()?.trim().parse().ok()
+}
+
+/// Written aside, synced and renamed, so that it is either the old number or the new one.
+fn write_boot_file(path: &Path, boot: u32) -> Result<(), StoreError> {
+    let (new, target) = (beside(path, ".boot-new"), beside(path, ".boot"));
+    let written = File::create(&new).and_then(|mut file| {
+        file.write_all(format!("{boot}\n").as_bytes())?;
+        file.sync_all()
+    });
+    written.and_then(|()| fs::rename(&new, &target)).map_err(|e| file_error(&target, e))?;
+    sync_folder(path)
+}
+
+fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| file_error(folder, e))
+}
+
+/// With both counters lost, minutes of Unix time: above any counter that starts ever reached, and growing.
+fn boot_floor() -> u32 {
+    u32::try_from(unix_ms() / 60_000).unwrap_or(u32::MAX - 1)
+}
+
+/// Unix time by the system's clock, milliseconds; 0 before 1970.
+pub(crate) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(key: u64) -> Stored {
+        Stored {
+            key,
+            class: Class::Alert,
+            crash: true,
+            kind: MessageKind::Alert,
+            created_unix_ms: 5,
+            payload: vec![key as u8; 100],
+        }
+    }
+
+    #[test]
+    fn what_was_committed_is_there_again_and_boots_grow() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outbox.redb");
+        let (mut store, opened) = Store::open(&path).unwrap();
+        assert_eq!(opened, Opened::default());
+        assert_eq!(store.next_boot().unwrap(), 1);
+        store.commit(&[&stored(1), &stored(2)], &[]).unwrap();
+        store.commit(&[&stored(3)], &[1]).unwrap();
+        store.set_command_counter(9).unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::InUse(_))));
+        drop(store);
+        let (mut store, opened) = Store::open(&path).unwrap();
+        assert_eq!(opened.waiting, [stored(2), stored(3)]);
+        assert_eq!(store.command_counter(), 9);
+        assert_eq!(store.next_boot().unwrap(), 2);
+    }
+
+    #[test]
+    fn an_unreadable_store_is_set_aside_and_boots_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outbox.redb");
+        let (mut store, _) = Store::open(&path).unwrap();
+        assert_eq!(store.next_boot().unwrap(), 1);
+        store.commit(&[&stored(1)], &[]).unwrap();
+        drop(store);
+        let whole = fs::read(&path).unwrap();
+        // Garbage, a cut file, and a file whose inner half is overwritten.
+        let mut holed = whole.clone();
+        holed[512..].fill(0xA5);
+        for (n, bytes) in [vec![7u8; 9000], whole[..whole.len() / 3].to_vec(), holed].into_iter().enumerate() {
+            fs::write(&path, &bytes).unwrap();
+            let (mut store, opened) = Store::open(&path).unwrap();
+            let (aside, why) = opened.set_aside.expect("set aside");
+            assert_eq!(fs::read(&aside).unwrap().len(), bytes.len(), "kept as it was: {why}");
+            assert!(opened.waiting.is_empty());
+            assert_eq!(store.next_boot().unwrap(), 2 + n as u32);
+            store.commit(&[&stored(4)], &[]).unwrap();
+        }
+        fs::remove_file(beside(&path, ".boot")).unwrap();
+        fs::write(&path, b"x").unwrap();
+        let (mut store, _) = Store::open(&path).unwrap();
+        assert!(store.next_boot().unwrap() > 1_000_000, "above every counter that was ever reached");
+    }
+
+    #[test]
+    fn a_record_that_is_no_message_is_counted_and_the_others_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outbox.redb");
+        let (mut store, _) = Store::open(&path).unwrap();
+        store.commit(&[&stored(1), &Stored { payload: vec![0; MESSAGE_BYTES + 1], ..stored(2) }], &[]).unwrap();
+        drop(store);
+        let (_, opened) = Store::open(&path).unwrap();
+        assert_eq!((opened.waiting, opened.unreadable), (vec![stored(1)], 1));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error_that_names_the_file() {
+        let error = Store::open(Path::new("/no/such/folder/outbox.redb")).unwrap_err();
+        assert!(error.to_string().contains("/no/such/folder/outbox.redb"), "{error}");
+    }
+}
