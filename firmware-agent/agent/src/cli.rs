@@ -41,6 +41,9 @@ pub(crate) struct RunArgs {
     /// Stop after this many seconds of wall time (for tests)
     #[arg(long, hide = true)]
     pub(crate) stop_after_s: Option<f64>,
+    /// Log, for each first alert, when its record was handed over and when the outbox had it (for benchmarks)
+    #[arg(long, hide = true)]
+    pub(crate) latency_log: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

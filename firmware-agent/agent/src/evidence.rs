@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use agent_core::agent::EvidenceView;
 use agent_core::samples::{CanFrame, FrameMeta, GnssFix, ImuSample};
@@ -22,6 +22,9 @@ pub(crate) enum Durability {
     Buffered,
 }
 
+/// Folder, below that of crash evidence, for evidence that may be rotated away.
+pub(crate) const LESSER: &str = "lesser";
+
 /// Writes the evidence of an event into `folder` and returns what the report says of it.
 pub(crate) fn write(
     folder: &Path,
@@ -29,13 +32,23 @@ pub(crate) fn write(
     info: &DriveInfo,
     durability: Durability,
 ) -> anyhow::Result<EvidenceFile> {
+    let (part, path) = write_part(folder, view, info)?;
+    seal(&part, &path, durability)
+}
+
+/// Writes the evidence under a name that says it is not whole yet. Returns that name and the final one.
+pub(crate) fn write_part(
+    folder: &Path,
+    view: &EvidenceView<'_>,
+    info: &DriveInfo,
+) -> anyhow::Result<(PathBuf, PathBuf)> {
     std::fs::create_dir_all(folder)?;
     let name = format!("{}.mcap", view.event().id);
     let (part, path) = (folder.join(format!(".{name}.part")), folder.join(&name));
     let mut writer = DriveWriter::create(&part, info)?;
     writer.write_json("/event", view.event().t_zero, &describe(view).to_string())?;
     writer.write_json("/event/edr", view.event().t_zero, &edr_json(view).to_string())?;
-    for record in Merged::new(view) {
+    for record in merged(view) {
         match record {
             Record::Imu(s) => writer.write_imu(s)?,
             Record::Gnss(f) => writer.write_gnss(f)?,
@@ -44,15 +57,21 @@ pub(crate) fn write(
         }
     }
     writer.finish()?;
-    let (bytes, sha256_8) = hash(&part)?;
+    Ok((part, path))
+}
+
+/// Hashes a written part and gives it its final name, after a sync if wanted.
+pub(crate) fn seal(part: &Path, path: &Path, durability: Durability) -> anyhow::Result<EvidenceFile> {
+    let (bytes, sha256_8) = hash(part)?;
     if durability == Durability::Synced {
-        File::open(&part)?.sync_all()?;
+        File::open(part)?.sync_all()?;
     }
-    std::fs::rename(&part, &path)?;
-    if durability == Durability::Synced {
+    std::fs::rename(part, path)?;
+    if let (Durability::Synced, Some(folder)) = (durability, path.parent()) {
         // The rename itself lives in the folder.
         File::open(folder)?.sync_all()?;
     }
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let name = name.as_str().try_into().map_err(|_| anyhow::anyhow!("evidence file name {name} is too long"))?;
     Ok(EvidenceFile { name, bytes, sha256_8 })
 }
@@ -83,27 +102,23 @@ enum Record<'a> {
 }
 
 /// The four streams of a view in the order of time; at equal times IMU, GNSS, CAN, video.
-struct Merged<'a, I: Iterator, G: Iterator, C: Iterator, F: Iterator> {
+struct Merged<I: Iterator, G: Iterator, C: Iterator, F: Iterator> {
     imu: std::iter::Peekable<I>,
     gnss: std::iter::Peekable<G>,
     can: std::iter::Peekable<C>,
     frames: std::iter::Peekable<F>,
-    of: std::marker::PhantomData<&'a ()>,
 }
 
-impl<'a> Merged<'a, std::iter::Empty<()>, std::iter::Empty<()>, std::iter::Empty<()>, std::iter::Empty<()>> {
-    fn new(view: &'a EvidenceView<'_>) -> impl Iterator<Item = Record<'a>> {
-        Merged {
-            imu: view.imu().peekable(),
-            gnss: view.gnss().peekable(),
-            can: view.can().peekable(),
-            frames: view.frames().peekable(),
-            of: std::marker::PhantomData,
-        }
+fn merged<'a>(view: &'a EvidenceView<'_>) -> impl Iterator<Item = Record<'a>> {
+    Merged {
+        imu: view.imu().peekable(),
+        gnss: view.gnss().peekable(),
+        can: view.can().peekable(),
+        frames: view.frames().peekable(),
     }
 }
 
-impl<'a, I, G, C, F> Iterator for Merged<'a, I, G, C, F>
+impl<'a, I, G, C, F> Iterator for Merged<I, G, C, F>
 where
     I: Iterator<Item = &'a ImuSample>,
     G: Iterator<Item = &'a GnssFix>,

@@ -11,9 +11,9 @@ use agent_models::Detector;
 use agent_wire::{EvidenceFile, Message, StudentOutcome, StudentRefusal};
 
 /// Widest picture that the detector is given, pixels; its own input is smaller (352 or 416).
-const SMALL_WIDTH: usize = 640;
+pub(crate) const SMALL_WIDTH: usize = 640;
 /// Most signals that one CAN frame may decode to.
-const SIGNALS_PER_FRAME: usize = 32;
+pub(crate) const SIGNALS_PER_FRAME: usize = 32;
 
 /// Where the outputs go.
 pub(crate) trait Sink {

@@ -324,6 +324,18 @@ impl Agent {
         }
     }
 
+    /// True while an event gathers or waits for its evidence or student.
+    #[must_use]
+    pub fn awaiting(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Health now, outside its interval.
+    pub fn request_health(&mut self) {
+        let health = self.health();
+        self.emit(Output::Health(health));
+    }
+
     /// A source lost something.
     pub fn on_loss(&mut self, what: Lost, count: u32) {
         self.losses.add(what, count);

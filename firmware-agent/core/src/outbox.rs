@@ -146,6 +146,14 @@ pub struct GivenUp {
     pub crash_refused: u64,
 }
 
+impl GivenUp {
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.expired + self.evicted + self.refused + self.crash_refused
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     entry: Entry,

@@ -37,7 +37,7 @@ pub(crate) fn replay(args: &ReplayArgs) -> anyhow::Result<Outcome> {
         (None, _, None) => None,
     };
     std::fs::create_dir_all(&args.out).with_context(|| format!("making {}", args.out.display()))?;
-    let link = args.broker.as_deref().map(|url| super::run::start_link(&config, Some(url), &args.out)).transpose()?;
+    let link = args.broker.as_deref().map(|url| crate::link::start(&config, url, &args.out.join("outbox.redb"))).transpose()?;
     let mut sink = ReplaySink::new(args, &config, link)?;
     let (mut drives, mut timings, mut lost) = (Vec::new(), Vec::new(), false);
     for (index, path) in args.drives.iter().enumerate() {
@@ -212,14 +212,14 @@ pub(crate) struct ReplaySink {
     info: DriveInfo,
     unit: String,
     pages: PageStore,
-    pub(crate) link: Option<super::run::RunningLink>,
+    pub(crate) link: Option<crate::link::RunningLink>,
     written: u64,
     largest: usize,
     pub(crate) last_page: Option<PathBuf>,
 }
 
 impl ReplaySink {
-    pub(crate) fn new(args: &ReplayArgs, config: &Config, link: Option<super::run::RunningLink>) -> anyhow::Result<Self> {
+    pub(crate) fn new(args: &ReplayArgs, config: &Config, link: Option<crate::link::RunningLink>) -> anyhow::Result<Self> {
         let create = |name: &str| {
             let path = args.out.join(name);
             File::create(&path).map(BufWriter::new).with_context(|| format!("making {}", path.display()))
@@ -269,7 +269,7 @@ impl Sink for ReplaySink {
         self.written += 1;
         self.largest = self.largest.max(bytes);
         if let Some(link) = &mut self.link {
-            link.send(&message)?;
+            link.send_durable(&message)?;
         }
         if let Some(events) = &self.events
             && let Some(path) = self.pages.on_message(&message, events)?

@@ -1,0 +1,169 @@
+//! `listen`: the fleet side. Decodes what units publish, as a table or as JSON lines; duplicates and refusals are
+//! shown as such, never hidden.
+
+use std::time::{Duration, Instant};
+
+use agent_link::{Broker, ListenConfig, Listener, Received};
+use agent_wire::{Message, WallQuality};
+use serde_json::json;
+
+use crate::cli::ListenArgs;
+use crate::exit::{Outcome, bad_input};
+use crate::show::{put, say};
+
+/// How often the end conditions are looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+pub(crate) fn listen(args: &ListenArgs) -> anyhow::Result<Outcome> {
+    let broker = Broker::parse(&args.broker).map_err(bad_input)?;
+    let mut config = ListenConfig::new(broker, &format!("listen-{}", std::process::id()));
+    config.filter.clone_from(&args.topic);
+    let listener = Listener::start(config)?;
+    let begun = Instant::now();
+    let limit = args.seconds.map(|s| Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX));
+    let (mut count, mut told) = (0u64, false);
+    if !args.json {
+        put!("{:<16} {:<7} {:>5}  {}", "unit", "message", "bytes", "what")?;
+    }
+    while args.count.is_none_or(|n| count < n) && limit.is_none_or(|l| begun.elapsed() < l) {
+        if let Some(received) = listener.recv(LOOK) {
+            count += 1;
+            show(&received, args.json)?;
+        }
+        let stats = listener.stats();
+        if !told && stats.ended > 0 && !stats.subscribed {
+            told = true;
+            say!("no session with the broker yet: {}", stats.last_end.unwrap_or_default());
+        }
+    }
+    Ok(if args.count.is_some_and(|n| count < n) { Outcome::Failed } else { Outcome::Done })
+}
+
+/// One line for one payload.
+pub(crate) fn show(received: &Received, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        let (message, error) = match &received.message {
+            Ok(message) => (Some(message), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        put!(
+            "{}",
+            json!({"topic": received.topic, "bytes": received.bytes, "duplicate": received.duplicate,
+                   "retained": received.retained, "message": message, "error": error})
+        )?;
+        return Ok(());
+    }
+    let unit = received.topic.split('/').nth(2).unwrap_or("?");
+    let mark = if received.duplicate { " (duplicate)" } else { "" };
+    match &received.message {
+        Ok(message) => {
+            let level = message.kind().topic_level();
+            put!("{unit:<16} {level:<7} {:>5}  {}{mark}", received.bytes, line(message))?;
+        }
+        Err(error) => put!("{unit:<16} {:<7} {:>5}  {}: {error}", "refused", received.bytes, received.topic)?,
+    }
+    Ok(())
+}
+
+/// A message in one line of words.
+pub(crate) fn line(message: &Message) -> String {
+    match message {
+        Message::Alert(a) => {
+            let delta_v = a.delta_v.map_or(String::new(), |d| {
+                let (x, y) = (f64::from(d.longitudinal_dkmh) / 10.0, f64::from(d.lateral_dkmh) / 10.0);
+                let quality = word(&d.quality);
+                if d.axes_known {
+                    format!(", delta-V {x:.1} km/h along, {y:.1} across ({quality}, {} ms)", d.window_ms)
+                } else {
+                    format!(", delta-V {x:.1} km/h, direction unknown ({quality}, {} ms)", d.window_ms)
+                }
+            });
+            let speed = a.speed_dkmh.map_or(String::new(), |s| format!(", at {:.0} km/h", f64::from(s) / 10.0));
+            let made = if a.flags.simulated { " [simulated]" } else { "" };
+            let revision = if a.revision > 0 { format!(", raised ({})", a.revision) } else { String::new() };
+            format!(
+                "{} {} {}{revision}{delta_v}{speed}, {}{made}",
+                a.event, word(&a.kind), word(&a.severity), clock(a.time.unix_ms, a.time.quality)
+            )
+        }
+        Message::Report(r) => {
+            let edr = r.edr.map_or(String::new(), |e| {
+                format!(
+                    ", max delta-V {:.1} km/h at {:.0} ms",
+                    f64::from(e.max_delta_v_dkmh) / 10.0,
+                    f64::from(e.max_delta_v_at_dms) / 10.0
+                )
+            });
+            let file = r.evidence_file.as_ref().map_or("no evidence file".to_owned(), |f| {
+                format!("evidence {} ({:.1} MB)", f.name, f.bytes as f64 / 1e6)
+            });
+            let student = match &r.student {
+                agent_wire::StudentOutcome::Answered(_) => "student answered".to_owned(),
+                agent_wire::StudentOutcome::Refused(why) => format!("student: {}", word(why)),
+            };
+            format!("{} {} {}{edr}, {student}, {file}", r.event, word(&r.kind), word(&r.severity))
+        }
+        Message::Status(s) => format!("{} (start {}, version {})", word(&s.state), s.boot, s.version),
+        Message::Health(h) => format!(
+            "up {} s, {} events, {} waiting, video ring {:.1} s, mounting {} %, lost {} frames {} IMU {} CAN",
+            h.uptime_s, h.events, h.outbox_waiting, f64::from(h.ring_video_ms) / 1000.0, h.alignment_pct,
+            h.losses.frames, h.losses.imu, h.losses.can
+        ),
+        Message::Command(c) => format!("command {}", c.counter),
+    }
+}
+
+/// The JSON word of a value, with spaces.
+pub(crate) fn word(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|v| v.as_str().map(|s| s.replace('_', " ")))
+        .unwrap_or_else(|| "?".to_owned())
+}
+
+/// Wall time as ISO 8601 in UTC, with its quality; says so when it is not known.
+pub(crate) fn clock(unix_ms: u64, quality: WallQuality) -> String {
+    if quality == WallQuality::None {
+        return "wall time unknown".to_owned();
+    }
+    let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
+    let (y, m, d) = civil(days);
+    let (h, min, s) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{s:02}.{:03}Z ({})", ms % 1000, word(&quality))
+}
+
+/// Days since 1970-01-01 to a date of the Gregorian calendar, by counting years and months; wire times reach the year
+/// 584 million, so the years are taken off in eras of 400 first.
+fn civil(days: u64) -> (u64, u64, u64) {
+    const ERA: u64 = 146_097;
+    let (mut year, mut left) = (1970 + 400 * (days / ERA), days % ERA);
+    let leap = |y: u64| (y.is_multiple_of(4) && !y.is_multiple_of(100)) || y.is_multiple_of(400);
+    while left >= 365 + u64::from(leap(year)) {
+        left -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 1;
+    for length in lengths {
+        if left < length {
+            break;
+        }
+        left -= length;
+        month += 1;
+    }
+    (year, month, left + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(clock(0, WallQuality::Gnss), "1970-01-01T00:00:00.000Z (gnss)");
+        assert_eq!(clock(951_782_400_000, WallQuality::Ntp), "2000-02-29T00:00:00.000Z (ntp)");
+        assert_eq!(clock(1_735_689_599_999, WallQuality::Rtc), "2024-12-31T23:59:59.999Z (rtc)");
+        assert_eq!(clock(5, WallQuality::None), "wall time unknown");
+        assert!(clock(u64::MAX, WallQuality::Gnss).contains("(gnss)"));
+    }
+}

@@ -1,0 +1,505 @@
+//! `run`: the daemon. Threads and channels are all made in [`run`], each with its bound and policy:
+//!
+//! | thread | does | its channel |
+//! |---|---|---|
+//! | source | reads drives, paced | to core, [`RECORDS`]: waits when full (a device source would count a loss) |
+//! | eyes | decodes and scores frames | from core, [`FRAMES`]: a frame that finds it full goes unseen, counted |
+//! | core | owns the agent | inbox of all others, [`INBOX`] |
+//! | seal | syncs and names evidence files | from core, [`SEALS`]: when full the core writes without sync and says so |
+//! | link | outbox and broker | agent-link's own |
+//!
+//! Frame buffers go round: a fixed number is made at the start and comes back through the pool.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use agent_core::agent::{Agent, Lost, Output};
+use agent_core::samples::FrameMeta;
+use agent_core::time::MonoTime;
+use agent_core::vision::Detections;
+use agent_drive::{DriveInfo, DriveReader, DriveRecord, VideoDecoder};
+use agent_models::Detector;
+use agent_wire::{CommandAction, EventId, EvidenceFile, Flags, Hash8, Message, Severity, StudentOutcome, StudentRefusal};
+use anyhow::Context as _;
+
+use crate::cli::RunArgs;
+use crate::config::Config;
+use crate::exit::{Outcome, bad_input};
+use crate::link::RunningLink;
+use crate::pipeline::{SIGNALS_PER_FRAME, SMALL_WIDTH};
+use crate::show::say;
+use crate::{convert, evidence};
+
+/// Records between the source and the core: half a second of a full CAN bus.
+const RECORDS: usize = 4096;
+/// Everything that reaches the core: the records, and a few from each other thread.
+const INBOX: usize = RECORDS;
+/// Frames that wait to be looked at; more would only make what is seen older.
+const FRAMES: usize = 4;
+/// Evidence files that wait for the disk.
+const SEALS: usize = 4;
+/// Frame buffers: those in the inbox, those before the eyes and one on each side.
+const BUFFERS: usize = 16;
+/// First size of a frame buffer, bytes; it grows to the largest frame seen and stays.
+const BUFFER_BYTES: usize = 256 << 10;
+/// The core looks at the clock at least this often.
+const TICK: Duration = Duration::from_millis(20);
+/// At the end, how long to wait for the broker.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// A record that owns its bytes.
+enum Owned {
+    Sample(DriveRecord<'static>),
+    Frame(FrameMeta, Vec<u8>),
+}
+
+enum Inbox {
+    /// A record, and when it was handed over (for the latency log).
+    Record(Owned, SystemTime),
+    /// What the detector saw, and when its frame was handed over.
+    Seen { t: MonoTime, aspect: f32, detections: Detections, born: SystemTime },
+    /// Frames that were not looked at.
+    Unseen(u32),
+    /// An evidence file is safe, or is not.
+    Sealed(EventId, Option<EvidenceFile>),
+    /// The source ended.
+    End,
+}
+
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
+    let config = super::replay::load_config(Some(&args.config))?;
+    let detector = match &config.trigger.vision.model {
+        Some(path) => Some(Detector::load(&config.resolve(path)).map_err(bad_input)?),
+        None => None,
+    };
+    let model = detector.as_ref().map(|d| Hash8(d.hash8()));
+    let drives = open_drives(&config)?;
+    let made_up = drives.iter().any(|(_, info)| info.simulated || info.synthetic);
+    let flags = Flags { replayed: true, simulated: made_up, ..Flags::default() };
+    let store = config.resolve(&config.link.outbox.store);
+    let link = crate::link::start(&config, &config.link.broker.to_string(), &store)?;
+    let agent = Agent::new(convert::agent(&config, link.boot, flags, model));
+    say!("start {} of unit {}; rings take {:.1} MB", link.boot, config.unit.name, agent.ring_memory() as f64 / 1e6);
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let (inbox, arrivals) = sync_channel::<Inbox>(INBOX);
+    let (give_back, pool) = sync_channel::<Vec<u8>>(BUFFERS);
+    for _ in 0..BUFFERS {
+        give_back.try_send(Vec::with_capacity(BUFFER_BYTES)).map_err(|_| anyhow::anyhow!("the pool is too small"))?;
+    }
+    let (to_eyes, frames) = sync_channel::<(FrameMeta, Vec<u8>, SystemTime)>(FRAMES);
+    let (to_seal, seals) = sync_channel::<(EventId, PathBuf, PathBuf)>(SEALS);
+    let mut core = Core {
+        agent,
+        signals: convert::signal_map(&config)?,
+        link,
+        give_back: give_back.clone(),
+        to_eyes: detector.is_some().then_some(to_eyes),
+        to_seal,
+        folder: config.resolve(&config.evidence.dir),
+        info: DriveInfo { unit: config.unit.name.to_string(), ..drives.first().map_or_else(Default::default, |d| d.1.clone()) },
+        latency: args.latency_log.as_ref().map(std::fs::File::create).transpose().context("making the latency log")?,
+        unseen: 0,
+        realtime: config.sources.realtime,
+    };
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        let name = |n: &str| std::thread::Builder::new().name(n.to_owned());
+        let sealed = inbox.clone();
+        name("seal").spawn_scoped(scope, move || seal(&seals, &sealed))?;
+        if let Some(detector) = detector {
+            let (nth, seen, back) = (u64::from(config.trigger.vision.every_nth_frame), inbox.clone(), give_back.clone());
+            name("eyes").spawn_scoped(scope, move || eyes(detector, nth, &frames, &seen, &back))?;
+        }
+        let (config, stopped) = (&config, Arc::clone(&stop));
+        name("source").spawn_scoped(scope, move || {
+            source(config, &stopped, &inbox, &pool);
+            // The core may have ended already.
+            let _ = inbox.send(Inbox::End);
+        })?;
+        let stopper = Arc::clone(&stop);
+        let stop_after = args.stop_after_s;
+        name("signals").spawn_scoped(scope, move || wait_for_signal(&stopper, stop_after))?;
+        let ended = core.run(&arrivals, &stop);
+        stop.store(true, Ordering::Relaxed);
+        // Keep taking until the source has seen the flag, so that it never waits for a full inbox.
+        while !matches!(arrivals.recv_timeout(Duration::from_secs(2)), Ok(Inbox::End) | Err(_)) {}
+        // Closing their channels ends the other threads.
+        let link = core.end();
+        if !link.finish(DRAIN) {
+            say!("the broker did not acknowledge everything; the rest waits in the outbox");
+        }
+        ended
+    })?;
+    Ok(Outcome::Done)
+}
+
+/// Every configured drive can be opened, before anything starts.
+fn open_drives(config: &Config) -> anyhow::Result<Vec<(PathBuf, DriveInfo)>> {
+    let paths = config.sources.drives.iter().map(|p| config.resolve(p));
+    let drives: Vec<_> =
+        paths.map(|path| DriveReader::open(&path).map(|r| (path, r.info().clone()))).collect::<Result<_, _>>().map_err(bad_input)?;
+    if drives.is_empty() {
+        return Err(crate::exit::Coded(Outcome::BadConfig, "sources.drives names no drive".to_owned()).into());
+    }
+    Ok(drives)
+}
+
+/// Ends with SIGTERM, SIGINT, the limit for tests, or when the daemon stops by itself.
+fn wait_for_signal(stop: &AtomicBool, stop_after_s: Option<f64>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let begun = Instant::now();
+    runtime.block_on(async {
+        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+            return;
+        };
+        while !stop.load(Ordering::Relaxed) {
+            tokio::select! {
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+            if stop_after_s.is_some_and(|s| begun.elapsed().as_secs_f64() >= s) {
+                break;
+            }
+        }
+    });
+    stop.store(true, Ordering::Relaxed);
+}
+
+/// Reads the drives one after the other, each moved to follow the one before on one clock that began at zero.
+fn source(config: &Config, stop: &AtomicBool, inbox: &SyncSender<Inbox>, pool: &Receiver<Vec<u8>>) {
+    let begun = Instant::now();
+    let mut offset = MonoTime::ZERO;
+    let mut seq = 0;
+    loop {
+        for path in &config.sources.drives {
+            let path = config.resolve(path);
+            match play(&path, config.sources.realtime, begun, offset, &mut seq, stop, inbox, pool) {
+                Ok(end) => offset = end,
+                Err(error) => say!("{}: {error:#}", path.display()),
+            }
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+        if !config.sources.repeat {
+            return;
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the state of the source thread, all of it")]
+fn play(
+    path: &std::path::Path,
+    realtime: bool,
+    begun: Instant,
+    offset: MonoTime,
+    seq: &mut u64,
+    stop: &AtomicBool,
+    inbox: &SyncSender<Inbox>,
+    pool: &Receiver<Vec<u8>>,
+) -> anyhow::Result<MonoTime> {
+    let mut reader = DriveReader::open(path)?;
+    let (mut first, mut last) = (None, offset);
+    while let Some(record) = reader.next()? {
+        let at = super::replay::record_time(&record);
+        let t = offset + at.since(*first.get_or_insert(at));
+        last = last.max(t);
+        if realtime && let Some(wait) = Duration::from_nanos(t.0).checked_sub(begun.elapsed()) {
+            std::thread::sleep(wait);
+        }
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let owned = match record {
+            DriveRecord::Imu(mut s) => {
+                s.t = t;
+                Owned::Sample(DriveRecord::Imu(s))
+            }
+            DriveRecord::Gnss(mut f) => {
+                f.t = t;
+                Owned::Sample(DriveRecord::Gnss(f))
+            }
+            DriveRecord::Can(mut f) => {
+                f.t = t;
+                Owned::Sample(DriveRecord::Can(f))
+            }
+            DriveRecord::Frame(meta, bytes) => {
+                let Ok(mut buffer) = pool.recv() else { break };
+                buffer.clear();
+                buffer.extend_from_slice(bytes);
+                let meta = FrameMeta { t, seq: *seq, ..meta };
+                *seq += 1;
+                Owned::Frame(meta, buffer)
+            }
+        };
+        if inbox.send(Inbox::Record(owned, SystemTime::now())).is_err() {
+            break;
+        }
+    }
+    if let Some(loss) = reader.loss() {
+        say!("{}: {loss}", path.display());
+    }
+    // A millisecond between drives keeps the order strict.
+    Ok(last + agent_core::time::Span::from_ms(1))
+}
+
+/// Decodes every frame and scores every n-th.
+fn eyes(
+    mut detector: Detector,
+    every_nth: u64,
+    frames: &Receiver<(FrameMeta, Vec<u8>, SystemTime)>,
+    inbox: &SyncSender<Inbox>,
+    pool: &SyncSender<Vec<u8>>,
+) {
+    let mut decoder: Option<VideoDecoder> = None;
+    let (mut next_seq, mut waits_for_key, mut said) = (None, false, false);
+    while let Ok((meta, bytes, born)) = frames.recv() {
+        // After a frame that never came here, the decoder would show rubbish until the next key frame.
+        waits_for_key = !meta.key && (waits_for_key || next_seq.is_some_and(|n| n != meta.seq));
+        next_seq = Some(meta.seq + 1);
+        let message = if waits_for_key {
+            Inbox::Unseen(1)
+        } else {
+            match look(&mut detector, &mut decoder, every_nth.max(1), &meta, &bytes) {
+                Ok(None) => {
+                    let _ = pool.try_send(bytes);
+                    continue;
+                }
+                Ok(Some((aspect, detections))) => Inbox::Seen { t: meta.t, aspect, detections, born },
+                Err(error) => {
+                    if !std::mem::replace(&mut said, true) {
+                        say!("frame {} at {} could not be looked at: {error:#}", meta.seq, meta.t);
+                    }
+                    Inbox::Unseen(1)
+                }
+            }
+        };
+        // The pool has room for every buffer that exists.
+        let _ = pool.try_send(bytes);
+        if inbox.send(message).is_err() {
+            return;
+        }
+    }
+}
+
+fn look(
+    detector: &mut Detector,
+    decoder: &mut Option<VideoDecoder>,
+    every_nth: u64,
+    meta: &FrameMeta,
+    bytes: &[u8],
+) -> anyhow::Result<Option<(f32, Detections)>> {
+    let decoder = match decoder {
+        Some(decoder) => decoder,
+        None => decoder.insert(VideoDecoder::new(meta.codec, SMALL_WIDTH)?),
+    };
+    let Some(small) = decoder.decode(meta, bytes)? else { return Ok(None) };
+    if !meta.seq.is_multiple_of(every_nth) {
+        return Ok(None);
+    }
+    let aspect = small.width as f32 / small.height.max(1) as f32;
+    Ok(Some((aspect, detector.detect(small.width, small.height, small.rgb)?.clone())))
+}
+
+/// Makes evidence files safe: hash, sync, rename.
+fn seal(seals: &Receiver<(EventId, PathBuf, PathBuf)>, inbox: &SyncSender<Inbox>) {
+    while let Ok((event, part, path)) = seals.recv() {
+        let file = evidence::seal(&part, &path, evidence::Durability::Synced)
+            .inspect_err(|error| say!("evidence of {event} is not safe on disk: {error:#}"))
+            .ok();
+        if inbox.send(Inbox::Sealed(event, file)).is_err() {
+            return;
+        }
+    }
+}
+
+/// The core thread's state.
+struct Core {
+    agent: Agent,
+    signals: Option<agent_drive::SignalMap>,
+    link: RunningLink,
+    give_back: SyncSender<Vec<u8>>,
+    to_eyes: Option<SyncSender<(FrameMeta, Vec<u8>, SystemTime)>>,
+    to_seal: SyncSender<(EventId, PathBuf, PathBuf)>,
+    folder: PathBuf,
+    info: DriveInfo,
+    latency: Option<std::fs::File>,
+    unseen: u32,
+    realtime: bool,
+}
+
+impl Core {
+    fn run(&mut self, arrivals: &Receiver<Inbox>, stop: &AtomicBool) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let mut ended = false;
+        // After the end of the source the open events still wait for their files.
+        while !(stop.load(Ordering::Relaxed) || ended && !self.agent.awaiting()) {
+            match arrivals.recv_timeout(TICK) {
+                Ok(Inbox::End) => {
+                    ended = true;
+                    self.agent.finish();
+                }
+                Ok(message) => {
+                    let born = self.take(message);
+                    self.drain(born);
+                    continue;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            // Time goes on without samples too. Both clocks began at zero with this run; without pacing the drive's
+            // runs ahead, and there is no waiting to be done.
+            if !ended && self.realtime {
+                self.agent.on_tick(MonoTime(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)));
+            }
+            self.commands();
+            self.drain(None);
+        }
+        self.agent.finish();
+        self.drain(None);
+        Ok(())
+    }
+
+    /// Takes one message; returns when the record behind it was handed over.
+    fn take(&mut self, message: Inbox) -> Option<SystemTime> {
+        match message {
+            Inbox::Record(Owned::Sample(record), born) => {
+                match &record {
+                    DriveRecord::Imu(s) => self.agent.on_imu(s),
+                    DriveRecord::Gnss(f) => self.agent.on_gnss(f),
+                    DriveRecord::Can(f) => {
+                        self.agent.on_can(f);
+                        if let Some(map) = &mut self.signals {
+                            let mut decoded = heapless::Vec::<_, SIGNALS_PER_FRAME>::new();
+                            map.decode(f, &mut decoded);
+                            decoded.iter().for_each(|s| self.agent.on_signal(s));
+                        }
+                    }
+                    DriveRecord::Frame(..) => {}
+                }
+                Some(born)
+            }
+            Inbox::Record(Owned::Frame(meta, bytes), born) => {
+                self.agent.on_frame(&meta, &bytes);
+                self.show_frame(meta, bytes, born);
+                Some(born)
+            }
+            Inbox::Seen { t, aspect, detections, born } => {
+                self.agent.on_detections(t, &detections, aspect);
+                Some(born)
+            }
+            Inbox::Unseen(n) => {
+                self.agent.on_loss(Lost::UnseenFrames, n);
+                None
+            }
+            Inbox::Sealed(event, file) => {
+                self.agent.on_evidence(&event, file);
+                None
+            }
+            Inbox::End => None,
+        }
+    }
+
+    /// Hands a frame to the eyes, or back to the pool when they are behind.
+    fn show_frame(&mut self, meta: FrameMeta, bytes: Vec<u8>, born: SystemTime) {
+        let bytes = match &self.to_eyes {
+            None => bytes,
+            Some(eyes) => match eyes.try_send((meta, bytes, born)) {
+                Ok(()) => return,
+                Err(TrySendError::Full((_, bytes, _)) | TrySendError::Disconnected((_, bytes, _))) => {
+                    self.agent.on_loss(Lost::UnseenFrames, 1);
+                    self.unseen += 1;
+                    if self.unseen == 1 {
+                        say!("the trigger model is behind: frames go unseen, counted in each message");
+                    }
+                    bytes
+                }
+            },
+        };
+        let _ = self.give_back.try_send(bytes);
+    }
+
+    fn drain(&mut self, born: Option<SystemTime>) {
+        while let Some(output) = self.agent.poll() {
+            match output {
+                Output::Alert(alert) => {
+                    let first = alert.revision == 0;
+                    let id = alert.event.to_string();
+                    self.link.send(&Message::Alert(alert));
+                    if first {
+                        self.log_latency(&id, born);
+                    }
+                }
+                Output::Report(report) => self.link.send(&Message::Report(report)),
+                Output::Health(mut health) => {
+                    self.link.complete(&mut health);
+                    self.link.send(&Message::Health(health));
+                }
+                Output::Closed { event, ask } => {
+                    if ask {
+                        let refused = StudentOutcome::Refused(StudentRefusal::NotInstalled);
+                        self.agent.on_student(&event, refused);
+                    }
+                    self.store(&event);
+                }
+            }
+        }
+    }
+
+    /// Writes the evidence into the page cache; the seal thread makes it safe.
+    fn store(&mut self, event: &EventId) {
+        let Some(view) = self.agent.evidence(event) else { return };
+        // Evidence of crashes stands apart from lesser evidence, which may be rotated away.
+        let crash = view.event().severity >= Severity::Severe;
+        let folder = if crash { self.folder.clone() } else { self.folder.join(evidence::LESSER) };
+        match evidence::write_part(&folder, &view, &self.info) {
+            Ok((part, path)) => {
+                if let Err(full) = self.to_seal.try_send((event.clone(), part, path)) {
+                    let (TrySendError::Full(job) | TrySendError::Disconnected(job)) = full;
+                    say!("the disk is behind: evidence of {event} is renamed without a sync");
+                    let file = evidence::seal(&job.1, &job.2, evidence::Durability::Buffered).ok();
+                    self.agent.on_evidence(event, file);
+                }
+            }
+            Err(error) => {
+                say!("evidence of {event} could not be written: {error:#}");
+                self.agent.on_evidence(event, None);
+            }
+        }
+    }
+
+    fn commands(&mut self) {
+        while let Some(command) = self.link.command() {
+            match command.action {
+                CommandAction::SendHealth => self.agent.request_health(),
+                CommandAction::KeepEvidence(event) => {
+                    let name = format!("{event}.mcap");
+                    let from = self.folder.join(evidence::LESSER).join(&name);
+                    match std::fs::rename(&from, self.folder.join(&name)) {
+                        Ok(()) => say!("evidence of {event} is kept by command"),
+                        Err(error) => say!("evidence of {event} cannot be kept: {error}"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// `event,record handed over,alert given to the outbox`: Unix nanoseconds.
+    fn log_latency(&mut self, event: &str, born: Option<SystemTime>) {
+        use std::io::Write as _;
+        let (Some(file), Some(born)) = (&mut self.latency, born) else { return };
+        let ns = |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        // A measurement that cannot be written is missing from the file, which the reader notices.
+        let _ = writeln!(file, "{event},{},{}", ns(born), ns(SystemTime::now()));
+    }
+
+    /// Closes the channels to the other threads and gives the link back.
+    fn end(self) -> RunningLink {
+        self.link
+    }
+}

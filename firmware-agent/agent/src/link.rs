@@ -1,0 +1,93 @@
+//! The link as the commands use it: opened with the outbox of a folder, fed message by message, finished with a limit.
+
+use std::path::Path;
+use std::time::Duration;
+
+use agent_core::outbox::OutboxLimits;
+use agent_core::time::Span;
+use agent_link::{Broker, EnqueueError, Link, LinkConfig, Store};
+use agent_wire::{Command, Health, Message};
+
+use crate::config::Config;
+use crate::exit::bad_input;
+use crate::show::say;
+
+/// How long a message may take to reach the disk before it is said that it did not.
+const STORE_WITHIN: Duration = Duration::from_secs(10);
+
+/// A running link.
+pub(crate) struct RunningLink {
+    link: Link,
+    /// Which start of the agent this is.
+    pub(crate) boot: u32,
+    refused: u64,
+}
+
+/// Opens the outbox at `store` and connects to `url` in the background.
+pub(crate) fn start(config: &Config, url: &str, store: &Path) -> anyhow::Result<RunningLink> {
+    let broker = Broker::parse(url).map_err(bad_input)?;
+    if let Some(folder) = store.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let (mut store, opened) = Store::open(store)?;
+    if let Some(aside) = &opened.set_aside {
+        say!("the outbox was unreadable and was set aside: {aside:?}");
+    }
+    let boot = store.next_boot()?;
+    let mut link = LinkConfig::new(broker, config.unit.fleet.clone(), config.unit.name.clone(), boot);
+    link.config = config.hash8();
+    link.keep_alive = Duration::from_secs(u64::from(config.link.keep_alive_s));
+    let outbox = &config.link.outbox;
+    link.limits = OutboxLimits {
+        window: config.link.in_flight as usize,
+        entries: outbox.max_messages as usize,
+        bytes: (outbox.max_mb as usize).saturating_mul(1_000_000),
+        lesser_max_age: Span::from_s(u64::from(outbox.lesser_max_age_h) * 3600),
+        ..OutboxLimits::default()
+    }
+    .clamped();
+    Ok(RunningLink { link: Link::start(link, store, opened)?, boot, refused: 0 })
+}
+
+impl RunningLink {
+    /// Takes a message without waiting. A refusal (the written policy, or a full queue) is said and counted.
+    pub(crate) fn send(&mut self, message: &Message) {
+        if let Err(error) = self.link.enqueue(message) {
+            self.refused += 1;
+            say!("{:?} not taken by the outbox ({} so far): {error}", message.kind(), self.refused);
+        }
+    }
+
+    /// Takes a message and waits until it is on disk.
+    pub(crate) fn send_durable(&mut self, message: &Message) -> anyhow::Result<()> {
+        match self.link.enqueue_durable(message, STORE_WITHIN) {
+            Ok(_) => Ok(()),
+            Err(EnqueueError::QueueFull) => {
+                // Only a caller that never waits can fill the queue: let the link catch up once.
+                let _ = self.link.drain(STORE_WITHIN);
+                self.link.enqueue_durable(message, STORE_WITHIN).map(|_| ()).map_err(Into::into)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Fills in what only the link knows.
+    pub(crate) fn complete(&self, health: &mut Health) {
+        let stats = self.link.stats();
+        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        health.outbox_waiting = small(stats.waiting as u64);
+        health.outbox_expired = small(stats.given_up.total());
+    }
+
+    /// The next command from the fleet.
+    pub(crate) fn command(&self) -> Option<Command> {
+        self.link.try_command()
+    }
+
+    /// Waits for the acknowledgements for at most `within` and says goodbye. True when nothing waits any more.
+    pub(crate) fn finish(self, within: Duration) -> bool {
+        let delivered = self.link.drain(within);
+        let stats = self.link.stop(Duration::from_secs(1));
+        delivered && stats.waiting == 0
+    }
+}
