@@ -166,7 +166,10 @@ fn read_file(path: &Path) -> Result<String, Problem> {
 fn resolve(name: String, text: String, folder: PathBuf, beside: Option<&Path>) -> Result<Config, ConfigErrors> {
     let mut files = Files::default();
     let mut chain: Vec<Table> = Vec::new();
-    let mut names: Vec<String> = Vec::new();
+    // A file that names itself as its parent would find itself again. The shipped `base.toml` is never found beside a
+    // file, so a file of that name may stand anywhere.
+    let own = Path::new(&name).file_stem().and_then(|stem| stem.to_str()).filter(|stem| *stem != BASE);
+    let mut names: Vec<String> = own.filter(|_| beside.is_some()).map(str::to_owned).into_iter().collect();
     let (mut name, mut text) = (name, text);
     loop {
         let number = files.add(name, text);
