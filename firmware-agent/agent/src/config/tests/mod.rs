@@ -126,6 +126,13 @@ fn the_effective_configuration_loads_to_itself() {
 }
 
 #[test]
+fn base_toml_and_the_effective_defaults_hold_the_same_keys_and_values() {
+    let base: toml::Table = toml::from_str(SHIPPED[0].1).expect("TOML");
+    let effective: toml::Table = toml::from_str(&good("").effective_toml()).expect("TOML");
+    assert_eq!(effective, base, "a key is read and not printed, or printed and not in base.toml");
+}
+
+#[test]
 fn the_hash_changes_with_any_value_and_with_nothing_else() {
     let hash = good("").hash8();
     assert_eq!(good("# a comment\n[fusion]\ncool_down_s = 30").hash8(), hash, "the same value in another form");
@@ -153,7 +160,7 @@ fn an_inherited_signal_can_be_taken_away() {
 fn the_memory_is_the_sum_of_its_parts() {
     let plan = good("[rings]\nmemory_cap_mb = 300").memory();
     assert_eq!(plan.video_bytes, 17_000_000, "8 Mbit/s for 10 + 5 + 2 s");
-    assert_eq!((plan.imu_samples, plan.can_frames, plan.gnss_fixes), (12_500, 500_000, 250));
+    assert_eq!((plan.imu_samples, plan.can_frames, plan.gnss_fixes), (25_000, 500_000, 625));
     assert_eq!(plan.can_bytes, 500_000 * size_of::<agent_core::samples::CanFrame>() as u64);
     assert_eq!(plan.pool_bytes, 640 * 360 * 3 * 8);
     assert_eq!(
