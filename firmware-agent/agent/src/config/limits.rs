@@ -8,6 +8,8 @@ pub const MAX_FILE_BYTES: usize = 256 * 1024;
 pub const MAX_DEPTH: usize = 8;
 /// Most files in one chain of `inherits`, the user's file and `base.toml` included.
 pub const MAX_CHAIN: usize = 8;
+/// Longest name in `inherits`, bytes.
+pub const MAX_PARENT_BYTES: usize = 64;
 /// Most problems listed for one configuration; the rest are counted.
 pub const MAX_PROBLEMS: usize = 64;
 /// Longest value that an error quotes, characters.

@@ -37,7 +37,7 @@ pub use types::{
     TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
 };
 
-use limits::{MAX_CHAIN, MAX_FILE_BYTES};
+use limits::{MAX_CHAIN, MAX_FILE_BYTES, MAX_PARENT_BYTES};
 use tree::{Files, Spot, Table, Value};
 
 /// Standard gravity, m/s^2 (CGPM 1901).
@@ -166,7 +166,10 @@ fn read_file(path: &Path) -> Result<String, Problem> {
 fn resolve(name: String, text: String, folder: PathBuf, beside: Option<&Path>) -> Result<Config, ConfigErrors> {
     let mut files = Files::default();
     let mut chain: Vec<Table> = Vec::new();
-    let mut names: Vec<String> = Vec::new();
+    // A file that names itself as its parent would find itself again. The shipped `base.toml` is never found beside a
+    // file, so a file of that name may stand anywhere.
+    let own = Path::new(&name).file_stem().and_then(|stem| stem.to_str()).filter(|stem| *stem != BASE);
+    let mut names: Vec<String> = own.filter(|_| beside.is_some()).map(str::to_owned).into_iter().collect();
     let (mut name, mut text) = (name, text);
     loop {
         let number = files.add(name, text);
@@ -215,7 +218,9 @@ fn parent_of(files: &mut Files, table: &Table) -> Option<(String, Spot)> {
     let (_, node) = table.0.get("inherits")?;
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     match &node.value {
-        Value::Text(name) if !name.is_empty() && name.chars().all(fits) => Some((name.clone(), node.spot)),
+        Value::Text(name) if (1..=MAX_PARENT_BYTES).contains(&name.len()) && name.chars().all(fits) => {
+            Some((name.clone(), node.spot))
+        }
         _ => {
             let (key, value) = ("inherits".to_owned(), files.quote(node.spot));
             let wanted = "a name without folder or suffix, such as \"bench-x86_64\",".to_owned();

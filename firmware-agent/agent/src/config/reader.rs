@@ -216,12 +216,16 @@ impl<'t> Section<'t> {
             if self.known.contains(&key.as_str()) {
                 continue;
             }
-            let near = self.known.iter().map(|k| (distance(k, key), k)).min().filter(|(d, _)| *d <= 2);
+            // Short keys are all near each other: one slip in three letters at most.
+            let close = |d: usize| d <= 2 && d * 3 <= key.len();
+            let near = self.known.iter().map(|k| (distance(k, key), k)).min().filter(|(d, _)| close(*d));
             let hint = match near {
                 Some((_, near)) => format!("did you mean {near}?"),
                 None => format!("known here: {}", self.known.join(", ")),
             };
-            files.problem(*spot, Problem::UnknownKey { key: self.key(key), hint });
+            // As written: a quoted key may hold what a terminal must not see.
+            let key = self.key(&files.quote(*spot));
+            files.problem(*spot, Problem::UnknownKey { key, hint });
         }
     }
 }

@@ -27,34 +27,49 @@ pub(super) fn config(files: &mut Files, tree: &Table, folder: PathBuf) -> Option
     let unit = unit(files, &mut top);
     let classes = classes(files, &mut top);
     let rings = rings(files, &mut top);
-    let trigger = trigger(files, &mut top);
-    let can = can(files, &mut top);
+    let (can, dbc) = can(files, &mut top);
+    let trigger = trigger(files, &mut top, dbc);
     let fusion = fusion(files, &mut top);
     let student = student(files, &mut top);
     let link = link(files, &mut top);
     let evidence = evidence(files, &mut top, rings.as_ref());
     let sources = sources(files, &mut top);
     top.finish(files);
-    if let (Some((_, signals)), Some(can)) = (trigger.as_ref(), can.as_ref())
-        && can.dbc.is_none()
-        && let Some(spot) = signals
-    {
-        let reason = "which needs can.dbc to find the signals in".to_owned();
-        files.problem(*spot, Problem::Refused { key: "trigger.signals".to_owned(), value: "given".to_owned(), reason });
-    }
-    Some(Config {
+    let config = Config {
         unit: unit?,
         classes: classes?,
         rings: rings?,
-        trigger: trigger?.0,
-        can: can?,
+        trigger: trigger?,
+        can,
         fusion,
         student: student?,
         link: link?,
         evidence,
         sources: sources?,
         folder,
-    })
+    };
+    overrides_fit_class(files, tree, &config);
+    Some(config)
+}
+
+/// The rule that `critical` is at least `impact` once more, for the mix of a class and `[trigger.telemetry]`.
+fn overrides_fit_class(files: &mut Files, tree: &Table, config: &Config) {
+    let telemetry = config.telemetry();
+    if telemetry.critical_delta_v_kmh >= telemetry.impact_delta_v_kmh {
+        return;
+    }
+    let cases = [
+        ("critical_delta_v_kmh", "below the impact_delta_v_kmh", telemetry.impact_delta_v_kmh),
+        ("impact_delta_v_kmh", "above the critical_delta_v_kmh", telemetry.critical_delta_v_kmh),
+    ];
+    for (key, relation, other) in cases {
+        let class = config.unit.vehicle_class.name();
+        if let Some(node) = tree.find(&["trigger", "telemetry", key]) {
+            let reason = format!("{relation} of {other} that applies (vehicle_class is \"{class}\")");
+            refuse(files, node.spot, format!("trigger.telemetry.{key}"), reason);
+            return;
+        }
+    }
 }
 
 /// Notes that `key` breaks a rule with another value, naming that one and its place.
@@ -167,15 +182,13 @@ fn rings(files: &mut Files, top: &mut Section<'_>) -> Option<RingsConfig> {
     Some(rings)
 }
 
-/// The section, and where `[[trigger.signals]]` stands if it has entries.
-fn trigger(files: &mut Files, top: &mut Section<'_>) -> Option<(TriggerConfig, Option<Spot>)> {
+fn trigger(files: &mut Files, top: &mut Section<'_>, dbc: bool) -> Option<TriggerConfig> {
     let mut s = top.section(files, "trigger");
     let list = s.list(files, "signals", limits::MAX_TRIGGER_SIGNALS);
-    let first = list.value.first().map(|node| node.spot);
     let mut signals: Vec<TriggerSignal> = Vec::with_capacity(list.value.len());
     let mut complete = list.spot.is_some();
     for (i, node) in list.value.iter().enumerate() {
-        match trigger_signal(files, format!("trigger.signals[{i}]"), node, &signals) {
+        match trigger_signal(files, format!("trigger.signals[{i}]"), node, &signals, dbc) {
             Some(signal) => signals.push(signal),
             None => complete = false,
         }
@@ -183,10 +196,16 @@ fn trigger(files: &mut Files, top: &mut Section<'_>) -> Option<(TriggerConfig, O
     let vision = vision(files, &mut s);
     let telemetry = telemetry(files, &mut s);
     s.finish(files);
-    complete.then_some((TriggerConfig { signals, vision, telemetry }, first))
+    complete.then_some(TriggerConfig { signals, vision, telemetry })
 }
 
-fn trigger_signal(files: &mut Files, path: String, node: &Node, before: &[TriggerSignal]) -> Option<TriggerSignal> {
+fn trigger_signal(
+    files: &mut Files,
+    path: String,
+    node: &Node,
+    before: &[TriggerSignal],
+    dbc: bool,
+) -> Option<TriggerSignal> {
     let mut s = Section::entry(files, path.clone(), node);
     let name = s.checked(files, "name", "a name", |text| {
         if text.is_empty() || text.len() > limits::MAX_SIGNAL_NAME_BYTES {
@@ -198,6 +217,11 @@ fn trigger_signal(files: &mut Files, path: String, node: &Node, before: &[Trigge
         }
     });
     let signal = s.checked(files, "signal", "\"MESSAGE.SIGNAL\"", message_signal);
+    if let Some(At { spot: Some(spot), .. }) = &signal
+        && !dbc
+    {
+        refuse(files, *spot, s.key("signal"), NO_DBC.to_owned());
+    }
     let above = s.real_or_none(files, "above", f32::MIN, f32::MAX);
     let below = s.real_or_none(files, "below", f32::MIN, f32::MAX);
     let severities = [
@@ -288,7 +312,11 @@ fn telemetry(files: &mut Files, trigger: &mut Section<'_>) -> TelemetryTriggerCo
     telemetry
 }
 
-fn can(files: &mut Files, top: &mut Section<'_>) -> Option<CanConfig> {
+/// Why a signal was refused.
+const NO_DBC: &str = "but can.dbc is none: there is no DBC to find it in";
+
+/// The section, and whether a DBC is named; a faulty name counts as one.
+fn can(files: &mut Files, top: &mut Section<'_>) -> (CanConfig, bool) {
     let mut s = top.section(files, "can");
     let dbc = s.path_or_none(files, "dbc");
     let list = s.list(files, "buses", limits::MAX_BUSES);
@@ -315,10 +343,11 @@ fn can(files: &mut Files, top: &mut Section<'_>) -> Option<CanConfig> {
     }
     map.finish(files);
     s.finish(files);
-    if let (Some((spot, key)), None, Some(_)) = (first, &dbc.value, dbc.spot) {
-        refuse(files, spot, key, "but can.dbc is none: there is no DBC to find it in".to_owned());
+    let named = dbc.value.is_some() || dbc.spot.is_none();
+    if let (Some((spot, key)), false) = (first, named) {
+        refuse(files, spot, key, NO_DBC.to_owned());
     }
-    Some(CanConfig { dbc: dbc.value, buses, signals })
+    (CanConfig { dbc: dbc.value, buses, signals }, named)
 }
 
 /// `"MESSAGE.SIGNAL"`, a table with it and a conversion, or `"none"` to take an inherited one away.

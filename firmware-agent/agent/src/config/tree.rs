@@ -53,6 +53,16 @@ pub(super) enum Value {
 pub(super) struct Table(pub(super) BTreeMap<String, (Spot, Node)>);
 
 impl Table {
+    /// The value at a path of keys.
+    pub(super) fn find(&self, path: &[&str]) -> Option<&Node> {
+        let (last, tables) = path.split_last()?;
+        let table = tables.iter().try_fold(self, |table, key| match table.0.get(*key) {
+            Some((_, Node { value: Value::Table(inner), .. })) => Some(inner),
+            _ => None,
+        })?;
+        table.0.get(*last).map(|(_, node)| node)
+    }
+
     /// Lays `over` on this table.
     pub(super) fn merge(&mut self, over: Self) {
         // Recursion is bounded by MAX_DEPTH, which `Files::parse` has enforced.
@@ -144,7 +154,16 @@ impl Files {
         let (table, errors) = DeTable::parse_recoverable(&text);
         for error in errors {
             let span = error.span().unwrap_or(0..0);
-            self.problem(Spot { file, from: span.start, to: span.end }, Problem::Syntax(error.message().to_owned()));
+            let spot = Spot { file, from: span.start, to: span.end };
+            let message = match error.message() {
+                // What the parser says of a value that is absent, or text without quotes, misleads.
+                m if m.starts_with("string values must be quoted") => {
+                    "a value is wanted here; text stands in double quotes".to_owned()
+                }
+                m @ "duplicate key" => format!("{m} {}", self.quote(spot)),
+                m => m.to_owned(),
+            };
+            self.problem(spot, Problem::Syntax(message));
         }
         self.table(file, table.into_inner(), 1)
     }

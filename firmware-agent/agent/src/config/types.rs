@@ -66,6 +66,19 @@ pub enum VehicleClass {
     Bus,
 }
 
+impl VehicleClass {
+    /// Its word in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Car => "car",
+            Self::Van => "van",
+            Self::Truck => "truck",
+            Self::Bus => "bus",
+        }
+    }
+}
+
 /// `[classes]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Classes {
