@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Drives: what a unit's sensors said, as one MCAP file that standard viewers open; the importers that make drives from
+//! what people have; the decoding of pictures and of CAN signals.
+//!
+//! Nothing here decides about events, and nothing here is on the network. Everything is deterministic: the same inputs
+//! give the same drive, byte by byte, and the same records.
+
+mod cdr;
+mod container;
+pub mod dbc;
+mod error;
+mod h264;
+pub mod import;
+mod info;
+pub mod limits;
+mod reader;
+mod schema;
+mod video;
+mod writer;
+
+pub use container::DriveLoss;
+pub use dbc::{DbcError, DbcStats, SignalMap, SignalMapping};
+pub use error::DriveError;
+pub use info::{CameraInfo, DriveInfo};
+pub use reader::{DriveReader, DriveRecord, ReadStats};
+pub use video::{DecodeError, DecodeStats, SmallFrame, VideoDecoder};
+pub use writer::{DriveCounts, DriveWriter};
