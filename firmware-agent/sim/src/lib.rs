@@ -13,6 +13,7 @@
 //! middle of the North Atlantic.
 
 pub mod bus;
+mod caption;
 mod demo;
 mod gnss;
 mod imu;
@@ -24,6 +25,8 @@ pub mod rng;
 mod road;
 mod scene;
 mod truth;
+mod van;
+mod view;
 
 pub use bus::DEMO_DBC;
 pub use demo::{DemoDrive, SimRecord};

@@ -83,7 +83,6 @@ struct State {
     now: Step,
     a: f64,
     lead_a: f64,
-    lead_front_v: f64,
     lateral_v: f64,
     impact: Option<(usize, [f64; 2])>,
     late: Option<usize>,
@@ -222,7 +221,6 @@ impl State {
         self.now.lead_v = (before + (self.lead_a + push) * dt).max(0.0);
         self.now.lead_s += (before + self.now.lead_v) / 2.0 * dt;
         self.now.lead_brake = wanted < 0.0 || ms < 2600;
-        self.lead_front_v = before;
     }
 
     fn move_body(&mut self, ms: usize, dt: f64) {
