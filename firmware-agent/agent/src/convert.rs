@@ -2,10 +2,11 @@
 
 use agent_core::config::{AgentConfig, AskStudent, FusionConfig, RingConfig, RingRates, SignalRule};
 use agent_core::time::Span;
-use agent_drive::SignalMap;
+use agent_core::samples::VehicleSignal;
+use agent_drive::{SignalMap, SignalMapping};
 use agent_wire::{Flags, Hash8};
 
-use crate::config::{Ask, Config, Threshold};
+use crate::config::{Ask, Config, SignalRef, Threshold, VEHICLE_SIGNALS};
 use crate::exit::bad_input;
 
 /// Frames a second that the frame ring's index is sized for.
@@ -70,7 +71,43 @@ pub(crate) fn signal_map(config: &Config) -> anyhow::Result<Option<SignalMap>> {
     let Some(path) = &config.can.dbc else { return Ok(None) };
     let path = config.resolve(path);
     let text = read_text(&path)?;
-    map_signals(&path.display().to_string(), &text, config).map(Some)
+    let map = map_signals(&text, config).map_err(|e| bad_input(format!("{}: {e}", path.display())))?;
+    Ok(Some(map))
+}
+
+/// Maps the configured signals of a DBC's text.
+pub(crate) fn map_signals(text: &str, config: &Config) -> Result<SignalMap, agent_drive::DbcError> {
+    let named = config.can.signals.iter().map(|(signal, place)| mapping(*signal, place));
+    let rules = config.trigger.signals.iter().enumerate().filter_map(|(index, s)| {
+        let signal = VehicleSignal::Custom(u8::try_from(index).ok()?);
+        Some(SignalMapping { signal, message: &s.message, name: &s.signal, scale: 1.0, offset: 0.0, bus: None })
+    });
+    let mappings: Vec<_> = named.chain(rules).collect();
+    SignalMap::from_dbc(text, &mappings)
+}
+
+fn mapping(signal: VehicleSignal, place: &SignalRef) -> SignalMapping<'_> {
+    let (scale, offset) = (f64::from(place.scale), f64::from(place.offset));
+    SignalMapping { signal, message: &place.message, name: &place.signal, scale, offset, bus: None }
+}
+
+/// `NAME=MESSAGE.SIGNAL[*SCALE]` of the command line.
+pub(crate) fn parse_signal(text: &str) -> Result<(VehicleSignal, SignalRef), String> {
+    let (name, place) = text.split_once('=').ok_or("not NAME=MESSAGE.SIGNAL[*SCALE]")?;
+    let known = VEHICLE_SIGNALS.iter().find(|(n, _)| *n == name);
+    let (_, signal) = known.ok_or_else(|| {
+        let names: Vec<_> = VEHICLE_SIGNALS.iter().map(|(n, _)| *n).collect();
+        format!("{name} is none of {}", names.join(", "))
+    })?;
+    let (place, scale) = match place.split_once('*') {
+        Some((place, scale)) => (place, scale.parse::<f32>().map_err(|_| format!("{scale} is no number"))?),
+        None => (place, 1.0),
+    };
+    if !scale.is_finite() || scale == 0.0 {
+        return Err(format!("a scale of {scale} makes no signal"));
+    }
+    let (message, name) = place.split_once('.').ok_or("not MESSAGE.SIGNAL after the '='")?;
+    Ok((*signal, SignalRef { message: message.to_owned(), signal: name.to_owned(), scale, offset: 0.0 }))
 }
 
 /// Largest DBC file that is read, bytes.

@@ -4,16 +4,14 @@
 //! wants done goes to a [`Sink`]. It takes no decision about events itself.
 
 use agent_core::agent::{Agent, EvidenceView, Lost, Output};
-use agent_core::samples::FrameMeta;
+use agent_core::samples::{FrameMeta, SignalSample};
 use agent_core::time::MonoTime;
 use agent_drive::{DriveRecord, SignalMap, VideoDecoder};
 use agent_models::Detector;
 use agent_wire::{EvidenceFile, Message, StudentOutcome, StudentRefusal};
 
 /// Widest picture that the detector is given, pixels; its own input is smaller (352 or 416).
-pub(crate) const SMALL_WIDTH: usize = 640;
-/// Most signals that one CAN frame may decode to.
-pub(crate) const SIGNALS_PER_FRAME: usize = 32;
+pub(crate) const SMALL_WIDTH: u16 = 640;
 
 /// Where the outputs go.
 pub(crate) trait Sink {
@@ -22,7 +20,7 @@ pub(crate) trait Sink {
     /// An event closed: store its evidence. `None` when it could not be stored; the reason is the sink's to report.
     fn evidence(&mut self, view: &EvidenceView<'_>) -> Option<EvidenceFile>;
     /// A frame was scored.
-    fn scored(&mut self, _agent: &Agent, _meta: &FrameMeta) {}
+    fn scored(&mut self, _agent: &Agent) {}
 }
 
 /// Where the pipeline's wall-clock time went, for benchmarks: never part of what must be the same twice.
@@ -40,6 +38,7 @@ pub(crate) struct Pipeline {
     pub(crate) detector: Option<Detector>,
     decoder: Option<VideoDecoder>,
     signals: Option<SignalMap>,
+    decoded: Vec<SignalSample>,
     every_nth_frame: u64,
     decode_errors: u64,
     first_decode_error: Option<String>,
@@ -55,6 +54,7 @@ impl Pipeline {
             detector,
             decoder: None,
             signals,
+            decoded: Vec::new(),
             every_nth_frame: every_nth.max(1),
             decode_errors: 0,
             first_decode_error: None,
@@ -70,33 +70,23 @@ impl Pipeline {
 
     /// Takes one record and hands every output to `sink`.
     pub(crate) fn feed(&mut self, record: &DriveRecord<'_>, sink: &mut dyn Sink) -> anyhow::Result<()> {
-        let t = match record {
-            DriveRecord::Imu(s) => {
-                self.agent.on_imu(s);
-                s.t
-            }
-            DriveRecord::Gnss(f) => {
-                self.agent.on_gnss(f);
-                f.t
-            }
+        match record {
+            DriveRecord::Imu(s) => self.agent.on_imu(s),
+            DriveRecord::Gnss(f) => self.agent.on_gnss(f),
             DriveRecord::Can(f) => {
                 self.agent.on_can(f);
                 if let Some(map) = &mut self.signals {
-                    let mut decoded = heapless::Vec::<_, SIGNALS_PER_FRAME>::new();
-                    map.decode(f, &mut decoded);
-                    for s in &decoded {
-                        self.agent.on_signal(s);
-                    }
+                    self.decoded.clear();
+                    map.decode(f, &mut self.decoded);
+                    self.decoded.iter().for_each(|s| self.agent.on_signal(s));
                 }
-                f.t
             }
             DriveRecord::Frame(meta, bytes) => {
                 self.agent.on_frame(meta, bytes);
                 self.look(meta, bytes, sink);
-                meta.t
             }
-        };
-        self.drain(t, sink)
+        }
+        self.drain(record.time(), sink)
     }
 
     /// Decodes a frame and scores it. Every frame is decoded (later ones refer to it), every n-th is scored.
@@ -122,16 +112,16 @@ impl Pipeline {
         };
         let decoded = std::time::Instant::now();
         self.spent.decode_s += (decoded - begun).as_secs_f64();
-        if nth % self.every_nth_frame != 0 {
+        if !nth.is_multiple_of(self.every_nth_frame) {
             return;
         }
-        let aspect = small.width as f32 / small.height.max(1) as f32;
-        let found = detector.detect(small.width, small.height, small.rgb).cloned();
+        let (t, aspect) = (small.meta.t, f32::from(small.width) / f32::from(small.height.max(1)));
+        let found = detector.detect(small.width.into(), small.height.into(), small.rgb).cloned();
         self.spent.detect_s += decoded.elapsed().as_secs_f64();
         match found {
             Ok(detections) => {
-                self.agent.on_detections(meta.t, &detections, aspect);
-                sink.scored(&self.agent, meta);
+                self.agent.on_detections(t, &detections, aspect);
+                sink.scored(&self.agent);
             }
             Err(error) => self.decode_failed(meta, &error.to_string()),
         }

@@ -81,6 +81,8 @@ pub struct SignalMapping<'a> {
     pub name: &'a str,
     /// From the DBC's unit to that of [`VehicleSignal`]: 1/3.6 for a speed in km/h.
     pub scale: f64,
+    /// Added after scaling, in the unit of [`VehicleSignal`].
+    pub offset: f64,
     /// On which bus; any if `None`.
     pub bus: Option<u8>,
 }
@@ -113,6 +115,7 @@ struct Entry {
     bus: Option<u8>,
     signal: VehicleSignal,
     scale: f64,
+    offset: f64,
     /// The multiplexor and the value it must have.
     when: Option<(Place, u64)>,
     places: Vec<Place>,
@@ -167,7 +170,7 @@ impl SignalMap {
                 self.stats.short += 1;
                 continue;
             };
-            let value = (sum / entry.places.len().max(1) as f64 * entry.scale) as f32;
+            let value = (sum / entry.places.len().max(1) as f64 * entry.scale + entry.offset) as f32;
             self.stats.decoded += 1;
             out.push(SignalSample { t: frame.t, signal: entry.signal, value });
         }
@@ -278,8 +281,8 @@ fn entry(dbc: &Dbc, mapping: &SignalMapping<'_>, j1939: bool) -> Result<Entry, D
         MessageId::Extended(id) => (id, true),
     };
     let pgn = (extended && j1939).then(|| pgn_of(id));
-    let (bus, signal, scale) = (mapping.bus, mapping.signal, mapping.scale);
-    Ok(Entry { id, extended, pgn, bus, signal, scale, when, places })
+    let (bus, signal, scale, offset) = (mapping.bus, mapping.signal, mapping.scale, mapping.offset);
+    Ok(Entry { id, extended, pgn, bus, signal, scale, offset, when, places })
 }
 
 fn find_message<'a>(dbc: &'a Dbc, mapping: &SignalMapping<'_>) -> Result<&'a Message, DbcError> {

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use agent_core::agent::{Agent, EvidenceView};
-use agent_core::samples::FrameMeta;
 use agent_core::time::MonoTime;
-use agent_drive::{DriveInfo, DriveReader, DriveRecord};
+use agent_drive::{DriveInfo, DriveReader};
 use agent_models::Detector;
 use agent_wire::{EvidenceFile, Flags, Hash8, Message};
 use anyhow::Context as _;
@@ -28,6 +27,19 @@ use crate::{convert, evidence};
 const DRAIN: Duration = Duration::from_secs(30);
 
 pub(crate) fn replay(args: &ReplayArgs) -> anyhow::Result<Outcome> {
+    replay_to(args).map(|done| done.outcome)
+}
+
+/// How a replay ended, and the event pages that it wrote.
+pub(crate) struct Replayed {
+    pub(crate) outcome: Outcome,
+    pub(crate) pages: Vec<PathBuf>,
+}
+
+/// Most event pages that are listed.
+const PAGES_LISTED: usize = 16;
+
+pub(crate) fn replay_to(args: &ReplayArgs) -> anyhow::Result<Replayed> {
     let mut config = load_config(args.config.as_deref())?;
     override_config(&mut config, args)?;
     let mut detector = match (&args.trigger, &args.onnx, &config.trigger.vision.model) {
@@ -59,13 +71,14 @@ pub(crate) fn replay(args: &ReplayArgs) -> anyhow::Result<Outcome> {
     write_json(&args.out.join("summary.json"), &summary)?;
     write_json(&args.out.join("timings.json"), &json!({"note": "wall clock: differs from run to run", "drives": timings}))?;
     say!("{} messages in {}", sink.written, args.out.join("messages.jsonl").display());
-    if let Some(link) = sink.link.take() {
-        if !link.finish(DRAIN) {
-            say!("the broker did not acknowledge everything: the rest waits in {}", args.out.display());
-            return Ok(Outcome::Undelivered);
-        }
+    let mut outcome = if lost { Outcome::Loss } else { Outcome::Done };
+    if let Some(link) = sink.link.take()
+        && !link.finish(DRAIN)
+    {
+        say!("the broker did not acknowledge everything: the rest waits in {}", args.out.display());
+        outcome = Outcome::Undelivered;
     }
-    Ok(if lost { Outcome::Loss } else { Outcome::Done })
+    Ok(Replayed { outcome, pages: sink.pages_written })
 }
 
 /// The configuration of a file, or the embedded defaults.
@@ -85,7 +98,7 @@ fn override_config(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()>
         config.can.signals.clear();
     }
     for text in &args.signal {
-        let parsed = crate::config::parse_signal(text).map_err(|why| bad_input(format!("--signal {text}: {why}")))?;
+        let parsed = convert::parse_signal(text).map_err(|why| bad_input(format!("--signal {text}: {why}")))?;
         config.can.signals.push(parsed);
     }
     Ok(())
@@ -118,7 +131,7 @@ fn replay_one(
     let (mut first, mut last) = (None, MonoTime::ZERO);
     let pace = Instant::now();
     while let Some(record) = reader.next().map_err(bad_input)? {
-        let t = record_time(&record);
+        let t = record.time();
         let start = *first.get_or_insert(t);
         last = last.max(t);
         if args.realtime {
@@ -188,16 +201,6 @@ fn replay_one(
     Ok(One { summary, timing, lost, detector: pipeline.detector.take() })
 }
 
-/// When a record was taken.
-pub(crate) fn record_time(record: &DriveRecord<'_>) -> MonoTime {
-    match record {
-        DriveRecord::Imu(s) => s.t,
-        DriveRecord::Gnss(f) => f.t,
-        DriveRecord::Can(f) => f.t,
-        DriveRecord::Frame(m, _) => m.t,
-    }
-}
-
 fn write_json(path: &Path, value: &Value) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value)?;
     std::fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))
@@ -215,7 +218,7 @@ pub(crate) struct ReplaySink {
     pub(crate) link: Option<crate::link::RunningLink>,
     written: u64,
     largest: usize,
-    pub(crate) last_page: Option<PathBuf>,
+    pages_written: Vec<PathBuf>,
 }
 
 impl ReplaySink {
@@ -239,17 +242,12 @@ impl ReplaySink {
             link,
             written: 0,
             largest: 0,
-            last_page: None,
+            pages_written: Vec::new(),
         })
     }
 
     pub(crate) fn begin(&mut self, drive: &DriveInfo) {
         self.info = DriveInfo { unit: self.unit.clone(), importer: String::new(), ..drive.clone() };
-    }
-
-    /// Messages written.
-    pub(crate) fn flush(&mut self) -> std::io::Result<()> {
-        self.messages.flush()
     }
 }
 
@@ -272,9 +270,11 @@ impl Sink for ReplaySink {
             link.send_durable(&message)?;
         }
         if let Some(events) = &self.events
-            && let Some(path) = self.pages.on_message(&message, events)?
+            && let Some(path) = self.pages.on_message(&message, bytes, events)?
         {
-            self.last_page = Some(path);
+            if self.pages_written.len() < PAGES_LISTED {
+                self.pages_written.push(path);
+            }
         }
         Ok(())
     }
@@ -293,10 +293,9 @@ impl Sink for ReplaySink {
         }
     }
 
-    fn scored(&mut self, agent: &Agent, meta: &FrameMeta) {
+    fn scored(&mut self, agent: &Agent) {
         let (Some(file), Some((t, seen))) = (&mut self.risk, agent.last_seen()) else { return };
         let ttc = seen.ttc_s.map_or(String::new(), |v| format!("{v:.3}"));
-        let _ = meta;
         // A full disk shows itself at the flush of the messages.
         let _ = writeln!(file, "{:.4},{:.4},{ttc},{}", t.as_s(), seen.risk, seen.objects.len());
     }

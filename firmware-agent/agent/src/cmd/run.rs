@@ -29,7 +29,7 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::exit::{Outcome, bad_input};
 use crate::link::RunningLink;
-use crate::pipeline::{SIGNALS_PER_FRAME, SMALL_WIDTH};
+use crate::pipeline::SMALL_WIDTH;
 use crate::show::say;
 use crate::{convert, evidence};
 
@@ -95,6 +95,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let mut core = Core {
         agent,
         signals: convert::signal_map(&config)?,
+        decoded: Vec::new(),
         link,
         give_back: give_back.clone(),
         to_eyes: detector.is_some().then_some(to_eyes),
@@ -206,7 +207,7 @@ fn play(
     let mut reader = DriveReader::open(path)?;
     let (mut first, mut last) = (None, offset);
     while let Some(record) = reader.next()? {
-        let at = super::replay::record_time(&record);
+        let at = record.time();
         let t = offset + at.since(*first.get_or_insert(at));
         last = last.max(t);
         if realtime && let Some(wait) = Duration::from_nanos(t.0).checked_sub(begun.elapsed()) {
@@ -270,7 +271,7 @@ fn eyes(
                     let _ = pool.try_send(bytes);
                     continue;
                 }
-                Ok(Some((aspect, detections))) => Inbox::Seen { t: meta.t, aspect, detections, born },
+                Ok(Some((t, aspect, detections))) => Inbox::Seen { t, aspect, detections, born },
                 Err(error) => {
                     if !std::mem::replace(&mut said, true) {
                         say!("frame {} at {} could not be looked at: {error:#}", meta.seq, meta.t);
@@ -293,7 +294,7 @@ fn look(
     every_nth: u64,
     meta: &FrameMeta,
     bytes: &[u8],
-) -> anyhow::Result<Option<(f32, Detections)>> {
+) -> anyhow::Result<Option<(MonoTime, f32, Detections)>> {
     let decoder = match decoder {
         Some(decoder) => decoder,
         None => decoder.insert(VideoDecoder::new(meta.codec, SMALL_WIDTH)?),
@@ -302,8 +303,9 @@ fn look(
     if !meta.seq.is_multiple_of(every_nth) {
         return Ok(None);
     }
-    let aspect = small.width as f32 / small.height.max(1) as f32;
-    Ok(Some((aspect, detector.detect(small.width, small.height, small.rgb)?.clone())))
+    let aspect = f32::from(small.width) / f32::from(small.height.max(1));
+    let found = detector.detect(small.width.into(), small.height.into(), small.rgb)?;
+    Ok(Some((small.meta.t, aspect, found.clone())))
 }
 
 /// Makes evidence files safe: hash, sync, rename.
@@ -322,6 +324,7 @@ fn seal(seals: &Receiver<(EventId, PathBuf, PathBuf)>, inbox: &SyncSender<Inbox>
 struct Core {
     agent: Agent,
     signals: Option<agent_drive::SignalMap>,
+    decoded: Vec<agent_core::samples::SignalSample>,
     link: RunningLink,
     give_back: SyncSender<Vec<u8>>,
     to_eyes: Option<SyncSender<(FrameMeta, Vec<u8>, SystemTime)>>,
@@ -375,9 +378,9 @@ impl Core {
                     DriveRecord::Can(f) => {
                         self.agent.on_can(f);
                         if let Some(map) = &mut self.signals {
-                            let mut decoded = heapless::Vec::<_, SIGNALS_PER_FRAME>::new();
-                            map.decode(f, &mut decoded);
-                            decoded.iter().for_each(|s| self.agent.on_signal(s));
+                            self.decoded.clear();
+                            map.decode(f, &mut self.decoded);
+                            self.decoded.iter().for_each(|s| self.agent.on_signal(s));
                         }
                     }
                     DriveRecord::Frame(..) => {}
