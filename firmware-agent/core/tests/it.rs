@@ -1,0 +1,3 @@
+//! The integration tests of agent-core, one binary.
+
+mod telemetry;

@@ -1,0 +1,1 @@
+//! Labelled trips: placeholder until the next commit.
