@@ -27,6 +27,9 @@ const MIN_SPEED: f64 = 2.0;
 /// Spread of road slopes, deg, and how long one lasts, blocks (the comma2k19 drive: -2.5 to +3 deg in 60 s).
 const SLOPE_DEG: f64 = 2.5;
 const SLOPE_BLOCKS: f64 = 30.0;
+/// Acceleration of a vehicle whose speed is not known, m/s^2, and how long it lasts, blocks.
+const DRIVING_MPS2: f64 = 1.0;
+const DRIVING_BLOCKS: f64 = 10.0;
 /// Floors of the standard errors, deg: suspension pitch, sensor cross-axis sensitivity, timing.
 const UP_FLOOR_DEG: f64 = 1.0;
 const FORWARD_FLOOR_DEG: f64 = 1.5;
@@ -72,6 +75,9 @@ struct Fit {
 pub(super) struct Align {
     up_block: Block,
     up_sum: V3,
+    /// Sum of the vehicle's own acceleration over the same blocks, m/s^2, and in how many of them it was known.
+    up_slope: f64,
+    up_aided: f64,
     up_spread: f64,
     up_blocks: f64,
     moved_for: u32,
@@ -93,6 +99,8 @@ impl Align {
         Self {
             up_block: Block::default(),
             up_sum: [0.0; 3],
+            up_slope: 0.0,
+            up_aided: 0.0,
             up_spread: 0.0,
             up_blocks: 0.0,
             moved_for: 0,
@@ -118,15 +126,16 @@ impl Align {
         self.forward.map(|f| (f, self.left))
     }
 
-    /// Takes a sample that is no shock: specific force (m/s^2) and turn rate (rad/s) in sensor axes.
-    pub(super) fn on_imu(&mut self, dt_s: f64, force: V3, gyro: V3) {
+    /// Takes a sample that is no shock: specific force (m/s^2) and turn rate (rad/s) in sensor axes, and the vehicle's
+    /// acceleration by its speed, m/s^2, if that is known.
+    pub(super) fn on_imu(&mut self, dt_s: f64, force: V3, gyro: V3, slope: Option<f64>) {
         self.up_block.take(dt_s, force, gyro);
         if self.start.is_some() {
             self.block.take(dt_s, force, gyro);
         }
         if self.up_block.seconds >= BLOCK_S {
             let block = core::mem::take(&mut self.up_block);
-            self.take_up(scale(block.force, 1.0 / block.seconds));
+            self.take_up(scale(block.force, 1.0 / block.seconds), slope);
             self.refresh();
         }
     }
@@ -155,7 +164,7 @@ impl Align {
         self.take_forward(scale(block.force, 1.0 / block.seconds), explained);
     }
 
-    fn take_up(&mut self, force: V3) {
+    fn take_up(&mut self, force: V3, slope: Option<f64>) {
         if norm(force) < 0.7 * G || norm(force) > 1.3 * G {
             return;
         }
@@ -171,6 +180,8 @@ impl Align {
             self.up_spread = (1.0 - FADE) * self.up_spread + off.min(MOVED_RAD).powi(2);
         }
         self.up_sum = add(scale(self.up_sum, 1.0 - FADE), force);
+        self.up_slope = (1.0 - FADE) * self.up_slope + slope.unwrap_or(0.0);
+        self.up_aided = (1.0 - FADE) * self.up_aided + if slope.is_some() { 1.0 } else { 0.0 };
         self.up_blocks = (1.0 - FADE) * self.up_blocks + 1.0;
     }
 
@@ -199,12 +210,19 @@ impl Align {
         self.refresh();
     }
 
-    /// Standard error of up, deg; `None` before there is an estimate.
-    fn up_sigma_deg(&self) -> Option<f64> {
+    /// Standard error of up, deg; `None` before there is an estimate. `corrected`: the vehicle's own mean acceleration
+    /// was taken off the mean force.
+    fn up_sigma_deg(&self, corrected: bool) -> Option<f64> {
         (self.up_blocks >= 2.0).then(|| {
-            let spread = (self.up_spread / self.up_blocks).to_degrees().to_degrees();
-            let slope = SLOPE_DEG * SLOPE_DEG / (1.0 + self.up_blocks / SLOPE_BLOCKS);
-            (spread * 2.0 / self.up_blocks + slope + UP_FLOOR_DEG * UP_FLOOR_DEG).sqrt()
+            let n = self.up_blocks;
+            let spread = (self.up_spread / n).to_degrees().to_degrees();
+            let slope = SLOPE_DEG * SLOPE_DEG / (1.0 + n / SLOPE_BLOCKS);
+            // A vehicle that pulls away all the while tilts its mean force by its mean acceleration.
+            let unaided = (n - self.up_aided).max(0.0) / n;
+            let seen = if corrected { 0.0 } else { self.up_slope / n / G };
+            let unseen = unaided * DRIVING_MPS2 / G;
+            let driving = seen.to_degrees().powi(2) + unseen.to_degrees().powi(2) / (1.0 + n / DRIVING_BLOCKS);
+            (spread * 2.0 / n + slope + driving + UP_FLOOR_DEG * UP_FLOOR_DEG).sqrt()
         })
     }
 
@@ -234,12 +252,17 @@ impl Align {
 
     /// Works out the estimate after a block.
     fn refresh(&mut self) {
-        let (Some(up), Some(up_sigma)) = (unit(self.up_sum), self.up_sigma_deg()) else {
+        let Some(mean_up) = unit(self.up_sum).filter(|_| self.up_blocks >= 2.0) else {
             self.now = Alignment { vehicle_from_sensor: IDENTITY_ROWS, ..Alignment::default() };
             self.forward = None;
             return;
         };
+        // Forward first, from the mean force; then up again without what the vehicle's own acceleration added, and
+        // forward made square to that.
+        let rough = self.fit_forward(mean_up).filter(|&(_, sigma)| sigma < KNOWN_DEG);
+        let up = rough.and_then(|(f, _)| unit(sub(self.up_sum, scale(f, self.up_slope)))).unwrap_or(mean_up);
         let fitted = self.fit_forward(up);
+        let Some(up_sigma) = self.up_sigma_deg(rough.is_some()) else { return };
         let up_known = up_sigma < KNOWN_DEG;
         // A known axis is given up only well above the limit at which it was accepted.
         let limit = if self.forward.is_some() { 1.5 * KNOWN_DEG } else { KNOWN_DEG };
@@ -292,7 +315,7 @@ mod tests {
         for i in 0..4000u64 {
             let accel = if (i / 300) % 2 == 0 { 1.5 } else { -1.5 };
             v += accel * 0.01;
-            a.on_imu(0.01, [0.0, -accel, G], [0.0; 3]);
+            a.on_imu(0.01, [0.0, -accel, G], [0.0; 3], Some(accel));
             a.on_speed(MonoTime(i * 10_000_000), v);
         }
         let got = a.alignment();
@@ -305,7 +328,7 @@ mod tests {
     fn steady_driving_shows_up_but_not_forward() {
         let mut a = Align::new();
         for i in 0..4000u64 {
-            a.on_imu(0.01, [0.0, 0.0, G], [0.0; 3]);
+            a.on_imu(0.01, [0.0, 0.0, G], [0.0; 3], Some(0.0));
             a.on_speed(MonoTime(i * 10_000_000), 20.0);
         }
         let got = a.alignment();

@@ -42,6 +42,10 @@ const STAY: f64 = 0.85;
 const FALL_MPS2: f64 = 4.0;
 const FALL_S: f64 = 0.06;
 const SUSPICION: Span = Span::from_ms(2000);
+/// How fast the allowed turn grows with the peak (1: in proportion), and the multiple of the handling peak from
+/// which no hand is suspected for a turn.
+const HARDER: f64 = 2.0;
+const NO_HAND: f64 = 2.5;
 /// What brakes alone may have taken from the speed meanwhile, m/s^2.
 const BRAKES_MPS2: f64 = 9.0;
 /// From this peak on a shock that was no impact is worth counting, m/s^2.
@@ -272,8 +276,11 @@ impl ImpactFinder {
             return gentle;
         }
         let Some(before) = s.history.at(shock.zero.t.minus(LOOK_BACK)) else { return false };
-        let turned = turn(before.q, s.now.q);
-        (gentle && turned > f64::from(config.handling_turn_rad))
+        // The harder the shock, the more a vehicle may turn with it and the less it can be a hand: the turn that is
+        // allowed grows from the gentle limit with the peak.
+        let peak = shock.peak_horizontal / f64::from(config.handling_peak_mps2);
+        let allowed = f64::from(config.handling_turn_rad) * (1.0 + HARDER * (peak - 1.0).max(0.0));
+        (peak < NO_HAND && turn(before.q, s.now.q) > allowed)
             || tilt(before, s.now) > f64::from(config.handling_tilt_rad)
     }
 

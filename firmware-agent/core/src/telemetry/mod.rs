@@ -271,7 +271,8 @@ impl TelemetryTrigger {
                 push(events, self.harsh.step(&self.config, t, dt_s, horizontal, axes));
             }
             if norm(accel) < 1.5 * G {
-                self.align.on_imu(dt_s, force, gyro.unwrap_or([0.0; 3]));
+                let slope = self.fresh_speed(t).map(|_| self.slope);
+                self.align.on_imu(dt_s, force, gyro.unwrap_or([0.0; 3]), slope);
             }
         }
     }
