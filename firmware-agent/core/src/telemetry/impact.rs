@@ -44,8 +44,10 @@ const FALL_S: f64 = 0.06;
 const SUSPICION: Span = Span::from_ms(2000);
 /// How fast the allowed turn grows with the peak (1: in proportion), and the multiple of the handling peak from
 /// which no hand is suspected for a turn.
-const HARDER: f64 = 2.0;
+const HARDER: f64 = 1.5;
 const NO_HAND: f64 = 2.5;
+/// Yaw rate that a vehicle may have by steering, rad/s: turned by that much is no sign of a hand.
+const VEHICLE_YAW: f64 = 0.7;
 /// What brakes alone may have taken from the speed meanwhile, m/s^2.
 const BRAKES_MPS2: f64 = 9.0;
 /// From this peak on a shock that was no impact is worth counting, m/s^2.
@@ -82,6 +84,8 @@ struct Shock {
     peak_horizontal: f64,
     biggest_step: f64,
     clipped: bool,
+    /// The unit was falling or tilted wildly shortly before.
+    suspicious: bool,
     crossed: Option<MonoTime>,
     held_until: Option<MonoTime>,
     quiet_since: Option<MonoTime>,
@@ -192,6 +196,7 @@ impl ImpactFinder {
             peak_horizontal: 0.0,
             biggest_step: 0.0,
             clipped: self.clipped_at.is_some_and(|c| c >= zero.t),
+            suspicious: self.suspicious_until.is_some_and(|until| zero.t < until),
             crossed: None,
             held_until: None,
             quiet_since: None,
@@ -209,7 +214,7 @@ impl ImpactFinder {
     ) -> (State, Option<TelemetryEvent>) {
         let now = s.now.t;
         shock.update(s, onset, self.before);
-        match self.judge(config, s, &mut shock) {
+        match Self::judge(config, s, &mut shock) {
             Verdict::Impact => {
                 let impact = shock.impact(s.now, false);
                 return (State::Active(shock), Some(TelemetryEvent::ImpactBegan(impact)));
@@ -229,12 +234,13 @@ impl ImpactFinder {
         }
         if shock.crossed.is_none() && shock.held_until.is_none() && now.since(shock.zero.t) > STALE {
             shock.move_zero(s, config);
+            shock.suspicious = self.suspicious_until.is_some_and(|until| now < until);
         }
         (State::Candidate(shock), None)
     }
 
     /// Whether the candidate is an impact by now.
-    fn judge(&self, config: &TelemetryConfig, s: &Step<'_>, shock: &mut Shock) -> Verdict {
+    fn judge(config: &TelemetryConfig, s: &Step<'_>, shock: &mut Shock) -> Verdict {
         let now = s.now.t;
         let threshold = f64::from(config.impact_delta_v_kmh * config.impact_decision_share) / 3.6;
         let window = Span::from_ms(u64::from(config.impact_window_ms));
@@ -262,12 +268,12 @@ impl ImpactFinder {
         if shock.biggest_step > MAX_ONE_SAMPLE * size {
             return Verdict::Wait;
         }
-        if decisive >= BEYOND_HANDS || !self.by_hand(config, s, shock) { Verdict::Impact } else { Verdict::Hand }
+        if decisive >= BEYOND_HANDS || !Self::by_hand(config, s, shock) { Verdict::Impact } else { Verdict::Hand }
     }
 
     /// Whether the unit moved against the vehicle rather than with it.
-    fn by_hand(&self, config: &TelemetryConfig, s: &Step<'_>, shock: &Shock) -> bool {
-        if self.suspicious_until.is_some_and(|t| s.now.t < t) {
+    fn by_hand(config: &TelemetryConfig, s: &Step<'_>, shock: &Shock) -> bool {
+        if shock.suspicious {
             return true;
         }
         let gentle = shock.peak_horizontal < f64::from(config.handling_peak_mps2);
@@ -276,12 +282,18 @@ impl ImpactFinder {
             return gentle;
         }
         let Some(before) = s.history.at(shock.zero.t.minus(LOOK_BACK)) else { return false };
+        let peak = shock.peak_horizontal / f64::from(config.handling_peak_mps2);
+        if peak >= NO_HAND {
+            // A unit may break loose in a crash: only how it turned before time zero speaks of a hand.
+            return tilt(before, shock.zero) > f64::from(config.handling_tilt_rad);
+        }
         // The harder the shock, the more a vehicle may turn with it and the less it can be a hand: the turn that is
         // allowed grows from the gentle limit with the peak.
-        let peak = shock.peak_horizontal / f64::from(config.handling_peak_mps2);
         let allowed = f64::from(config.handling_turn_rad) * (1.0 + HARDER * (peak - 1.0).max(0.0));
-        (peak < NO_HAND && turn(before.q, s.now.q) > allowed)
-            || tilt(before, s.now) > f64::from(config.handling_tilt_rad)
+        let tilted = tilt(before, s.now);
+        let around = (turn(before.q, s.now.q).powi(2) - tilted.powi(2)).max(0.0).sqrt();
+        let steered = VEHICLE_YAW * s.now.t.since(before.t).as_s();
+        tilted.hypot((around - steered).max(0.0)) > allowed || tilted > f64::from(config.handling_tilt_rad)
     }
 
     fn follow(&mut self, s: &Step<'_>, onset: f64, mut shock: Shock) -> (State, Option<TelemetryEvent>) {

@@ -363,3 +363,113 @@ fn what_is_no_crash_makes_no_impact() {
     }
     assert_eq!(wrong, 0);
 }
+
+/// A crash that is more than a clean pulse: it begins after `lead` seconds of what came before.
+struct Messy {
+    pulse: Pulse,
+    lead: f64,
+    /// Braking before and during, m/s^2.
+    braking: f64,
+    /// Vertical share of the pulse, as a doublet.
+    vertical: f64,
+    /// Yaw rate before, and how fast the crash adds to it, rad/s and rad/s^2.
+    yaw: (f64, f64),
+    /// Roll acceleration from this long before the pulse on, s and rad/s^2, up to 4 rad/s.
+    roll: (f64, f64),
+    /// The unit breaks loose at this share of the pulse and turns at this rate, rad/s.
+    loose: Option<(f64, V3)>,
+}
+
+impl Shock for Messy {
+    fn accel(&self, t: f64) -> V3 {
+        let x = t - self.lead;
+        let inside = (0.0..self.pulse.seconds).contains(&x);
+        let p = if inside { self.pulse.accel(x) } else { [0.0; 3] };
+        let size = p[0].hypot(p[1]);
+        let up = self.vertical * size * (TAU * x / self.pulse.seconds).sin();
+        let ramp = (t / 0.3).min(1.0);
+        [p[0] - self.braking * ramp, p[1], up]
+    }
+    fn turn(&self, t: f64) -> V3 {
+        match self.loose {
+            Some((share, rate)) if t > self.lead + share * self.pulse.seconds => rate,
+            _ => [0.0; 3],
+        }
+    }
+    fn vehicle_turn(&self, t: f64) -> V3 {
+        let after = (t - self.lead).clamp(0.0, 0.3);
+        let rolling = (t - self.lead + self.roll.0).max(0.0) * self.roll.1;
+        [rolling.min(4.0), 0.0, self.yaw.0 * (t / 0.3).min(1.0) + self.yaw.1 * after]
+    }
+    fn seconds(&self) -> f64 {
+        self.lead + self.pulse.seconds + 0.3
+    }
+}
+
+fn messy(r: &mut Random, kmh: f64) -> Messy {
+    let seconds = r.range(0.06, 0.15);
+    let pulse = Pulse { delta_v: kmh / 3.6, seconds, heading: r.range(0.0, TAU) };
+    Messy { pulse, lead: 0.8, braking: 0.0, vertical: 0.0, yaw: (0.0, 0.0), roll: (0.0, 0.0), loose: None }
+}
+
+#[test]
+fn crashes_that_are_not_clean_still_count() {
+    let Some(drive) = Drive::load("messy crashes") else { return };
+    type Make = fn(&mut Random) -> Messy;
+    // Name, what it is, whether every one must be found.
+    let kinds: [(&str, Make, bool); 7] = [
+        (
+            "8 km/h, front, brakes at 7 m/s2",
+            |r| {
+                let mut m = messy(r, 8.0);
+                m.pulse.heading = PI;
+                Messy { braking: 7.0, ..m }
+            },
+            true,
+        ),
+        ("9 km/h, vertical as strong", |r| Messy { vertical: 1.0, ..messy(r, 9.0) }, true),
+        ("9 km/h in a turn of 0.6 rad/s", |r| Messy { yaw: (0.6, 3.0), ..messy(r, 9.0) }, true),
+        ("20 km/h, spun by 12 rad/s2", |r| Messy { yaw: (0.3, 12.0), ..messy(r, 20.0) }, true),
+        (
+            "20 km/h, unit breaks loose",
+            |r| {
+                let rate = scale(r.direction(), r.range(5.0, 15.0));
+                Messy { loose: Some((r.range(0.3, 0.6), rate)), ..messy(r, 20.0) }
+            },
+            true,
+        ),
+        ("20 km/h, tripped rollover", |r| Messy { roll: (0.0, 20.0), ..messy(r, 20.0) }, true),
+        ("20 km/h, rolling for 0.3 s", |r| Messy { roll: (0.3, 12.0), ..messy(r, 20.0) }, false),
+    ];
+    println!("synthetic crashes with more in them: runs, found, found twice, told after the pulse began mean worst ms");
+    let mut missed = Vec::new();
+    for hz in [100.0, 500.0] {
+        let mut prefixes = Vec::new();
+        for mount in mounts(3) {
+            for place in [2.0, 21.0, 50.0] {
+                prefixes.push(Prefix::new(&drive, mount, hz, place));
+            }
+        }
+        for (name, make, must) in kinds {
+            let mut random = Random(0x1234_5679);
+            let (mut runs, mut found, mut twice, mut told) = (0, 0, 0, Vec::new());
+            for i in 0..12 {
+                for prefix in &prefixes {
+                    let crash = make(&mut random);
+                    let out = prefix.with(&crash, 31 + i, 1.2);
+                    runs += 1;
+                    found += usize::from(!out.began.is_empty());
+                    twice += usize::from(out.began.len() > 1);
+                    if let Some(b) = out.began.first() {
+                        told.push((b.t.as_s() - 100.0 - prefix.start(31 + i) - crash.lead) * 1e3);
+                    }
+                }
+            }
+            println!("{name:32} {hz:4} {runs:4} {found:4} {twice:4} {:6.1} {:6.1}", mean(&told), worst(&told));
+            if must && found != runs {
+                missed.push((name, hz, runs - found));
+            }
+        }
+    }
+    assert!(missed.is_empty(), "{missed:?}");
+}

@@ -136,10 +136,6 @@ impl Drive {
         let mix = |v: &[V3]| add(scale(v[i - 1], 1.0 - k), scale(v[i], k));
         (mix(&self.accel), mix(&self.gyro))
     }
-
-    pub(super) fn seconds(&self) -> f64 {
-        *self.t.last().unwrap()
-    }
 }
 
 /// The vehicle's axes in device axes from the recorded poses: forward is the mean direction of travel in the device,
@@ -170,6 +166,10 @@ pub(super) trait Shock {
     fn accel(&self, t: f64) -> V3;
     /// Turn rate of the unit against the vehicle, rad/s, sensor axes.
     fn turn(&self, _t: f64) -> V3 {
+        [0.0; 3]
+    }
+    /// Turn rate of the vehicle, and the unit with it, rad/s, vehicle axes.
+    fn vehicle_turn(&self, _t: f64) -> V3 {
         [0.0; 3]
     }
     /// Whether the unit falls freely (the drive's own specific force is gone).
@@ -221,7 +221,7 @@ impl<'a> Sensor<'a> {
             let h = period / parts as f64;
             let x = t - period + (i as f64 + 0.5) * h - start;
             let on = (0.0..shock.seconds()).contains(&x);
-            let turn = if on { shock.turn(x) } else { [0.0; 3] };
+            let turn = if on { add(shock.turn(x), apply(in_sensor, shock.vehicle_turn(x))) } else { [0.0; 3] };
             self.turned = product(self.turned, rotation(scale(turn, h)));
             let back = transpose(self.turned);
             let own = if on && shock.falling(x) { [0.0; 3] } else { apply(self.mount, base) };
