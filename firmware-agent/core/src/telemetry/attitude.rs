@@ -33,6 +33,8 @@ const MAX_BIAS: f64 = 0.15;
 pub(super) struct Attitude {
     /// Local frame from sensor axes.
     q: Quat,
+    /// The same without any correction by gravity.
+    gyro_q: Quat,
     /// Seconds of samples taken; 0 before the first.
     age_s: f64,
     started: bool,
@@ -47,6 +49,7 @@ impl Attitude {
     pub(super) fn new() -> Self {
         Self {
             q: IDENTITY,
+            gyro_q: IDENTITY,
             age_s: 0.0,
             started: false,
             force_lp: [0.0; 3],
@@ -59,6 +62,10 @@ impl Attitude {
 
     pub(super) fn orientation(&self) -> Quat {
         self.q
+    }
+
+    pub(super) fn by_gyro(&self) -> Quat {
+        self.gyro_q
     }
 
     /// Whether enough samples were averaged for horizontal and vertical to mean something.
@@ -92,7 +99,9 @@ impl Attitude {
         }
         self.age_s += dt_s;
         if let Some(w) = gyro {
-            self.q = normalise(mul(self.q, exp(scale(sub(w, self.bias), dt_s))));
+            let step = exp(scale(sub(w, self.bias), dt_s));
+            self.q = normalise(mul(self.q, step));
+            self.gyro_q = normalise(mul(self.gyro_q, step));
         }
         let local = self.to_local(accel);
         self.correct(dt_s, self.to_local(sub(accel, aiding)), gyro.is_some());

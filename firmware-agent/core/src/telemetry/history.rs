@@ -15,6 +15,8 @@ pub(super) struct Entry {
     pub(super) v: V3,
     /// Local frame from sensor axes.
     pub(super) q: Quat,
+    /// The same by the gyroscope alone, from an arbitrary start: differences of it are turns that were measured.
+    pub(super) gyro_q: Quat,
 }
 
 /// Samples closer than this to the one before replace it, ns: the ring then spans its time at any rate.
@@ -29,7 +31,7 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn new() -> Self {
-        let empty = Entry { t: MonoTime::ZERO, v: [0.0; 3], q: IDENTITY };
+        let empty = Entry { t: MonoTime::ZERO, v: [0.0; 3], q: IDENTITY, gyro_q: IDENTITY };
         Self { ring: vec![empty; IMU_HISTORY], head: 0, len: 0 }
     }
 
@@ -72,8 +74,8 @@ impl History {
         let after = self.back(lo - 1);
         let span = after.t.since(before.t).as_s();
         let k = if span > 0.0 { t.since(before.t).as_s() / span } else { 0.0 };
-        let q = if k < 0.5 { before.q } else { after.q };
-        Some(Entry { t, v: lerp(before.v, after.v, k), q })
+        let nearest = if k < 0.5 { before } else { after };
+        Some(Entry { t, v: lerp(before.v, after.v, k), ..nearest })
     }
 }
 
@@ -86,7 +88,7 @@ mod tests {
         let mut h = History::new();
         assert!(h.at(MonoTime(5)).is_none());
         for i in 0..3000u64 {
-            h.push(Entry { t: MonoTime(i * 1_000_000), v: [i as f64, 0.0, 0.0], q: IDENTITY });
+            h.push(Entry { t: MonoTime(i * 1_000_000), v: [i as f64, 0.0, 0.0], q: IDENTITY, gyro_q: IDENTITY });
         }
         let at = |ms: f64| h.at(MonoTime((ms * 1e6) as u64)).map(|e| e.v[0]).unwrap_or(-1.0);
         assert!((at(2900.25) - 2900.25).abs() < 1e-6);
@@ -98,7 +100,7 @@ mod tests {
     fn a_rate_far_above_the_highest_keeps_half_a_second() {
         let mut h = History::new();
         for i in 0..100_000u64 {
-            h.push(Entry { t: MonoTime(i * 20_000), v: [i as f64, 0.0, 0.0], q: IDENTITY });
+            h.push(Entry { t: MonoTime(i * 20_000), v: [i as f64, 0.0, 0.0], q: IDENTITY, gyro_q: IDENTITY });
         }
         let oldest = h.at(MonoTime(0)).map(|e| e.t).unwrap_or_default();
         assert!(MonoTime(99_999 * 20_000).since(oldest).as_ms() >= 400);

@@ -8,11 +8,14 @@
 //! A candidate becomes an impact when its delta-V within 150 ms, less what the vertical part leaks into it, passes
 //! the decision threshold and has stayed there for the hold time (20 ms). Rebounding shocks are gone by then. A unit
 //! that turns as no vehicle does, or has just fallen freely, is in somebody's hand: such a candidate is *held* until
-//! the vehicle's speed confirms it, its delta-V is beyond any hand, or a second has passed. Speed is never waited
-//! for otherwise. Never allocates, never looks at a sample twice.
+//! the vehicle's speed confirms it, its delta-V is beyond any hand, or a second has passed. Where the turn is unclear
+//! the decision waits 60 ms more. Speed is never waited for otherwise. Never allocates.
+//!
+//! Known limits. A yank on the unit without a turn, of a crash's delta-V, is taken for a crash. A vehicle struck while
+//! in the air, or by less than 12 km/h while it rolls over, needs its speed to confirm it.
 
 use super::history::{Entry, History};
-use super::vec3::{V3, add, angle, conj, cross, dot, norm, reject, rotate, sub, turn, unit};
+use super::vec3::{V3, add, angle, conj, cross, dot, mul, norm, reject, rotate, sub, turn, unit};
 use super::{Impact, TelemetryEvent};
 use crate::config::TelemetryConfig;
 use crate::time::{MonoTime, Span};
@@ -46,6 +49,11 @@ const SUSPICION: Span = Span::from_ms(2000);
 /// which no hand is suspected for a turn.
 const HARDER: f64 = 1.5;
 const NO_HAND: f64 = 2.5;
+/// How much longer than the hold an unclear candidate waits.
+const UNCLEAR: Span = Span::from_ms(60);
+/// What tells a blow during a roll-over from a hand: multiple of the handling peak (4.6 g) and delta-V (12 km/h).
+const ROLLING_PEAK: f64 = 1.9;
+const ROLLING_DELTA_V: f64 = 12.0 / 3.6;
 /// Yaw rate that a vehicle may have by steering, rad/s: turned by that much is no sign of a hand.
 const VEHICLE_YAW: f64 = 0.7;
 /// What brakes alone may have taken from the speed meanwhile, m/s^2.
@@ -84,8 +92,8 @@ struct Shock {
     peak_horizontal: f64,
     biggest_step: f64,
     clipped: bool,
-    /// The unit was falling or tilted wildly shortly before.
-    suspicious: bool,
+    /// What the unit did shortly before.
+    suspicion: Suspicion,
     crossed: Option<MonoTime>,
     held_until: Option<MonoTime>,
     quiet_since: Option<MonoTime>,
@@ -98,9 +106,27 @@ enum State {
     Active(Shock),
 }
 
+/// What the unit did before a shock.
+#[derive(Clone, Copy, Debug)]
+enum Suspicion {
+    None,
+    /// It tilted faster than a vehicle on its wheels: a hand, or a vehicle that rolls over.
+    Tilted,
+    /// It fell freely: off its mount, or a vehicle in the air.
+    Fell,
+}
+
 enum Verdict {
     Wait,
     Impact,
+    Hand,
+}
+
+/// Who moved the unit.
+enum Mover {
+    Vehicle,
+    /// The turn of the unit is more than expected and less than proof: some tens of ms more will show.
+    Unclear,
     Hand,
 }
 
@@ -109,7 +135,8 @@ pub(super) struct ImpactFinder {
     state: State,
     clipped_at: Option<MonoTime>,
     falling_s: f64,
-    suspicious_until: Option<MonoTime>,
+    fell_until: Option<MonoTime>,
+    tilted_until: Option<MonoTime>,
     ended_at: Option<MonoTime>,
     onset_before: f64,
     before: V3,
@@ -121,7 +148,8 @@ impl ImpactFinder {
             state: State::Idle,
             clipped_at: None,
             falling_s: 0.0,
-            suspicious_until: None,
+            fell_until: None,
+            tilted_until: None,
             ended_at: None,
             onset_before: 0.0,
             before: [0.0; 3],
@@ -166,13 +194,31 @@ impl ImpactFinder {
         event
     }
 
+    fn suspicion(&self, t: MonoTime) -> Suspicion {
+        if self.fell_until.is_some_and(|until| t < until) {
+            Suspicion::Fell
+        } else if self.tilted_until.is_some_and(|until| t < until) {
+            Suspicion::Tilted
+        } else {
+            Suspicion::None
+        }
+    }
+
+    /// Whether somebody seems to have the unit in hand at `now`.
+    pub(super) fn in_hand(&self, now: MonoTime) -> bool {
+        !matches!(self.suspicion(now), Suspicion::None)
+    }
+
     /// Free fall and wild tilting make the next seconds suspicious.
     fn watch_hands(&mut self, s: &Step<'_>) {
         self.falling_s = if s.force < FALL_MPS2 { self.falling_s + s.dt_s } else { 0.0 };
         let tilted = s.history.at(s.now.t.minus(Span::from_ms(300))).is_some_and(|e| tilt(e, s.now) > 0.4);
         let in_impact = matches!(self.state, State::Active(_));
-        if self.falling_s > FALL_S || (tilted && !in_impact) {
-            self.suspicious_until = Some(s.now.t + SUSPICION);
+        if self.falling_s > FALL_S {
+            self.fell_until = Some(s.now.t + SUSPICION);
+        }
+        if tilted && !in_impact {
+            self.tilted_until = Some(s.now.t + SUSPICION);
         }
     }
 
@@ -196,7 +242,7 @@ impl ImpactFinder {
             peak_horizontal: 0.0,
             biggest_step: 0.0,
             clipped: self.clipped_at.is_some_and(|c| c >= zero.t),
-            suspicious: self.suspicious_until.is_some_and(|until| zero.t < until),
+            suspicion: self.suspicion(zero.t),
             crossed: None,
             held_until: None,
             quiet_since: None,
@@ -214,17 +260,24 @@ impl ImpactFinder {
     ) -> (State, Option<TelemetryEvent>) {
         let now = s.now.t;
         shock.update(s, onset, self.before);
+        if self.fell_until.is_some_and(|until| now < until) {
+            // Pulled off and falling: what comes is the floor.
+            shock.suspicion = Suspicion::Fell;
+        }
         match Self::judge(config, s, &mut shock) {
             Verdict::Impact => {
                 let impact = shock.impact(s.now, false);
                 return (State::Active(shock), Some(TelemetryEvent::ImpactBegan(impact)));
             }
-            Verdict::Hand if shock.held_until.is_none() => shock.held_until = Some(now + HELD),
+            Verdict::Hand if shock.held_until.is_none() => {
+                shock.held_until = Some(now + HELD);
+                shock.crossed = None;
+            }
             Verdict::Hand | Verdict::Wait => {}
         }
         let over = match shock.held_until {
             Some(until) => now >= until,
-            None => shock.quiet_for(now) >= QUIET,
+            None => shock.crossed.is_none() && shock.quiet_for(now) >= QUIET,
         };
         if over {
             let peak = shock.peak.0;
@@ -234,7 +287,7 @@ impl ImpactFinder {
         }
         if shock.crossed.is_none() && shock.held_until.is_none() && now.since(shock.zero.t) > STALE {
             shock.move_zero(s, config);
-            shock.suspicious = self.suspicious_until.is_some_and(|until| now < until);
+            shock.suspicion = self.suspicion(now);
         }
         (State::Candidate(shock), None)
     }
@@ -257,43 +310,31 @@ impl ImpactFinder {
         {
             return Verdict::Impact;
         }
-        if decisive < threshold * if shock.crossed.is_some() { STAY } else { 1.0 } {
+        // Once passed, the delta-V since time zero counts too: the window slides on during the hold.
+        let staying = decisive.max(shock.size(sub(s.now.v, shock.zero.v)) - leak);
+        let enough = if shock.crossed.is_some() { staying >= STAY * threshold } else { decisive >= threshold };
+        if !enough {
             shock.crossed = None;
             return Verdict::Wait;
         }
         let crossed = *shock.crossed.get_or_insert(now);
-        if now.since(crossed) < Span::from_ms(u64::from(config.impact_hold_ms)) {
+        let hold = Span::from_ms(u64::from(config.impact_hold_ms));
+        if now.since(crossed) < hold {
             return Verdict::Wait;
         }
-        if shock.biggest_step > MAX_ONE_SAMPLE * size {
+        if shock.biggest_step > MAX_ONE_SAMPLE * staying {
+            shock.crossed = None;
             return Verdict::Wait;
         }
-        if decisive >= BEYOND_HANDS || !Self::by_hand(config, s, shock) { Verdict::Impact } else { Verdict::Hand }
-    }
-
-    /// Whether the unit moved against the vehicle rather than with it.
-    fn by_hand(config: &TelemetryConfig, s: &Step<'_>, shock: &Shock) -> bool {
-        if shock.suspicious {
-            return true;
+        if decisive >= BEYOND_HANDS {
+            return Verdict::Impact;
         }
-        let gentle = shock.peak_horizontal < f64::from(config.handling_peak_mps2);
-        if !s.gyro_valid {
-            // Nothing tells of a turn: what a hand can do is left to the speed.
-            return gentle;
+        match mover(config, s, shock, decisive) {
+            Mover::Vehicle => Verdict::Impact,
+            Mover::Unclear if now < crossed + hold + UNCLEAR => Verdict::Wait,
+            Mover::Unclear => Verdict::Impact,
+            Mover::Hand => Verdict::Hand,
         }
-        let Some(before) = s.history.at(shock.zero.t.minus(LOOK_BACK)) else { return false };
-        let peak = shock.peak_horizontal / f64::from(config.handling_peak_mps2);
-        if peak >= NO_HAND {
-            // A unit may break loose in a crash: only how it turned before time zero speaks of a hand.
-            return tilt(before, shock.zero) > f64::from(config.handling_tilt_rad);
-        }
-        // The harder the shock, the more a vehicle may turn with it and the less it can be a hand: the turn that is
-        // allowed grows from the gentle limit with the peak.
-        let allowed = f64::from(config.handling_turn_rad) * (1.0 + HARDER * (peak - 1.0).max(0.0));
-        let tilted = tilt(before, s.now);
-        let around = (turn(before.q, s.now.q).powi(2) - tilted.powi(2)).max(0.0).sqrt();
-        let steered = VEHICLE_YAW * s.now.t.since(before.t).as_s();
-        tilted.hypot((around - steered).max(0.0)) > allowed || tilted > f64::from(config.handling_tilt_rad)
     }
 
     fn follow(&mut self, s: &Step<'_>, onset: f64, mut shock: Shock) -> (State, Option<TelemetryEvent>) {
@@ -381,6 +422,42 @@ impl Shock {
     }
 }
 
+/// Whether the unit moved with the vehicle or against it.
+fn mover(config: &TelemetryConfig, s: &Step<'_>, shock: &Shock, delta_v: f64) -> Mover {
+    let peak = shock.peak_horizontal / f64::from(config.handling_peak_mps2);
+    match shock.suspicion {
+        Suspicion::Fell => return Mover::Hand,
+        // A roll-over tilts like a hand, but hands do not strike like a vehicle.
+        _ if peak >= ROLLING_PEAK && delta_v >= ROLLING_DELTA_V => return Mover::Vehicle,
+        Suspicion::Tilted => return Mover::Hand,
+        Suspicion::None => {}
+    }
+    if !s.gyro_valid {
+        // Nothing tells of a turn: what a hand can do is left to the speed.
+        return if peak < 1.0 { Mover::Hand } else { Mover::Vehicle };
+    }
+    let Some(before) = s.history.at(shock.zero.t.minus(LOOK_BACK)) else { return Mover::Vehicle };
+    let most = f64::from(config.handling_tilt_rad);
+    if peak >= NO_HAND {
+        // A unit may break loose in a crash: only how it turned before time zero speaks of a hand.
+        return if tilt(before, shock.zero) > most { Mover::Hand } else { Mover::Vehicle };
+    }
+    // The harder the shock, the more a vehicle may turn with it and the less it can be a hand: the turn that is
+    // allowed grows from the gentle limit with the peak.
+    let allowed = f64::from(config.handling_turn_rad) * (1.0 + HARDER * (peak - 1.0).max(0.0));
+    let tilted = tilt(before, s.now);
+    let around = (turn(before.gyro_q, s.now.gyro_q).powi(2) - tilted.powi(2)).max(0.0).sqrt();
+    let steered = VEHICLE_YAW * s.now.t.since(before.t).as_s();
+    let turned = tilted.hypot((around - steered).max(0.0));
+    if turned > allowed || tilted > most {
+        Mover::Hand
+    } else if turned > 0.5 * allowed {
+        Mover::Unclear
+    } else {
+        Mover::Vehicle
+    }
+}
+
 /// Delta-V of the last 20 ms, m/s.
 fn onset_delta_v(s: &Step<'_>) -> f64 {
     let Some(e) = s.history.at(s.now.t.minus(ONSET)) else { return 0.0 };
@@ -392,7 +469,9 @@ fn flat(v: V3) -> V3 {
     reject(v, super::vec3::UP)
 }
 
-/// How far up moved in sensor axes between two moments, rad: a turn about the vertical does not count.
+/// How far up moved in sensor axes between two moments by the gyroscope, rad: a turn about the vertical does not
+/// count.
 fn tilt(a: Entry, b: Entry) -> f64 {
-    angle(rotate(conj(a.q), super::vec3::UP), rotate(conj(b.q), super::vec3::UP))
+    let up = rotate(conj(a.q), super::vec3::UP);
+    angle(up, rotate(mul(conj(b.gyro_q), a.gyro_q), up))
 }

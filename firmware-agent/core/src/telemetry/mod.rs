@@ -218,7 +218,7 @@ impl TelemetryTrigger {
         self.health.taken += 1;
         if dt > GAP {
             self.health.gaps += 1;
-            let now = Entry { t, v: self.velocity, q: self.attitude.orientation() };
+            let now = self.moment(t);
             push(&mut events, self.impact.interrupt(now));
             self.history.clear();
             self.harsh.reset();
@@ -242,7 +242,7 @@ impl TelemetryTrigger {
         let accel = self.attitude.update(dt_s, force, gyro, self.aiding(t));
         self.velocity = add(self.velocity, scale(add(self.accel, accel), 0.5 * dt_s));
         self.accel = accel;
-        let now = Entry { t, v: self.velocity, q: self.attitude.orientation() };
+        let now = self.moment(t);
         self.history.push(now);
 
         let axes = self.align.horizontal_axes();
@@ -262,8 +262,8 @@ impl TelemetryTrigger {
             };
             push(events, self.impact.step(&self.config, &step));
         }
-        let struck = self.impact.busy(t, AFTER_IMPACT);
-        if struck {
+        // What a hand does to the unit is no manoeuvre either, and says nothing of the mounting.
+        if self.impact.busy(t, AFTER_IMPACT) || self.impact.in_hand(t) {
             self.harsh.reset();
         } else {
             let horizontal = rotate(conj(now.q), [accel[0], accel[1], 0.0]);
@@ -309,6 +309,10 @@ impl TelemetryTrigger {
     pub fn health(&self) -> TelemetryHealth {
         let imu_hz = if self.spacing_s > 0.0 { (1.0 / self.spacing_s) as f32 } else { 0.0 };
         TelemetryHealth { remounts: self.align.remounts, imu_hz, ..self.health }
+    }
+
+    fn moment(&self, t: MonoTime) -> Entry {
+        Entry { t, v: self.velocity, q: self.attitude.orientation(), gyro_q: self.attitude.by_gyro() }
     }
 
     fn fresh_speed(&self, t: MonoTime) -> Option<f64> {

@@ -62,3 +62,50 @@ fn an_ordinary_drive_is_quiet_and_shows_the_mounting() {
     }
     assert!(trusted > 0);
 }
+
+#[test]
+fn the_alignment_knows_how_wrong_it_is() {
+    let Some(drive) = Drive::load("alignment") else { return };
+    let mount = mounts(3)[2];
+    println!("drive begun at s, after s: up error/sigma deg | forward error/sigma deg | confidence");
+    let (mut known, mut within) = (0, 0);
+    let mut squares = [Vec::new(), Vec::new()];
+    for begin in 0..10 {
+        let begin = f64::from(begin) * 4.0;
+        let mut trigger = TelemetryTrigger::new(TelemetryConfig::default());
+        let mut speeds = drive.speed.iter().skip_while(|s| s.0 < begin).peekable();
+        let mut next = begin + 5.0;
+        for (i, &t) in drive.t.iter().enumerate().skip_while(|s| *s.1 < begin) {
+            while let Some(&(st, v)) = speeds.next_if(|s| s.0 <= t) {
+                trigger.on_speed(MonoTime::from_s(100.0 + st), v as f32);
+            }
+            trigger.on_imu(&ImuSample {
+                t: MonoTime::from_s(100.0 + t),
+                accel_mps2: apply(mount, drive.accel[i]).map(|x| x as f32),
+                gyro_rps: apply(mount, drive.gyro[i]).map(|x| x as f32),
+                gyro_valid: true,
+            });
+            if t < next {
+                continue;
+            }
+            next += 5.0;
+            let a = trigger.alignment();
+            let (up, forward) = errors(&a, &drive, mount);
+            let (Some(up_sigma), true) = (a.up_sigma_deg, a.up_known) else { continue };
+            known += 1;
+            within += usize::from(up < 10.0 && (!a.forward_known || forward < 10.0));
+            squares[0].push((up / f64::from(up_sigma)).powi(2) / 2.0);
+            let sigma = a.forward_sigma_deg.filter(|_| a.forward_known).map(f64::from);
+            squares[1].extend(sigma.map(|s| (forward / s).powi(2)));
+            if (t - begin) as u32 % 10 < 5 {
+                let forward = sigma.map_or("not known".to_owned(), |s| format!("{forward:4.1}/{s:.1}"));
+                println!("{begin:4.0} {:4.0}: {up:4.1}/{up_sigma:.1} | {forward} | {:.2}", t - begin, a.confidence);
+            }
+        }
+    }
+    // Root mean square of error over claimed standard error: 1 is honest, above it the claim is too bold.
+    let rms = squares.each_ref().map(|s| (s.iter().sum::<f64>() / s.len() as f64).sqrt());
+    println!("{known} claims, {within} within 10 deg; rms error over sigma: up {:.2}, forward {:.2}", rms[0], rms[1]);
+    assert!(within as f64 >= 0.95 * known as f64);
+    assert!(rms.iter().all(|r| *r < 1.5), "{rms:?}");
+}
