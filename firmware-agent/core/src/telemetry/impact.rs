@@ -8,8 +8,8 @@
 //! A candidate becomes an impact when its delta-V within 150 ms, less what the vertical part leaks into it, passes
 //! the decision threshold and has stayed there for the hold time (20 ms). Rebounding shocks are gone by then. A unit
 //! that turns as no vehicle does, or has just fallen freely, is in somebody's hand: such a candidate is *held* until
-//! the vehicle's speed confirms it, its delta-V is beyond any hand, or a second has passed. Where the turn is unclear
-//! the decision waits 60 ms more. Speed is never waited for otherwise. Never allocates.
+//! the vehicle's speed confirms it, its delta-V is beyond any hand, or a second has passed. Where that is unclear
+//! the decision waits up to 60 ms more. Speed is never waited for otherwise. Never allocates.
 //!
 //! Known limits. A yank on the unit without a turn, of a crash's delta-V, is taken for a crash. A vehicle struck while
 //! in the air, or by less than 12 km/h while it rolls over, needs its speed to confirm it.
@@ -125,7 +125,8 @@ enum Verdict {
 /// Who moved the unit.
 enum Mover {
     Vehicle,
-    /// The turn of the unit is more than expected and less than proof: some tens of ms more will show.
+    /// The turn of the unit is more than expected and less than proof, or it may have begun to fall: some tens of ms
+    /// more will show.
     Unclear,
     Hand,
 }
@@ -451,7 +452,8 @@ fn mover(config: &TelemetryConfig, s: &Step<'_>, shock: &Shock, delta_v: f64) ->
     let turned = tilted.hypot((around - steered).max(0.0));
     if turned > allowed || tilted > most {
         Mover::Hand
-    } else if turned > 0.5 * allowed {
+    } else if turned > 0.5 * allowed || s.force < FALL_MPS2 {
+        // No weight right after a shock: it may have been the yank that took the unit off its mount.
         Mover::Unclear
     } else {
         Mover::Vehicle

@@ -20,7 +20,7 @@ fn input() -> impl Strategy<Value = (u64, [f32; 3], [f32; 3], bool, Option<f32>)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn impacts_begin_and_end_in_turn(inputs in prop::collection::vec(input(), 1..600)) {
