@@ -46,3 +46,6 @@ pub const EDR_PRE_CRASH_ROWS: usize = 201;
 
 const _: () = assert!(MAX_TRACKS <= MAX_DETECTIONS);
 const _: () = assert!(OBJECT_TABLE <= MAX_TRACKS);
+/// IMU samples that the telemetry trigger looks back on: half a second at the highest rate.
+pub const IMU_HISTORY: usize = 1024;
+const _: () = assert!(IMU_HISTORY >= MAX_IMU_HZ as usize / 2);
