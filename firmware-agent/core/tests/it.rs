@@ -1,0 +1,3 @@
+//! Integration tests of agent-core, one module a part.
+
+mod vision;
