@@ -40,7 +40,7 @@ impl<'a> Seen<'a> {
         let (class, b) = (track.class(), &track.last);
         let (tall, wide) = class_size_m(class);
         // A cut box shows part of the object: the other axis, or nothing.
-        let metres_per_width = match (b.cut_y, b.cut_x) {
+        let metres_per_width = match (b.cut_y, b.cut_x()) {
             (false, _) => Some(tall * cam.aspect / b.h),
             (true, false) => Some(wide / b.w),
             (true, true) => None,
@@ -83,18 +83,25 @@ impl Seen<'_> {
 
 /// Half the width of this vehicle with a mirror's margin, m.
 const EGO_HALF_WIDTH_M: f32 = 1.0;
-/// Nothing on a road closes faster, m/s (two cars at 140 km/h); beyond it the track is wrong.
-const MAX_CLOSING_MPS: f32 = 80.0;
+/// Nothing on a road closes faster, m/s (two cars at 110 km/h); beyond it the track is wrong.
+const MAX_CLOSING_MPS: f32 = 60.0;
 /// Nothing comes towards this vehicle faster of its own, m/s (about 160 km/h).
 const MAX_OTHER_MPS: f32 = 45.0;
 
-/// How far to the side of the camera the object will be when it is as near as it gets, less the reach of both bodies, m.
-/// The part of its motion in the picture that is not expansion: with x = X / Z, X + X' ttc = x' Z ttc, wherever the
-/// point of expansion lies.
+/// How far beside this vehicle the object will pass, m; negative when the bodies meet. With x = X / Z for a side of the
+/// object, X + X' ttc = x' Z ttc: where that side will be when the object is as near as it gets is the part of its
+/// motion in the picture that is not expansion, wherever the point of expansion lies. A cut side is a class width away.
 fn clearance_m(s: &Seen<'_>) -> Option<f32> {
     let (m, mpw) = (s.motion?, s.metres_per_width?);
-    let aside = (m.vx.per_s.abs() - m.vx.se).max(0.0) * mpw / m.looming()?.per_s.max(1e-3);
-    Some(aside - EGO_HALF_WIDTH_M - 0.5 * class_size_m(s.class).1)
+    let scale = mpw / m.looming()?.per_s.max(1e-3);
+    let wide = class_size_m(s.class).1;
+    let (left, right) = match (m.left, m.right) {
+        (Some(l), Some(r)) => (scale * l.per_s, scale * r.per_s),
+        (Some(l), None) => (scale * l.per_s, scale * l.per_s + wide),
+        (None, Some(r)) => (scale * r.per_s - wide, scale * r.per_s),
+        (None, None) => return Some(-EGO_HALF_WIDTH_M),
+    };
+    Some((left - EGO_HALF_WIDTH_M).max(-EGO_HALF_WIDTH_M - right))
 }
 
 /// Whether the object's course meets this vehicle.
@@ -163,7 +170,9 @@ pub(super) fn fall(s: &Seen<'_>) -> f32 {
         return 0.0;
     }
     let t = s.track;
-    let (Some(top), Some(bottom)) = (t.slope(|p| p.top(), 0.01 * b.h), t.slope(|p| p.bottom(), 0.01 * b.h)) else {
+    let (Some(top), Some(bottom)) =
+        (t.slope(|p| p.top(), 0.01 * b.h + 0.004), t.slope(|p| p.bottom(), 0.01 * b.h + 0.004))
+    else {
         return 0.0;
     };
     // In heights of the box a second: a rider of 1.7 m on the ground (0.7 m) within 0.6 s is 1.6 m/s, about 1 height.

@@ -11,6 +11,11 @@ const BORDER: f32 = 0.012;
 /// Smallest side that is looked at, fraction of the frame: 0.8 % of 720 lines is 6 pixels, below it there is only noise.
 const MIN_SIDE: f32 = 0.008;
 
+/// A box that ends below this line and is this many times wider than high is this vehicle's own bonnet or dashboard:
+/// detectors call it a car, and its size jumps. No other vehicle cut by the lower border looks so flat.
+const LOW: f32 = 0.9;
+const OWN_BONNET: f32 = 3.5;
+
 /// A checked box, in fractions of the frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct CleanBox {
@@ -19,15 +24,15 @@ pub(super) struct CleanBox {
     pub(super) cy: f32,
     pub(super) w: f32,
     pub(super) h: f32,
-    /// The left or the right side is cut by the frame.
-    pub(super) cut_x: bool,
+    pub(super) cut_left: bool,
+    pub(super) cut_right: bool,
     /// The top or the bottom is cut by the frame.
     pub(super) cut_y: bool,
 }
 
 impl CleanBox {
-    /// Checks and clips; `None` when nothing usable is left.
-    pub(super) fn from_detection(d: &Detection) -> Option<Self> {
+    /// Checks and clips; `None` when nothing usable is left. `aspect` is that of the frame.
+    pub(super) fn from_detection(d: &Detection, aspect: f32) -> Option<Self> {
         let BBox { x, y, w, h } = d.bbox;
         let finite = x.is_finite() && y.is_finite() && w.is_finite() && h.is_finite();
         if !finite || w <= 0.0 || h <= 0.0 {
@@ -38,19 +43,36 @@ impl CleanBox {
         if w < MIN_SIDE || h < MIN_SIDE {
             return None;
         }
+        if y2 > LOW && w * aspect > OWN_BONNET * h {
+            return None;
+        }
         Some(Self {
             class: d.class,
             cx: x1 + 0.5 * w,
             cy: y1 + 0.5 * h,
             w,
             h,
-            cut_x: x1 < BORDER || x2 > 1.0 - BORDER,
+            cut_left: x1 < BORDER,
+            cut_right: x2 > 1.0 - BORDER,
             cut_y: y1 < BORDER || y2 > 1.0 - BORDER,
         })
     }
 
     pub(super) fn bbox(&self) -> BBox {
         BBox { x: self.cx - 0.5 * self.w, y: self.cy - 0.5 * self.h, w: self.w, h: self.h }
+    }
+
+    /// The left or the right side is cut by the frame.
+    pub(super) fn cut_x(&self) -> bool {
+        self.cut_left || self.cut_right
+    }
+
+    pub(super) fn left(&self) -> f32 {
+        self.cx - 0.5 * self.w
+    }
+
+    pub(super) fn right(&self) -> f32 {
+        self.cx + 0.5 * self.w
     }
 
     pub(super) fn bottom(&self) -> f32 {
@@ -109,18 +131,24 @@ mod tests {
 
     #[test]
     fn cleaning_clips_marks_and_drops() {
-        let b = CleanBox::from_detection(&det(-0.1, 0.4, 0.3, 0.2)).unwrap();
-        assert!((b.w - 0.2).abs() < 1e-6 && b.cut_x && !b.cut_y);
+        let b = CleanBox::from_detection(&det(-0.1, 0.4, 0.3, 0.2), 1.8).unwrap();
+        assert!((b.w - 0.2).abs() < 1e-6 && b.cut_left && !b.cut_right && !b.cut_y);
         for bad in [det(f32::NAN, 0.0, 0.1, 0.1), det(0.0, 0.0, -0.1, 0.1), det(1.5, 0.0, 0.2, 0.2)] {
-            assert_eq!(CleanBox::from_detection(&bad), None);
+            assert_eq!(CleanBox::from_detection(&bad, 1.8), None);
         }
-        assert_eq!(CleanBox::from_detection(&det(0.0, 0.0, f32::INFINITY, 0.1)), None);
+        assert_eq!(CleanBox::from_detection(&det(0.0, 0.0, f32::INFINITY, 0.1), 1.8), None);
+    }
+
+    #[test]
+    fn the_own_bonnet_is_no_car() {
+        assert_eq!(CleanBox::from_detection(&det(0.02, 0.75, 0.96, 0.25), 1.8), None);
+        assert!(CleanBox::from_detection(&det(0.02, 0.15, 0.96, 0.85), 1.8).is_some());
     }
 
     #[test]
     fn iou_of_halves() {
-        let a = CleanBox::from_detection(&det(0.2, 0.2, 0.2, 0.2)).unwrap();
-        let b = CleanBox::from_detection(&det(0.3, 0.2, 0.2, 0.2)).unwrap();
+        let a = CleanBox::from_detection(&det(0.2, 0.2, 0.2, 0.2), 1.8).unwrap();
+        let b = CleanBox::from_detection(&det(0.3, 0.2, 0.2, 0.2), 1.8).unwrap();
         assert!((a.iou(&b) - 1.0 / 3.0).abs() < 1e-4);
         assert!((a.iou(&a) - 1.0).abs() < 1e-5);
     }

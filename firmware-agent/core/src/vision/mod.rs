@@ -151,9 +151,8 @@ impl VisionTrigger {
             None => 0.04,
         };
         self.last = Some(t);
-        self.tracker.update(t, detections, self.config.min_score);
-
         let cam = camera(&self.config, aspect);
+        self.tracker.update(t, detections, cam.aspect, self.config.min_score);
         let seen: heapless::Vec<Seen<'_>, MAX_TRACKS> =
             self.tracker.confirmed(t).map(|k| Seen::new(k, cam)).take(MAX_TRACKS).collect();
         self.cues = strongest(&seen, ego_speed_mps);

@@ -14,8 +14,10 @@ use crate::time::{MonoTime, Span};
 const WINDOW: Span = Span::from_ms(800);
 /// Histories are thinned to one box per this.
 const THIN: Span = Span::from_ms(24);
-/// Least believed noise of a box: 1 % of its size (a detector's stride is about that at 416 pixels).
+/// Least believed noise of a box: a share of its size, and a part of the frame (half of a detector's finest stride
+/// of 8 pixels at 416 is 1 %; boxes are regressed to about half of that).
 const SIZE_NOISE: f32 = 0.01;
+const GRID_NOISE: f32 = 0.004;
 /// Alpha and beta for one frame of 1/25 s; both are bounded, so the filter is stable at any rate.
 const ALPHA: f32 = 0.6;
 const BETA: f32 = 0.25;
@@ -42,6 +44,9 @@ pub(super) struct Motion {
     /// Motion of the centre, fractions of the frame a second.
     pub(super) vx: Slope,
     pub(super) vy: Slope,
+    /// Motion of the left and the right side; `None` for a side that the frame cuts.
+    pub(super) left: Option<Slope>,
+    pub(super) right: Option<Slope>,
     /// Relative growth of height and width, 1/s; `None` for an axis that the frame cuts.
     pub(super) grow_h: Option<Slope>,
     pub(super) grow_w: Option<Slope>,
@@ -157,11 +162,14 @@ impl Track {
     /// Motion over the window that ends at the last box, `None` while the track is too short.
     pub(super) fn motion(&self) -> Option<Motion> {
         let b = &self.last;
+        let side = SIZE_NOISE * b.w + GRID_NOISE;
         Some(Motion {
-            vx: self.slope(|p| p.cx, SIZE_NOISE * b.w)?,
-            vy: self.slope(|p| p.cy, SIZE_NOISE * b.h)?,
-            grow_h: if b.cut_y { None } else { self.slope(|p| p.h.ln(), SIZE_NOISE) },
-            grow_w: if b.cut_x { None } else { self.slope(|p| p.w.ln(), SIZE_NOISE) },
+            left: if b.cut_left { None } else { self.slope(CleanBox::left, side) },
+            right: if b.cut_right { None } else { self.slope(CleanBox::right, side) },
+            vx: self.slope(|p| p.cx, side)?,
+            vy: self.slope(|p| p.cy, SIZE_NOISE * b.h + GRID_NOISE)?,
+            grow_h: if b.cut_y { None } else { self.slope(|p| p.h.ln(), SIZE_NOISE + GRID_NOISE / b.h) },
+            grow_w: if b.cut_x() { None } else { self.slope(|p| p.w.ln(), SIZE_NOISE + GRID_NOISE / b.w) },
         })
     }
 

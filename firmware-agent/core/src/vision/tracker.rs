@@ -32,17 +32,17 @@ pub(super) struct Tracker {
 
 impl Tracker {
     /// Takes the boxes of the frame at `t`. Boxes below `min_score`, or with a score that is no number, are skipped.
-    pub(super) fn update(&mut self, t: MonoTime, detections: &[Detection], min_score: f32) {
+    pub(super) fn update(&mut self, t: MonoTime, detections: &[Detection], aspect: f32, min_score: f32) {
         if self.tracks.iter().any(|k| t.since(k.seen) > MAX_GAP || t < k.seen) {
             self.tracks.clear();
         }
-        let mut boxes = clean(detections, min_score);
+        let mut boxes = clean(detections, aspect, min_score);
         for track in &mut self.tracks {
             let place = track.predicted(t);
             let mut best: Option<(usize, f32)> = None;
             for (i, slot) in boxes.iter().enumerate() {
                 let Some((b, _)) = slot else { continue };
-                let f = fit(&place, b);
+                let f = fit(&place, b, t.since(track.seen).as_s() as f32);
                 if f > best.map_or(MIN_FIT, |(_, g)| g) {
                     best = Some((i, f));
                 }
@@ -74,13 +74,13 @@ impl Tracker {
 
 type Boxes = heapless::Vec<Option<(CleanBox, f32)>, MAX_DETECTIONS>;
 
-fn clean(detections: &[Detection], min_score: f32) -> Boxes {
+fn clean(detections: &[Detection], aspect: f32, min_score: f32) -> Boxes {
     let mut boxes = Boxes::new();
     for d in detections.iter().take(MAX_DETECTIONS) {
         if d.score.is_nan() || d.score < min_score {
             continue;
         }
-        let Some(b) = CleanBox::from_detection(d) else { continue };
+        let Some(b) = CleanBox::from_detection(d, aspect) else { continue };
         let twice = boxes
             .iter()
             .flatten()
@@ -94,9 +94,10 @@ fn clean(detections: &[Detection], min_score: f32) -> Boxes {
 }
 
 /// How well a box fits a foretold place: 0 none, 1 perfect.
-fn fit(place: &CleanBox, b: &CleanBox) -> f32 {
-    let ratio = (place.w * place.h) / (b.w * b.h);
-    if !(0.3..=3.3).contains(&ratio) {
+fn fit(place: &CleanBox, b: &CleanBox, dt_s: f32) -> f32 {
+    // Areas may differ by a detector's error (65 %) and by looming of 2 /s on both axes beyond what was foretold.
+    let ratio = ((place.w * place.h) / (b.w * b.h)).ln().abs();
+    if ratio > 0.5 + 4.0 * dt_s.min(0.5) {
         return 0.0;
     }
     let reach_x = 0.5 * (place.w + b.w);

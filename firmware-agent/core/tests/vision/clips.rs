@@ -49,7 +49,10 @@ fn labels(dir: &Path) -> Vec<Clip> {
 }
 
 fn run(text: &str, event_s: Option<f32>, step: usize) -> Outcome {
-    let config = VisionConfig::default();
+    let mut config = VisionConfig::default();
+    if let Some(s) = std::env::var("AGENT_MIN_SCORE").ok().and_then(|s| s.parse().ok()) {
+        config.min_score = s;
+    }
     let mut trigger = VisionTrigger::new(config.clone());
     let (mut aspect, mut out) = (16.0 / 9.0, Outcome::default());
     let mut frame: Option<(f64, Vec<Detection>)> = None;
