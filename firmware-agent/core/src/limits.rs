@@ -18,6 +18,8 @@ pub const MAX_FRAME_BYTES: usize = 4 << 20;
 pub const MAX_DETECTIONS: usize = 64;
 /// Most tracks held at once.
 pub const MAX_TRACKS: usize = 32;
+/// Past boxes that a track keeps: 0.8 s at one every 25 ms; a faster camera is thinned to that.
+pub const TRACK_HISTORY: usize = 33;
 /// Objects in the object table: the three nearest (AutoVideoTrack).
 pub const OBJECT_TABLE: usize = 3;
 /// Most signals that a configuration may name to trigger on.

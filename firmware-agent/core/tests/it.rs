@@ -9,3 +9,4 @@
 )]
 
 mod telemetry;
+mod vision;

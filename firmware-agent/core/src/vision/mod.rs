@@ -1,8 +1,22 @@
 //! The vision trigger: detector boxes to tracks, tracks to looming and time to collision, and one risk per frame.
+//!
+//! *Looming* is the relative growth of an object's image, 1/s; its inverse is the *time to collision*. A *cue* is one
+//! way in which a collision shows; the *risk* of a frame joins the cues and is smoothed over time, so that
+//! one wrong box does not make an event. Boxes may be anything a detector says, NaN included; time may jump. Fixed
+//! size, no clock, no pixels; the same input gives the same output on the same machine type (exp and ln are the
+//! platform's).
+
+mod cues;
+mod geometry;
+mod slope;
+mod track;
+mod tracker;
 
 use crate::config::VisionConfig;
-use crate::limits::{MAX_DETECTIONS, OBJECT_TABLE};
+use crate::limits::{MAX_DETECTIONS, MAX_TRACKS, OBJECT_TABLE};
 use crate::time::MonoTime;
+use cues::{Camera, Seen};
+use tracker::Tracker;
 
 /// Classes that matter on the road; detectors' own classes are mapped to these by their manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,29 +94,111 @@ pub struct VisionAssessment {
     pub objects: heapless::Vec<TrackedObject, OBJECT_TABLE>,
 }
 
+/// Risk rises to a steady cue with this time constant, s: two or three frames at 25 frames a second.
+const RISE_S: f32 = 0.08;
+/// And falls with this one, s: a collision hides what led to it.
+const FALL_S: f32 = 0.5;
+/// Longest step of time that smoothing believes in, s.
+const MAX_STEP_S: f32 = 0.5;
+
+/// The cues of one frame before smoothing, each 0 to 1: why a risk rose.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Cues {
+    /// An object looms on a course that meets this vehicle.
+    pub ego: f32,
+    /// Two objects at one depth close in on each other.
+    pub pair: f32,
+    /// A rider or walker falls.
+    pub fall: f32,
+}
+
+impl Cues {
+    /// The probability that at least one holds, were they independent: no cue is lost, none counts twice over.
+    fn joined(self) -> f32 {
+        (1.0 - (1.0 - self.ego) * (1.0 - self.pair) * (1.0 - self.fall)).clamp(0.0, 1.0)
+    }
+}
+
 /// The vision trigger.
 #[derive(Clone, Debug)]
 pub struct VisionTrigger {
     config: VisionConfig,
+    tracker: Tracker,
+    risk: f32,
+    cues: Cues,
+    last: Option<MonoTime>,
 }
 
 impl VisionTrigger {
     /// A trigger without tracks.
     #[must_use]
     pub fn new(config: VisionConfig) -> Self {
-        Self { config }
+        Self { config, tracker: Tracker::default(), risk: 0.0, cues: Cues::default(), last: None }
     }
 
     /// Takes the detections of the frame captured at `t`. `aspect` is width over height of the frame; `ego_speed_mps`
-    /// the vehicle's speed if known.
+    /// the vehicle's speed if known. A frame not later than the one before changes nothing and repeats its risk.
     pub fn on_detections(
         &mut self,
-        _t: MonoTime,
-        _detections: &[Detection],
-        _aspect: f32,
-        _ego_speed_mps: Option<f32>,
+        t: MonoTime,
+        detections: &[Detection],
+        aspect: f32,
+        ego_speed_mps: Option<f32>,
     ) -> VisionAssessment {
-        let _ = &self.config;
-        VisionAssessment::default()
+        let step_s = match self.last {
+            Some(last) if t <= last => return VisionAssessment { risk: self.risk, ..VisionAssessment::default() },
+            Some(last) => (t.since(last).as_s() as f32).min(MAX_STEP_S),
+            None => 0.04,
+        };
+        self.last = Some(t);
+        let cam = camera(&self.config, aspect);
+        self.tracker.update(t, detections, cam.aspect, self.config.min_score);
+        let seen: heapless::Vec<Seen<'_>, MAX_TRACKS> =
+            self.tracker.confirmed(t).map(|k| Seen::new(k, cam)).take(MAX_TRACKS).collect();
+        self.cues = strongest(&seen, ego_speed_mps);
+        let now = self.cues.joined();
+        let tau = if now > self.risk { RISE_S } else { FALL_S };
+        self.risk = (self.risk + (now - self.risk) * (1.0 - (-step_s / tau).exp())).clamp(0.0, 1.0);
+        let ttc_s = seen.iter().filter(|s| cues::in_the_way(s)).filter_map(Seen::ttc_s).reduce(f32::min);
+        VisionAssessment { risk: self.risk, ttc_s, objects: nearest(&seen) }
     }
+
+    /// The cues of the last frame, unsmoothed.
+    #[must_use]
+    pub const fn cues(&self) -> Cues {
+        self.cues
+    }
+
+    /// Boxes that found no place because all tracks were taken, since the start.
+    #[must_use]
+    pub const fn left_out(&self) -> u64 {
+        self.tracker.left_out()
+    }
+}
+
+fn camera(config: &VisionConfig, aspect: f32) -> Camera {
+    // A field of view or an aspect that no camera has is replaced by a usual one rather than believed.
+    let hfov = if (10.0..=170.0).contains(&config.hfov_deg) { config.hfov_deg } else { 70.0 };
+    let aspect = if (0.2..=5.0).contains(&aspect) { aspect } else { 16.0 / 9.0 };
+    Camera { focal: 0.5 / (0.5 * hfov.to_radians()).tan(), aspect }
+}
+
+fn strongest(seen: &[Seen<'_>], ego_speed_mps: Option<f32>) -> Cues {
+    let mut cues = Cues::default();
+    for (i, a) in seen.iter().enumerate() {
+        cues.ego = cues.ego.max(cues::ego(a, ego_speed_mps));
+        cues.fall = cues.fall.max(cues::fall(a));
+        for b in seen.iter().skip(i + 1) {
+            cues.pair = cues.pair.max(cues::pair(a, b));
+        }
+    }
+    cues
+}
+
+/// The nearest objects, nearest first; among equals, and after those of known distance, the older track.
+fn nearest(seen: &[Seen<'_>]) -> heapless::Vec<TrackedObject, OBJECT_TABLE> {
+    let mut order: heapless::Vec<&Seen<'_>, MAX_TRACKS> = seen.iter().take(MAX_TRACKS).collect();
+    let key = |s: &Seen<'_>| s.distance_m.unwrap_or(if s.track.last.h > 0.5 { 0.0 } else { f32::MAX });
+    order.sort_unstable_by(|a, b| key(a).total_cmp(&key(b)).then(a.track.id.cmp(&b.track.id)));
+    order.iter().take(OBJECT_TABLE).map(|s| s.row()).collect()
 }
