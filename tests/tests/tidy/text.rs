@@ -104,7 +104,13 @@ pub(crate) fn dead_modules(files: &[File]) -> Vec<String> {
             None => false,
         };
         let named = format!("mod {stem};");
-        !rust.iter().any(|f| parent(&f.path) && f.text.contains(&named))
+        // Or by `#[path]`, from a file of the same folder.
+        let by_path = format!("#[path = \"{}\"]", file.path.rsplit('/').next().unwrap_or_default());
+        let same_folder =
+            |path: &str| path.rsplit_once('/').map(|(f, _)| f) == file.path.rsplit_once('/').map(|(f, _)| f);
+        !rust.iter().any(|f| {
+            (parent(&f.path) && f.text.contains(&named)) || (same_folder(&f.path) && f.text.contains(&by_path))
+        })
     };
     rust.iter().filter(dead).map(|f| format!("{}: no `mod` names it", f.path)).collect()
 }
@@ -158,7 +164,8 @@ mod tests {
             file("a/src/c/mod.rs", "mod deep;\n"),
             file("a/src/c/deep.rs", ""),
             file("a/src/c/dead.rs", ""),
-            file("a/src/d.rs", ""),
+            file("a/src/d.rs", "#[path = \"d_tests.rs\"]\nmod tests;\n"),
+            file("a/src/d_tests.rs", ""),
             file("a/src/e.rs", "mod e;\n"),
             file("a/src/inner.rs", ""),
             file("a/src/bin/tool.rs", ""),
