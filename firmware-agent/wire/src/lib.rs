@@ -5,7 +5,12 @@
 //! each message is a number that a test proves ([`limits`]).
 //!
 //! This crate never allocates, does no I/O and reads no clock. The same types serialise to JSON (`serde_json`) for
-//! files and the fleet side; identifiers and hashes are text there and bytes on the wire.
+//! files and the fleet side; identifiers and hashes are text there and bytes on the wire. `mono_ns`, `unix_ms`,
+//! `counter` and `bytes` are whole numbers of up to 64 bits there: a reader whose numbers are doubles is exact only to
+//! 2^53.
+//!
+//! What is decoded has the right form: known variants, capacities kept, names checked, one encoding. Whether a value
+//! is plausible (a latitude, a probability of at most 1e4) is for the reader to judge.
 #![no_std]
 
 pub mod envelope;

@@ -1,4 +1,8 @@
 //! Quantities in messages: scaled integers, so that size and range are bounded and the JSON says the unit.
+//!
+//! The name of a field ends in its unit: `dkmh` 0.1 km/h, `cmps2` cm/s^2, `dms` 0.1 ms, `e4` and `e7` powers of ten.
+//! A value beyond the range of its type is written as the type's end: writers saturate and never wrap. Nothing here
+//! converts.
 
 use serde::{Deserialize, Serialize};
 

@@ -26,6 +26,11 @@ fn listed_exceptions_are_still_needed() {
 }
 
 #[test]
+fn every_module_is_compiled() {
+    none(&text::dead_modules(&tree::text_files()));
+}
+
+#[test]
 fn links_lead_somewhere() {
     let root = tree::root();
     let files = tree::text_files();

@@ -79,6 +79,42 @@ pub(crate) fn stale_exceptions(files: &[File]) -> Vec<String> {
     long.chain(meant).collect()
 }
 
+/// Rust files that no `mod` names: the compiler never sees them, and nobody notices that they rot.
+pub(crate) fn dead_modules(files: &[File]) -> Vec<String> {
+    let rust: Vec<&File> = files.iter().filter(|f| f.path.ends_with(".rs")).collect();
+    let dead = |file: &&&File| {
+        let mut parts: Vec<&str> = file.path.trim_end_matches(".rs").split('/').collect();
+        let mut stem = parts.pop().unwrap_or_default();
+        // What cargo finds by itself: roots of crates, and each file right below these folders.
+        let of_roots = |folder: Option<&&str>| {
+            folder.is_some_and(|f| ["bin", "tests", "examples", "benches", "fuzz_targets"].contains(f))
+        };
+        if ["lib", "main", "build"].contains(&stem) || of_roots(parts.last()) {
+            return false;
+        }
+        if stem == "mod" {
+            stem = parts.pop().unwrap_or_default();
+        }
+        // The files whose modules stand in this folder.
+        let folder = parts.join("/");
+        let beside = of_roots(parts.last());
+        let parent = |path: &str| match path.strip_prefix(&folder) {
+            Some(".rs" | "/mod.rs" | "/lib.rs" | "/main.rs") => true,
+            Some(rest) => beside && rest.starts_with('/') && !rest[1..].contains('/'),
+            None => false,
+        };
+        let named = format!("mod {stem};");
+        // Or by `#[path]`, from a file of the same folder.
+        let by_path = format!("#[path = \"{}\"]", file.path.rsplit('/').next().unwrap_or_default());
+        let same_folder =
+            |path: &str| path.rsplit_once('/').map(|(f, _)| f) == file.path.rsplit_once('/').map(|(f, _)| f);
+        !rust.iter().any(|f| {
+            (parent(&f.path) && f.text.contains(&named)) || (same_folder(&f.path) && f.text.contains(&by_path))
+        })
+    };
+    rust.iter().filter(dead).map(|f| format!("{}: no `mod` names it", f.path)).collect()
+}
+
 fn has_word(line: &str, word: &str) -> bool {
     let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word)
@@ -116,6 +152,31 @@ mod tests {
         ] {
             assert_eq!(found("a.md", &text).join("\n"), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_module_that_nobody_names_is_found() {
+        let file = |path: &str, text: &str| File { path: path.into(), text: text.into() };
+        let files = [
+            file("a/src/lib.rs", "pub mod b;\nmod c;\nmod d;\n"),
+            file("a/src/b.rs", "mod inner;\n"),
+            file("a/src/b/inner.rs", ""),
+            file("a/src/c/mod.rs", "mod deep;\n"),
+            file("a/src/c/deep.rs", ""),
+            file("a/src/c/dead.rs", ""),
+            file("a/src/d.rs", "#[path = \"d_tests.rs\"]\nmod tests;\n"),
+            file("a/src/d_tests.rs", ""),
+            file("a/src/e.rs", "mod e;\n"),
+            file("a/src/inner.rs", ""),
+            file("a/src/bin/tool.rs", ""),
+            file("a/tests/it.rs", "mod f;\n"),
+            file("a/tests/f/mod.rs", ""),
+            file("a/tests/g/mod.rs", ""),
+            file("a/tests/h/main.rs", ""),
+        ];
+        let dead: Vec<String> = dead_modules(&files);
+        let expected = ["a/src/c/dead.rs", "a/src/e.rs", "a/src/inner.rs", "a/tests/g/mod.rs"];
+        assert_eq!(dead, expected.map(|path| format!("{path}: no `mod` names it")));
     }
 
     #[test]

@@ -51,6 +51,8 @@ fn the_layout_is_the_documented_one() {
 fn short() {
     assert_eq!(decode(b""), Err(DecodeError::Short { have: 0, need: 10 }));
     assert_eq!(decode(b"FA\x01\x05\x00\x00\x00\x00\x00"), Err(DecodeError::Short { have: 9, need: 10 }));
+    // Too few bytes to trust any of them, whatever they say.
+    assert_eq!(decode(b"XX\x09\x09\xff\xff\xff\xff\xff"), Err(DecodeError::Short { have: 9, need: 10 }));
     let whole = seal(5, COMMAND);
     for have in 10..whole.len() {
         assert_eq!(decode(&whole[..have]), Err(DecodeError::Short { have, need: whole.len() }));
