@@ -81,6 +81,8 @@ impl Pipeline {
                     self.decoded.iter().for_each(|s| self.agent.on_signal(s));
                 }
             }
+            // What an agent said when it recorded this drive is no input.
+            DriveRecord::Json(..) => {}
             DriveRecord::Frame(meta, bytes) => {
                 self.agent.on_frame(meta, bytes);
                 self.look(meta, bytes, sink);

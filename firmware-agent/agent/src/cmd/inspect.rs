@@ -38,6 +38,9 @@ pub(crate) fn inspect(args: &InspectArgs) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
+/// Most JSON records that are shown.
+const MAX_SAID: usize = 16;
+
 /// First and last time and count of one kind of record.
 #[derive(Default)]
 struct Seen {
@@ -51,11 +54,18 @@ fn inspect_drive(path: &Path) -> anyhow::Result<(Value, Outcome)> {
     let mut reader = DriveReader::open(path).map_err(|e| bad_input(format!("{}: {e}", path.display())))?;
     let mut seen: BTreeMap<&str, Seen> = BTreeMap::new();
     let mut keys = 0u64;
+    let mut said = Vec::new();
     while let Some(record) = reader.next().map_err(|e| bad_input(format!("{}: {e}", path.display())))? {
         let (name, bytes) = match &record {
             DriveRecord::Imu(_) => ("imu", 0),
             DriveRecord::Gnss(_) => ("gnss", 0),
             DriveRecord::Can(_) => ("can", 0),
+            DriveRecord::Json(topic, _, text) => {
+                if said.len() < MAX_SAID {
+                    said.push(json!({"topic": topic, "says": serde_json::from_str::<Value>(text).unwrap_or_default()}));
+                }
+                ("json", text.len() as u64)
+            }
             DriveRecord::Frame(meta, bytes) => {
                 keys += u64::from(meta.key);
                 ("frames", bytes.len() as u64)
@@ -75,7 +85,7 @@ fn inspect_drive(path: &Path) -> anyhow::Result<(Value, Outcome)> {
             let seconds = s.last.since(first).as_s();
             let rate = if seconds > 0.0 { (s.count.saturating_sub(1)) as f64 / seconds } else { 0.0 };
             let mut value = json!({"count": s.count, "from_s": first.as_s(), "to_s": s.last.as_s(), "rate_hz": rate});
-            if s.bytes > 0 {
+            if *name == "frames" {
                 value["mbit_s"] = json!(s.bytes as f64 * 8e-6 / seconds.max(1e-9));
                 value["key_frames"] = json!(keys);
             }
@@ -91,6 +101,7 @@ fn inspect_drive(path: &Path) -> anyhow::Result<(Value, Outcome)> {
         },
         "channels": channels,
         "metadata": reader.metadata().iter().map(|(n, m)| json!({"name": n, "values": m})).collect::<Vec<_>>(),
+        "said": said,
         "loss": loss,
     });
     Ok((value, if loss.is_some() { Outcome::Loss } else { Outcome::Done }))

@@ -229,6 +229,7 @@ fn play(
                 f.t = t;
                 Owned::Sample(DriveRecord::Can(f))
             }
+            DriveRecord::Json(..) => continue,
             DriveRecord::Frame(meta, bytes) => {
                 let Ok(mut buffer) = pool.recv() else { break };
                 buffer.clear();
@@ -383,7 +384,7 @@ impl Core {
                             self.decoded.iter().for_each(|s| self.agent.on_signal(s));
                         }
                     }
-                    DriveRecord::Frame(..) => {}
+                    DriveRecord::Frame(..) | DriveRecord::Json(..) => {}
                 }
                 Some(born)
             }

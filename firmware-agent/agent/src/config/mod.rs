@@ -28,14 +28,10 @@ use agent_core::config::{TelemetryConfig, VisionConfig};
 use agent_wire::Hash8;
 use sha2::{Digest, Sha256};
 
-pub use command::{EXIT_BAD_CONFIGURATION, EXIT_OK, check_config_command};
-pub use error::{ConfigError, ConfigErrors, Place, Problem};
+pub use command::{EXIT_OK, check_config_command};
+pub use error::{ConfigErrors, Place, Problem};
 pub use memory::MemoryPlan;
-pub use types::{
-    Ask, BrokerUrl, CanConfig, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig, OutboxConfig,
-    RingsConfig, SignalRef, SourceKind, SourcesConfig, StudentConfig, TelemetryTriggerConfig, Threshold, TriggerConfig,
-    TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
-};
+pub use types::{Ask, Config, SignalRef, Threshold, VEHICLE_SIGNALS, VehicleClass};
 
 use limits::{MAX_CHAIN, MAX_FILE_BYTES, MAX_PARENT_BYTES};
 use tree::{Files, Spot, Table, Value};
@@ -133,6 +129,8 @@ impl Config {
             harsh_cornering_mps2: own.harsh_cornering_mps2.unwrap_or(class.harsh_cornering_mps2),
             harsh_duration_ms: own.harsh_duration_ms.unwrap_or(class.harsh_duration_ms),
             accel_range_mps2: own.accel_range_g * G_MPS2,
+            // What tells handling and potholes from crashes is physics of the unit, not of the vehicle's class.
+            ..TelemetryConfig::default()
         }
     }
 
