@@ -1,2 +1,4 @@
 //! Placeholder.
+mod page;
+
 fn main() {}
