@@ -214,7 +214,7 @@ fn film_strip(out: &mut String, frames: &[PageFrame<'_>]) {
     out.push_str("<div class=\"strip\">\n");
     for i in chosen {
         let Some(frame) = frames.get(i) else { continue };
-        let when = words::minus(format!("{:+.2} s", f64::from(frame.at_ms) * 1e-3));
+        let when = words::seconds(frame.at_ms);
         let (class, tag) = if Some(i) == event { (" class=\"event\"", "<b>event</b>") } else { ("", "") };
         let image = if !frame.jpeg.starts_with(&[0xff, 0xd8, 0xff]) {
             "<p class=\"none\">not a JPEG image</p>".to_owned()

@@ -6,10 +6,12 @@ use super::limits::{CURVE_BINS, MAX_CURVES, MAX_MARKS};
 
 /// Size of the drawing in its own units; text is 13 of them high, readable on a phone's width.
 const WIDTH: f64 = 480.0;
-const HEIGHT: f64 = 270.0;
+const HEIGHT: f64 = 290.0;
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 14.0;
-const TOP: f64 = 34.0;
+/// Above the drawing stand the unit and, below it, three lines of marks' names.
+const TOP: f64 = 66.0;
+const MARK_LINES: usize = 3;
 const BOTTOM: f64 = 44.0;
 
 /// One value of a curve: milliseconds from time zero, and the value. Values that are no numbers break the curve.
@@ -204,7 +206,7 @@ fn axes(svg: &mut String, frame: &Frame, unit: &str) {
 fn marks(svg: &mut String, frame: &Frame, others: &[(f64, &str)]) {
     let bottom = HEIGHT - BOTTOM;
     let zero = [(0.0, "time zero")];
-    let mut rows = [f64::MIN; 4];
+    let mut rows = [f64::MIN; MARK_LINES];
     let mut all: Vec<&(f64, &str)> = zero.iter().chain(others.iter().take(MAX_MARKS)).collect();
     all.retain(|(t, _)| *t >= frame.t.0 && *t <= frame.t.1);
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -221,8 +223,9 @@ fn marks(svg: &mut String, frame: &Frame, others: &[(f64, &str)]) {
         }
         let class = if *t == 0.0 && *name == "time zero" { "event" } else { "mark" };
         let (label_x, anchor) = if turned { (x - 4.0, "end") } else { (x + 4.0, "start") };
-        let label_y = TOP + 9.0 + 14.0 * row as f64;
-        svg.push_str(&format!("<line class=\"{class}\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>"));
+        let label_y = TOP - 6.0 - 14.0 * (MARK_LINES - 1 - row) as f64;
+        let line_y = label_y - 9.0;
+        svg.push_str(&format!("<line class=\"{class}\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{line_y}\" y2=\"{bottom}\"/>"));
         let text = escape(&text);
         svg.push_str(&format!("<text class=\"{class} {anchor}\" x=\"{label_x:.1}\" y=\"{label_y}\">{text}</text>\n"));
     }

@@ -27,6 +27,12 @@ pub(crate) fn key_facts(page: &EventPage<'_>) -> Vec<(&'static str, String)> {
     if let Some(brake) = edr.and_then(|e| e.brake_on) {
         facts.push(("Brake at time zero", if brake { "on" } else { "off" }.to_owned()));
     }
+    for (name, losses) in [
+        ("Lost before the alert", alert.map(|a| a.losses)),
+        ("Lost since the alert", page.report.map(|(r, _)| r.losses)),
+    ] {
+        facts.extend(losses.filter(|l| !l.is_zero()).map(|l| (name, words::losses(&l))));
+    }
     facts
 }
 
@@ -183,7 +189,7 @@ fn alert_rows(alert: &Alert, bytes: usize) -> Rows {
     }
     rows.text("Mounting angle known", &format!("{} %", alert.alignment_pct));
     rows.text("Circumstances", &words::flags(alert.flags));
-    rows.text("Losses", &words::losses(&alert.losses));
+    rows.text("Losses before the alert", &words::losses(&alert.losses));
     rows.text("Configuration", &alert.config.to_string());
     rows.text("Trigger model", &model(alert.trigger_model));
     rows

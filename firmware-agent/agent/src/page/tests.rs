@@ -180,7 +180,7 @@ fn a_full_page_is_well_formed_and_says_what_it_must() {
         "30.5 km/h",
         "148.1 m/s²",
         "no student model is installed",
-        "3 IMU samples",
+        "<dt>Lost before the alert</dt><dd>3 IMU samples</dd>",
         "time zero",
         "airbag",
         "Airbag",
@@ -190,6 +190,7 @@ fn a_full_page_is_well_formed_and_says_what_it_must() {
     ] {
         assert!(html.contains(text), "the page lacks {text}");
     }
+    assert!(!html.contains("<dt>Lost since the alert</dt>"), "nothing was lost since");
     assert_eq!(html.matches("<figure class=\"plot\">").count(), 4);
 }
 

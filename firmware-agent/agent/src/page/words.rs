@@ -130,6 +130,11 @@ pub(crate) fn ms(ms: i32) -> String {
     minus(format!("{ms:+} ms"))
 }
 
+/// Signed seconds from time zero, to the hundredth; no sign when that is nought.
+pub(crate) fn seconds(ms: i32) -> String {
+    if (-4..=4).contains(&ms) { "0.00 s".to_owned() } else { minus(format!("{:+.2} s", f64::from(ms) * 1e-3)) }
+}
+
 /// A real minus sign for a leading hyphen.
 pub(crate) fn minus(text: String) -> String {
     text.strip_prefix('-').map_or(text.clone(), |rest| format!("\u{2212}{rest}"))
@@ -201,6 +206,7 @@ mod tests {
     fn extremes_have_words() {
         let far = Position { lat_e7: i32::MIN, lon_e7: i32::MAX, age_ms: u32::MAX, accuracy_dm: u16::MAX };
         assert_eq!(position(&far), "214.74836° S, 214.74836° E (accuracy not given; fix 4294967.3 s old)");
+        assert_eq!([seconds(-4), seconds(5), seconds(-1234)], ["0.00 s", "+0.01 s", "\u{2212}1.23 s"]);
         assert_eq!((ms(-5), tenths(-281, "km/h")), ("\u{2212}5 ms".to_owned(), "\u{2212}28.1 km/h".to_owned()));
     }
 }
