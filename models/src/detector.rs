@@ -1,0 +1,374 @@
+//! The trigger detector: a manifest and its ONNX file in, detections of each frame out.
+//!
+//! Loading checks the file's SHA-256, lets tract parse the graph and settle its shapes, compares these with the
+//! manifest, lowers the graph ([`crate::net`]) and runs both on a probe image. Only if they agree is the lowered
+//! network used; otherwise tract's own plan is, and [`Detector::describe`] says why. tract may panic on a hostile
+//! file: loading catches that and returns [`DetectorError::Panicked`]. Detecting reads no file and no clock.
+
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use agent_core::vision::Detections;
+use sha2::{Digest, Sha256};
+use tract_onnx::pb;
+use tract_onnx::prelude::*;
+
+use crate::decode::Decoder;
+use crate::limits::{MAX_FRAME_SIDE, MAX_MODEL_BYTES};
+use crate::manifest::{Manifest, ManifestError};
+use crate::net::{Program, lower};
+use crate::preprocess::Preprocessor;
+
+/// Why a detector cannot be loaded or a frame not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectorError {
+    /// The manifest is wrong.
+    #[error("manifest {0}")]
+    Manifest(#[from] ManifestError),
+    /// The model file cannot be read.
+    #[error("model {}: {source}", path.display())]
+    Read {
+        /// The model file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The model file is too large.
+    #[error("model {}: {bytes} bytes, at most {MAX_MODEL_BYTES}", path.display())]
+    TooLarge {
+        /// The model file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// The model file is not the one that the manifest names.
+    #[error("model {}: SHA-256 is {found}, the manifest says {expected}", path.display())]
+    Sha256 {
+        /// The model file.
+        path: PathBuf,
+        /// Of the file.
+        found: String,
+        /// Of the manifest.
+        expected: String,
+    },
+    /// Not an ONNX model, or one that tract cannot run.
+    #[error("model {}: {reason}", path.display())]
+    Model {
+        /// The model file.
+        path: PathBuf,
+        /// What tract says.
+        reason: String,
+    },
+    /// The parser panicked on the model file.
+    #[error("model {}: the parser gave up on it (panic): {reason}", path.display())]
+    Panicked {
+        /// The model file.
+        path: PathBuf,
+        /// The panic's message.
+        reason: String,
+    },
+    /// The model's input or output has another shape than the manifest says.
+    #[error("model {}: {what} is {found:?}, the manifest says {expected:?}", path.display())]
+    Shape {
+        /// The model file.
+        path: PathBuf,
+        /// "input" or "output".
+        what: &'static str,
+        /// Of the model.
+        found: Vec<usize>,
+        /// Of the manifest.
+        expected: Vec<usize>,
+    },
+    /// The frame is empty, too large, or its bytes do not fit its size.
+    #[error(
+        "frame of {width}x{height} pixels with {bytes} bytes: need 1 to {MAX_FRAME_SIDE} a side and 3 bytes a pixel"
+    )]
+    Frame {
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Bytes given.
+        bytes: usize,
+    },
+    /// The network failed on a frame.
+    #[error("model failed on a frame: {0}")]
+    Run(String),
+}
+
+/// Which engine a detector runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// The lowered network where possible, else tract's plan.
+    Auto,
+    /// tract's own plan, unchanged; for comparison.
+    Tract,
+}
+
+enum Net {
+    Lowered(Box<Program>),
+    Tract(Box<tract_onnx::tract_core::plan::SimpleState<TypedFact, Box<dyn TypedOp>>>),
+}
+
+/// A loaded detector. Not shared between threads; each camera thread loads its own.
+pub struct Detector {
+    manifest: Manifest,
+    net: Net,
+    why_tract: Option<String>,
+    pre: Preprocessor,
+    decoder: Decoder,
+    raw: Vec<f32>,
+    detections: Detections,
+}
+
+impl std::fmt::Debug for Detector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Detector").field("describe", &self.describe()).finish_non_exhaustive()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
+        let _ = write!(s, "{b:02x}");
+        s
+    })
+}
+
+impl Detector {
+    /// Loads the detector of a manifest; the model file lies beside it.
+    ///
+    /// # Errors
+    /// [`DetectorError`]: the manifest, the file, its hash, its graph or its shapes.
+    pub fn load(manifest_path: &Path) -> Result<Self, DetectorError> {
+        let manifest = Manifest::read(manifest_path)?;
+        let onnx = manifest_path.with_file_name(&manifest.file);
+        Self::from_manifest(manifest, &onnx, Engine::Auto)
+    }
+
+    /// Loads the detector of a manifest with a model file elsewhere.
+    ///
+    /// # Errors
+    /// As [`Detector::load`].
+    pub fn load_with(manifest_path: &Path, onnx: &Path) -> Result<Self, DetectorError> {
+        Self::from_manifest(Manifest::read(manifest_path)?, onnx, Engine::Auto)
+    }
+
+    /// Loads a detector for a checked manifest with a chosen engine.
+    ///
+    /// # Errors
+    /// As [`Detector::load`].
+    pub fn from_manifest(manifest: Manifest, onnx: &Path, engine: Engine) -> Result<Self, DetectorError> {
+        let bytes = read_checked(&manifest, onnx)?;
+        let net = catch_unwind(AssertUnwindSafe(|| build(&manifest, onnx, &bytes, engine)));
+        let (net, why_tract) = net.unwrap_or_else(|panic| {
+            let reason = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+                .unwrap_or_default();
+            Err(DetectorError::Panicked { path: onnx.to_owned(), reason })
+        })?;
+        let raw = vec![0.0; manifest.output_shape().iter().product()];
+        Ok(Self {
+            pre: Preprocessor::new(manifest.input.clone()),
+            decoder: Decoder::new(&manifest),
+            manifest,
+            net,
+            why_tract,
+            raw,
+            detections: Detections::new(),
+        })
+    }
+
+    /// Looks at one frame: RGB, 3 bytes a pixel, rows without gaps. Boxes are fractions of this frame, at most
+    /// [`agent_core::limits::MAX_DETECTIONS`], strongest first, after suppression per class.
+    ///
+    /// # Errors
+    /// [`DetectorError::Frame`] if the bytes do not fit the size; [`DetectorError::Run`] if the network fails.
+    pub fn detect(&mut self, width: usize, height: usize, rgb: &[u8]) -> Result<&Detections, DetectorError> {
+        let sides = 1..=MAX_FRAME_SIDE;
+        if !sides.contains(&width) || !sides.contains(&height) || rgb.len() != width * height * 3 {
+            return Err(DetectorError::Frame { width, height, bytes: rgb.len() });
+        }
+        let image = self.pre.run(width, height, rgb);
+        run(&mut self.net, &self.manifest, image, &mut self.raw)?;
+        self.decoder.run(&self.manifest, &self.raw, self.pre.fill(), &mut self.detections);
+        Ok(&self.detections)
+    }
+
+    /// The model's input for a frame, `[3][rows][columns]`, as [`Detector::detect`] makes it.
+    ///
+    /// # Errors
+    /// [`DetectorError::Frame`].
+    pub fn preprocess(&mut self, width: usize, height: usize, rgb: &[u8]) -> Result<&[f32], DetectorError> {
+        let sides = 1..=MAX_FRAME_SIDE;
+        if !sides.contains(&width) || !sides.contains(&height) || rgb.len() != width * height * 3 {
+            return Err(DetectorError::Frame { width, height, bytes: rgb.len() });
+        }
+        Ok(self.pre.run(width, height, rgb))
+    }
+
+    /// The raw output for a ready input `[3][rows][columns]`, in the order of the ONNX output.
+    ///
+    /// # Errors
+    /// [`DetectorError::Shape`] if the input has another length; [`DetectorError::Run`] if the network fails.
+    pub fn run_raw(&mut self, image: &[f32]) -> Result<&[f32], DetectorError> {
+        let expected = 3 * self.manifest.input.width * self.manifest.input.height;
+        if image.len() != expected {
+            let (found, expected) = (vec![image.len()], vec![expected]);
+            return Err(DetectorError::Shape { path: PathBuf::new(), what: "input", found, expected });
+        }
+        run(&mut self.net, &self.manifest, image, &mut self.raw)?;
+        Ok(&self.raw)
+    }
+
+    /// Runs the steps of the lowered network one by one and names each to `seen`; nothing under tract.
+    pub fn trace(&mut self, image: &[f32], mut seen: impl FnMut(usize, &str)) {
+        if let Net::Lowered(p) = &mut self.net {
+            p.run_steps(image, |i, step| seen(i, &step.name()));
+        }
+    }
+
+    /// First 8 bytes of the SHA-256 of the model file.
+    #[must_use]
+    pub fn hash8(&self) -> [u8; 8] {
+        self.manifest.sha256.first_chunk().copied().unwrap_or_default()
+    }
+
+    /// The manifest.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Whether the lowered network runs, rather than tract's own plan.
+    #[must_use]
+    pub fn is_lowered(&self) -> bool {
+        matches!(self.net, Net::Lowered(_))
+    }
+
+    /// One line for logs: file, hash, input, engine and, if tract's plan runs, why.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let m = &self.manifest;
+        let engine = match (&self.net, &self.why_tract) {
+            (Net::Lowered(p), _) => format!("lowered, {} steps, {} kB", p.steps.len(), p.floats() * 4 / 1000),
+            (Net::Tract(_), Some(why)) => format!("tract's plan, because {why}"),
+            (Net::Tract(_), None) => "tract's plan".to_owned(),
+        };
+        let (w, h) = (m.input.width, m.input.height);
+        format!("{} ({:?}, {w}x{h}, sha256 {}): {engine}", m.file, m.family, hex(&self.hash8()))
+    }
+}
+
+fn read_checked(manifest: &Manifest, onnx: &Path) -> Result<Vec<u8>, DetectorError> {
+    let read = |source| DetectorError::Read { path: onnx.to_owned(), source };
+    let bytes = std::fs::metadata(onnx).map_err(read)?.len();
+    if bytes > MAX_MODEL_BYTES {
+        return Err(DetectorError::TooLarge { path: onnx.to_owned(), bytes });
+    }
+    let bytes = std::fs::read(onnx).map_err(read)?;
+    let found: [u8; 32] = Sha256::digest(&bytes).into();
+    if found != manifest.sha256 {
+        let (found, expected) = (hex(&found), hex(&manifest.sha256));
+        return Err(DetectorError::Sha256 { path: onnx.to_owned(), found, expected });
+    }
+    Ok(bytes)
+}
+
+/// Parses, checks shapes, lowers, compares.
+fn build(m: &Manifest, path: &Path, bytes: &[u8], engine: Engine) -> Result<(Net, Option<String>), DetectorError> {
+    let bad = |e: &dyn std::fmt::Display| DetectorError::Model { path: path.to_owned(), reason: format!("{e:#}") };
+    let onnx = tract_onnx::onnx();
+    let proto: pb::ModelProto = onnx.proto_model_for_read(&mut &*bytes).map_err(|e| bad(&e))?;
+    if proto.graph.is_none() {
+        return Err(bad(&"no graph"));
+    }
+    let typed = onnx.model_for_proto_model(&proto).and_then(|m| m.into_typed()).map_err(|e| bad(&e))?;
+    let shape = |fact: TractResult<&TypedFact>| -> Result<Vec<usize>, DetectorError> {
+        let fact = fact.map_err(|e| bad(&e))?;
+        fact.shape.as_concrete().map(<[usize]>::to_vec).ok_or_else(|| bad(&format!("shape {:?} is open", fact.shape)))
+    };
+    let input = [1, 3, m.input.height, m.input.width];
+    let checks = [
+        ("input", shape(typed.input_fact(0))?, input.to_vec()),
+        ("output", shape(typed.output_fact(0))?, m.output_shape()),
+    ];
+    for (what, found, expected) in checks {
+        if found != expected {
+            return Err(DetectorError::Shape { path: path.to_owned(), what, found, expected });
+        }
+    }
+    let state = typed.into_optimized().and_then(|m| m.into_runnable()).and_then(|p| p.spawn()).map_err(|e| bad(&e))?;
+    let mut tract = Net::Tract(Box::new(state));
+    if engine == Engine::Tract {
+        return Ok((tract, None));
+    }
+    let lowered = match lower::lower(&proto, 3, m.input.height, m.input.width) {
+        Ok(p) => p,
+        Err(why) => return Ok((tract, Some(why.0))),
+    };
+    let len: usize = m.output_shape().iter().product();
+    if lowered.output_len() != len {
+        return Ok((tract, Some("the lowered output has another length".into())));
+    }
+    let mut lowered = Net::Lowered(Box::new(lowered));
+    let probe = probe(m);
+    let (mut ours, mut theirs) = (vec![0.0; len], vec![0.0; len]);
+    run(&mut tract, m, &probe, &mut theirs)?;
+    let ran = catch_unwind(AssertUnwindSafe(|| run(&mut lowered, m, &probe, &mut ours)));
+    if !matches!(ran, Ok(Ok(()))) {
+        return Ok((tract, Some("the lowered network failed on the probe".into())));
+    }
+    let worst = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, nan_max);
+    if worst <= PROBE_TOLERANCE {
+        Ok((lowered, None))
+    } else {
+        Ok((tract, Some(format!("the lowered network differs from it by {worst:e} on the probe"))))
+    }
+}
+
+/// Largest difference from tract that is accepted, relative above 1: both round in another order.
+const PROBE_TOLERANCE: f32 = 1e-3;
+
+fn nan_max(a: f32, b: f32) -> f32 {
+    if b.is_nan() { f32::INFINITY } else { a.max(b) }
+}
+
+/// An image with edges and noise, the same each time.
+#[allow(clippy::cast_precision_loss)]
+fn probe(m: &Manifest) -> Vec<f32> {
+    let (w, h) = (m.input.width, m.input.height);
+    let mut seed = 0x9e37_79b9_u32;
+    (0..3 * w * h)
+        .map(|i| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let square = ((i / 37) ^ (i / w / 29)) & 1;
+            let v = (seed >> 24) / 2 + if square == 1 { 128 } else { 0 };
+            (v as f32 * m.input.scale - m.input.mean[i / (w * h)]) / m.input.std[i / (w * h)]
+        })
+        .collect()
+}
+
+fn run(net: &mut Net, m: &Manifest, image: &[f32], out: &mut [f32]) -> Result<(), DetectorError> {
+    match net {
+        Net::Lowered(program) => {
+            program.run(image);
+            program.write_output(out);
+        }
+        Net::Tract(state) => {
+            let bad = |e: TractError| DetectorError::Run(format!("{e:#}"));
+            let input = Tensor::from_shape(&[1, 3, m.input.height, m.input.width], image).map_err(bad)?;
+            let outputs = state.run(tvec!(input.into_tvalue())).map_err(bad)?;
+            let Some(first) = outputs.first() else { return Err(DetectorError::Run("no output".into())) };
+            let plain = first.try_as_plain_ram().map_err(bad)?;
+            let values = plain.as_slice::<f32>().map_err(bad)?;
+            if values.len() != out.len() {
+                return Err(DetectorError::Run(format!("{} values, not {}", values.len(), out.len())));
+            }
+            out.copy_from_slice(values);
+        }
+    }
+    Ok(())
+}
