@@ -20,7 +20,7 @@ use crate::limits::{MAX_PICTURE_SIDE, MAX_SMALL_WIDTH};
 pub enum DecodeError {
     /// No decoder for this codec is built in.
     #[error(
-        "no decoder for {0} is built in: import with the feature `gstreamer`, or use a board with a hardware decoder"
+        "no decoder for {0} is built in: only H.264 and JPEG are decoded in software"
     )]
     Unsupported(&'static str),
     /// The decoder could not be made.
