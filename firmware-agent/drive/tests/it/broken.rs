@@ -1,1 +1,1 @@
-//! To follow.
+//! Broken inputs and the error each gives.
