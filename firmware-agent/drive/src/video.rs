@@ -19,9 +19,7 @@ use crate::limits::{MAX_PICTURE_SIDE, MAX_SMALL_WIDTH};
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// No decoder for this codec is built in.
-    #[error(
-        "no decoder for {0} is built in: import with the feature `gstreamer`, or use a board with a hardware decoder"
-    )]
+    #[error("no decoder for {0} is built in: only H.264 and JPEG are decoded in software")]
     Unsupported(&'static str),
     /// The decoder could not be made.
     #[error("the H.264 decoder could not be started: {0}")]

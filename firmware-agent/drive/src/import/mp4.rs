@@ -1,0 +1,331 @@
+//! MP4 video files (ISO/IEC 14496-12) with H.264, read without system libraries.
+//!
+//! Only the `moov` box is held in memory; pictures are read one at a time. Frame times are composition times, so that
+//! frames come out in presentation order, the first at 0. A stream with B-frames cannot be cut at any frame and
+//! is not what live cameras give (nor what Foxglove's `CompressedVideo` allows): it is decoded and encoded anew without
+//! them, which is said. We parse the boxes ourselves because the parser crates index unchecked on malformed files.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use agent_core::samples::{FrameMeta, VideoCodec};
+use agent_core::time::MonoTime;
+
+use super::transcode::Transcoder;
+use super::{ImportError, Item, Notes, Source, bad, io_error};
+use crate::h264::{AvcConfig, is_key};
+use crate::info::CameraInfo;
+use crate::limits::{MAX_MOOV_BYTES, MAX_PICTURE_SIDE, MAX_VIDEO_SAMPLES};
+use agent_core::limits::MAX_FRAME_BYTES;
+
+/// One sample of the video track, in decode order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    pub(crate) offset: u64,
+    pub(crate) size: u32,
+    /// Presentation time, nanoseconds from the first picture.
+    pub(crate) t_ns: u64,
+}
+
+/// The video track of a file.
+pub(crate) struct Track {
+    pub(crate) path: PathBuf,
+    file: File,
+    pub(crate) avc: AvcConfig,
+    pub(crate) size: [u16; 2],
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) fps: f32,
+}
+
+impl Track {
+    /// Reads sample `i` into `buf`; false if the file ends before it.
+    pub(crate) fn read(&mut self, i: usize, buf: &mut Vec<u8>) -> Result<bool, ImportError> {
+        buf.clear();
+        let Some(sample) = self.samples.get(i) else { return Ok(false) };
+        if sample.size as usize > MAX_FRAME_BYTES {
+            return Ok(false);
+        }
+        self.file.seek(SeekFrom::Start(sample.offset)).map_err(io_error(&self.path))?;
+        let n = (&mut self.file).take(u64::from(sample.size)).read_to_end(buf).map_err(io_error(&self.path))?;
+        Ok(n == sample.size as usize)
+    }
+}
+
+/// Opens a video file as a source of frames.
+pub(crate) fn open(path: &Path) -> Result<Box<dyn Source>, ImportError> {
+    let track = open_track(path)?;
+    let in_order = track.samples.windows(2).all(|w| w[0].t_ns < w[1].t_ns);
+    Ok(if in_order { Box::new(Video::new(track)) } else { Box::new(Transcoder::new(track)?) })
+}
+
+/// A stream without B-frames: its access units are kept as they are.
+struct Video {
+    track: Track,
+    next: usize,
+    seq: u64,
+    last_key_ns: u64,
+    longest_ns: u64,
+    buf: Vec<u8>,
+    notes: Notes,
+}
+
+impl Video {
+    fn new(track: Track) -> Self {
+        let (buf, notes) = (Vec::new(), Notes::default());
+        Self { track, next: 0, seq: 0, last_key_ns: 0, longest_ns: 0, buf, notes }
+    }
+}
+
+impl Source for Video {
+    fn next(&mut self) -> Result<Option<Item>, ImportError> {
+        loop {
+            let i = self.next;
+            let Some(sample) = self.track.samples.get(i).copied() else {
+                if self.longest_ns > 5_000_000_000 {
+                    self.notes.say(format!("key frames lie up to {:.1} s apart", self.longest_ns as f64 * 1e-9));
+                    self.longest_ns = 0;
+                }
+                return Ok(None);
+            };
+            self.next += 1;
+            let mut data = Vec::with_capacity(sample.size as usize + 64);
+            if !self.track.read(i, &mut self.buf)? {
+                self.notes.skip(|| format!("frame {i} at byte {} is cut off or too large", sample.offset));
+            } else if !self.track.avc.annex_b(&self.buf, &mut data) || data.is_empty() {
+                self.notes.skip(|| format!("frame {i} at byte {}: its unit lengths do not fit", sample.offset));
+            } else {
+                let key = is_key(&data);
+                if key {
+                    self.last_key_ns = sample.t_ns;
+                }
+                self.longest_ns = self.longest_ns.max(sample.t_ns - self.last_key_ns.min(sample.t_ns));
+                let (t, seq) = (MonoTime(sample.t_ns), self.seq);
+                self.seq += 1;
+                let meta = FrameMeta { t, seq, codec: VideoCodec::H264, key, size: self.track.size };
+                return Ok(Some(Item::Frame(meta, data)));
+            }
+            // A skipped frame leaves a gap in the sequence, as a lost one does.
+            self.seq += 1;
+        }
+    }
+
+    fn notes(&mut self) -> &mut Notes {
+        &mut self.notes
+    }
+
+    fn camera(&self) -> Option<(CameraInfo, bool)> {
+        let [width, height] = self.track.size;
+        Some((CameraInfo { width, height, fps: self.track.fps, hfov_deg: None }, false))
+    }
+}
+
+/// A box: its type and its contents.
+fn next_box<'a>(rest: &mut &'a [u8]) -> Option<([u8; 4], &'a [u8])> {
+    let (head, _) = rest.split_first_chunk::<8>()?;
+    let short = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    let kind = [head[4], head[5], head[6], head[7]];
+    let (begin, n) = match short {
+        0 => (8, rest.len()),
+        1 => (16, usize::try_from(u64::from_be_bytes(rest.get(8..16)?.try_into().ok()?)).ok()?),
+        n => (8, n),
+    };
+    let contents = rest.get(begin..n)?;
+    *rest = rest.get(n..)?;
+    Some((kind, contents))
+}
+
+/// The first box of this type.
+fn child<'a>(mut parent: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
+    while let Some((k, contents)) = next_box(&mut parent) {
+        if &k == kind {
+            return Some(contents);
+        }
+    }
+    None
+}
+
+/// Reads the `moov` box, wherever it lies between the others.
+fn read_moov(path: &Path, file: &mut File) -> Result<Vec<u8>, ImportError> {
+    let len = file.metadata().map_err(io_error(path))?.len();
+    let mut at = 0u64;
+    let mut first = true;
+    // Bounded: every turn moves at least eight bytes on.
+    while len - at >= 8 {
+        file.seek(SeekFrom::Start(at)).map_err(io_error(path))?;
+        let mut head = [0u8; 16];
+        let take = (len - at).min(16) as usize;
+        file.read_exact(head.get_mut(..take).unwrap_or(&mut [])).map_err(io_error(path))?;
+        let kind = [head[4], head[5], head[6], head[7]];
+        if first && !matches!(&kind, b"ftyp" | b"moov" | b"free" | b"skip" | b"wide" | b"mdat") {
+            return Err(bad(path, "not an MP4 file: it does not begin with a box that MP4 files begin with"));
+        }
+        first = false;
+        let n = match u32::from_be_bytes([head[0], head[1], head[2], head[3]]) {
+            0 => len - at,
+            1 => head.get(8..16).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes),
+            n => u64::from(n),
+        };
+        if n < 8 {
+            return Err(bad(path, format!("the box at byte {at} has a size of {n}")));
+        }
+        if &kind == b"moov" {
+            if n > MAX_MOOV_BYTES as u64 {
+                return Err(bad(path, format!("its index has {n} bytes, more than the limit of {MAX_MOOV_BYTES}")));
+            }
+            if n > len - at {
+                return Err(bad(path, format!("cut: its index at byte {at} needs {n} bytes, {} are there", len - at)));
+            }
+            file.seek(SeekFrom::Start(at)).map_err(io_error(path))?;
+            let mut moov = vec![0; n as usize];
+            file.read_exact(&mut moov).map_err(io_error(path))?;
+            return Ok(moov);
+        }
+        let Some(next) = at.checked_add(n).filter(|e| *e <= len) else { break };
+        at = next;
+    }
+    Err(bad(
+        path,
+        if first { "the file is empty" } else { "cut: it has no index (moov box); the recording was not finished" },
+    ))
+}
+
+fn open_track(path: &Path) -> Result<Track, ImportError> {
+    let mut file = File::open(path).map_err(io_error(path))?;
+    let moov_box = read_moov(path, &mut file)?;
+    let moov = child(&moov_box, b"moov").ok_or_else(|| bad(path, "its index is malformed"))?;
+    let mut rest = moov;
+    while let Some((kind, trak)) = next_box(&mut rest) {
+        let Some(mdia) = (&kind == b"trak").then(|| child(trak, b"mdia")).flatten() else { continue };
+        if child(mdia, b"hdlr").and_then(|h| h.get(8..12)) != Some(b"vide") {
+            continue;
+        }
+        let fail = |what: &str| bad(path, format!("its video track is malformed: {what}"));
+        let mdhd = child(mdia, b"mdhd").ok_or_else(|| fail("no mdhd box"))?;
+        let scale_at = if mdhd.first() == Some(&1) { 20 } else { 12 };
+        let timescale = be32(mdhd, scale_at).filter(|s| *s > 0).ok_or_else(|| fail("no time scale"))?;
+        let stbl = child(mdia, b"minf").and_then(|m| child(m, b"stbl")).ok_or_else(|| fail("no stbl box"))?;
+        let (avc, size) = description(path, stbl)?;
+        if child(moov, b"mvex").is_some() {
+            return Err(bad(path, "fragmented MP4 is not read; remux it first: ffmpeg -i IN -c copy OUT.mp4"));
+        }
+        let samples = sample_table(stbl, timescale).map_err(|what| fail(&what))?;
+        let span_s = samples.iter().map(|s| s.t_ns).max().unwrap_or(0) as f64 * 1e-9;
+        let fps = if span_s > 0.0 { ((samples.len() - 1) as f64 / span_s) as f32 } else { 0.0 };
+        return Ok(Track { path: path.to_owned(), file, avc, size, samples, fps });
+    }
+    Err(bad(path, "it has no video track"))
+}
+
+/// The H.264 configuration and picture size from the sample description.
+fn description(path: &Path, stbl: &[u8]) -> Result<(AvcConfig, [u16; 2]), ImportError> {
+    let fail = |what: &str| bad(path, format!("its sample description is malformed: {what}"));
+    let mut rest = child(stbl, b"stsd").and_then(|b| b.get(8..)).ok_or_else(|| fail("no stsd box"))?;
+    let (kind, entry) = next_box(&mut rest).ok_or_else(|| fail("no entry"))?;
+    let codec = match &kind {
+        b"avc1" | b"avc3" => None,
+        b"hvc1" | b"hev1" => Some("H.265"),
+        b"mp4v" => Some("MPEG-4 part 2"),
+        b"av01" => Some("AV1"),
+        b"vp09" => Some("VP9"),
+        b"jpeg" | b"mjpa" => Some("Motion JPEG"),
+        _ => Some("unknown"),
+    };
+    if let Some(name) = codec {
+        let codec = format!("{name} ({})", String::from_utf8_lossy(&kind).escape_default());
+        return Err(ImportError::Codec { path: path.to_owned(), codec });
+    }
+    let side = |at: usize| entry.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
+    let size = side(24).zip(side(26)).ok_or_else(|| fail("no picture size"))?;
+    let fits = |n: u16| (2..=MAX_PICTURE_SIDE).contains(&usize::from(n));
+    if !fits(size.0) || !fits(size.1) {
+        return Err(fail(&format!("a picture of {}x{}", size.0, size.1)));
+    }
+    let avcc = entry.get(78..).and_then(|b| child(b, b"avcC")).ok_or_else(|| fail("no avcC box"))?;
+    let avc = AvcConfig::parse(avcc).ok_or_else(|| fail("its avcC box"))?;
+    Ok((avc, [size.0, size.1]))
+}
+
+fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at.checked_add(4)?).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes)
+}
+
+/// A table box of rows of `N` 32-bit numbers behind a count: a named error if it is shorter than it says.
+fn rows<'a, const N: usize>(
+    stbl: &'a [u8],
+    kind: &[u8; 4],
+) -> Result<impl Iterator<Item = [u32; N]> + use<'a, N>, String> {
+    let name = String::from_utf8_lossy(kind).into_owned();
+    let table = child(stbl, kind).ok_or(format!("no {name} box"))?;
+    let count = be32(table, 4).ok_or(format!("{name} is cut"))? as usize;
+    let body = table.get(8..).and_then(|b| b.get(..count.checked_mul(4 * N)?)).ok_or(format!("{name} is cut"))?;
+    Ok(body.chunks_exact(4 * N).map(|row| {
+        let mut out = [0; N];
+        for (o, b) in out.iter_mut().zip(row.chunks_exact(4)) {
+            *o = u32::from_be_bytes([b[0], b[1], b[2], b[3]]);
+        }
+        out
+    }))
+}
+
+/// Sizes, places and times of all samples, in decode order.
+fn sample_table(stbl: &[u8], timescale: u32) -> Result<Vec<Sample>, String> {
+    let stsz = child(stbl, b"stsz").ok_or("no stsz box")?;
+    let (fixed, count) = be32(stsz, 4).zip(be32(stsz, 8)).ok_or("stsz is cut")?;
+    let count = count as usize;
+    if count == 0 || count > MAX_VIDEO_SAMPLES {
+        return Err(format!("{count} frames, not 1 to {MAX_VIDEO_SAMPLES}"));
+    }
+    let size = |i: usize| if fixed > 0 { Some(fixed) } else { be32(stsz, 12 + 4 * i) };
+    let chunks: Vec<u64> = match rows::<1>(stbl, b"stco") {
+        Ok(rows) => rows.map(|[o]| u64::from(o)).collect(),
+        Err(_) => rows::<2>(stbl, b"co64")?.map(|[h, l]| u64::from(h) << 32 | u64::from(l)).collect(),
+    };
+    let mut samples = Vec::with_capacity(count);
+    let runs: Vec<[u32; 3]> = rows::<3>(stbl, b"stsc")?.collect();
+    for (n, run) in runs.iter().enumerate() {
+        let last = runs.get(n + 1).map_or(chunks.len(), |next| next[0].saturating_sub(1) as usize);
+        for chunk in chunks.iter().take(last).skip(run[0].max(1) as usize - 1) {
+            let mut offset = *chunk;
+            for _ in 0..run[1] {
+                if samples.len() == count {
+                    break;
+                }
+                let size = size(samples.len()).ok_or("stsz is cut")?;
+                samples.push(Sample { offset, size, t_ns: 0 });
+                offset = offset.saturating_add(u64::from(size));
+            }
+        }
+    }
+    if samples.len() < count {
+        return Err(format!("places for {} of {count} frames", samples.len()));
+    }
+    stamp(stbl, timescale, &mut samples)?;
+    Ok(samples)
+}
+
+/// Composition times, with the first picture at 0.
+fn stamp(stbl: &[u8], timescale: u32, samples: &mut [Sample]) -> Result<(), String> {
+    let spread = |rows: Vec<[u32; 2]>| rows.into_iter().flat_map(|[n, v]| std::iter::repeat_n(v, n as usize));
+    let mut deltas = spread(rows::<2>(stbl, b"stts")?.collect());
+    let mut shifts = match child(stbl, b"ctts") {
+        Some(_) => spread(rows::<2>(stbl, b"ctts")?.collect()),
+        None => spread(Vec::new()),
+    };
+    let mut decode = 0i64;
+    let mut times = Vec::with_capacity(samples.len());
+    let mut last_delta = 0;
+    for _ in 0..samples.len() {
+        // Version 0 of ctts is unsigned by the letter, but offsets above 2^31 are negative ones everywhere.
+        times.push(decode.saturating_add(i64::from(shifts.next().unwrap_or(0) as i32)));
+        // A short stts: the last duration goes on.
+        last_delta = deltas.next().unwrap_or(last_delta);
+        decode = decode.saturating_add(i64::from(last_delta));
+    }
+    let first = times.iter().copied().min().unwrap_or(0);
+    for (sample, t) in samples.iter_mut().zip(times) {
+        let ns = i128::from(t - first) * 1_000_000_000 / i128::from(timescale);
+        sample.t_ns = u64::try_from(ns).unwrap_or(0);
+    }
+    Ok(())
+}
