@@ -170,6 +170,8 @@ impl Worker {
             next = if taken < BATCH { requests.try_recv().ok() } else { None };
         }
         self.persist();
+        // Before anyone is answered and before `taken` grows, so that `drain` never sees a message nowhere.
+        self.show();
         for (admitted, done) in answers {
             let answer = match admitted {
                 Ok(key) if self.unsaved.contains(&key) => Err(EnqueueError::NotDurable { key }),
@@ -178,8 +180,6 @@ impl Worker {
             // The caller may have stopped waiting.
             let _ = done.try_send(answer);
         }
-        // After the outbox counts them, so that `drain` never sees them nowhere.
-        self.show();
         self.shared.lock().taken += taken as u64;
         self.shared.changed();
     }
