@@ -166,3 +166,39 @@ fn a_slow_sensor_in_another_car_shows_the_mounting_too() {
     println!("harsh manoeuvres: {harsh}; {:?}", trigger.health());
     assert!(trigger.alignment().forward_known && last < 10.0, "{last}");
 }
+
+#[test]
+fn satellite_speed_shows_the_mounting_as_well() {
+    let Some(drive) = Drive::load("satellite speed") else { return };
+    let mount = mounts(4)[3];
+    println!("speed from the receiver every n-th fix: s, up error/sigma | forward known, error/sigma");
+    for every in [1, 5, 10] {
+        let mut trigger = TelemetryTrigger::new(TelemetryConfig::default());
+        let mut speeds = drive.gnss_speed.iter().step_by(every).peekable();
+        let mut next = 20.0;
+        for (i, &t) in drive.t.iter().enumerate() {
+            while let Some(&(st, v)) = speeds.next_if(|s| s.0 <= t) {
+                trigger.on_speed(MonoTime::from_s(100.0 + st), v as f32);
+            }
+            trigger.on_imu(&ImuSample {
+                t: MonoTime::from_s(100.0 + t),
+                accel_mps2: apply(mount, drive.accel[i]).map(|x| x as f32),
+                gyro_rps: apply(mount, drive.gyro[i]).map(|x| x as f32),
+                gyro_valid: true,
+            });
+            if t >= next {
+                next += 19.5;
+                let a = trigger.alignment();
+                let (up, forward) = errors(&a, &drive, mount);
+                let sigma = [a.up_sigma_deg, a.forward_sigma_deg].map(|s| s.unwrap_or(f32::NAN));
+                println!(
+                    "{every:2} {t:3.0}: {up:.1}/{:.1} | {} {forward:.1}/{:.1}",
+                    sigma[0], a.forward_known, sigma[1]
+                );
+                assert!(!a.up_known || up < 10.0, "up {up:.1}");
+                assert!(!a.forward_known || forward < 15.0, "forward {forward:.1}");
+            }
+        }
+        assert!(trigger.alignment().forward_known, "every {every}");
+    }
+}
