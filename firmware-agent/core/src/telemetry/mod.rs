@@ -421,6 +421,35 @@ mod tests {
         assert!((impact.max_delta_v_mps - 6.0).abs() < 0.4, "{impact:?}");
     }
 
+    /// A light blow while the unit tilts at 3 rad/s: a hand or a roll-over. `after`: the speed from then on, m/s.
+    fn struck_while_tilting(after: f32) -> usize {
+        let mut trigger = rested(2000);
+        let mut began = 0;
+        let mut tilt = 0.0_f32;
+        for i in 401..=600u64 {
+            let tilting = (401..480).contains(&i);
+            tilt += if tilting { 3.0 * 0.005 } else { 0.0 };
+            let push = if (460..480).contains(&i) { 28.0 } else { 0.0 };
+            if i % 4 == 0 {
+                trigger.on_speed(MonoTime(i * 5_000_000), if i < 482 { 20.0 } else { after });
+            }
+            // Turned about x, the push comes along it.
+            let accel_mps2 = [push, ONE_G * tilt.sin(), ONE_G * tilt.cos()];
+            let gyro_rps = [if tilting { 3.0 } else { 0.0 }, 0.0, 0.0];
+            let sample = ImuSample { t: MonoTime(i * 5_000_000), accel_mps2, gyro_rps, gyro_valid: true };
+            for e in trigger.on_imu(&sample) {
+                began += usize::from(matches!(e, TelemetryEvent::ImpactBegan(_)));
+            }
+        }
+        began
+    }
+
+    #[test]
+    fn the_speed_tells_a_hand_from_a_roll_over() {
+        assert_eq!(struck_while_tilting(20.0), 0);
+        assert_eq!(struck_while_tilting(16.0), 1);
+    }
+
     #[test]
     fn a_unit_put_elsewhere_is_noticed_and_learnt_anew() {
         let mut trigger = rested(10_000);
