@@ -267,8 +267,8 @@ impl Align {
         // A known axis is given up only well above the limit at which it was accepted.
         let limit = if self.forward.is_some() { 1.5 * KNOWN_DEG } else { KNOWN_DEG };
         let known = fitted.filter(|&(_, sigma)| up_known && sigma < limit);
-        let helper = if up[0].abs() < 0.8 { [1.0, 0.0, 0.0] } else { [0.0, 1.0, 0.0] };
-        let Some(forward) = known.map(|(f, _)| f).or_else(|| unit(reject(helper, up))) else { return };
+        let other = if up[0].abs() < 0.8 { [1.0, 0.0, 0.0] } else { [0.0, 1.0, 0.0] };
+        let Some(forward) = known.map(|(f, _)| f).or_else(|| unit(reject(other, up))) else { return };
         let left = cross(up, forward);
         let up_sure = 1.0 - (-CONFIDENCE_DEG * CONFIDENCE_DEG / (2.0 * up_sigma * up_sigma)).exp();
         let sure = known.map_or(up_sure, |(_, sigma)| up_sure * erf(CONFIDENCE_DEG / (sigma * 2f64.sqrt())));

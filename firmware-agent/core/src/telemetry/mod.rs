@@ -339,3 +339,126 @@ fn push(events: &mut TelemetryEvents, event: Option<TelemetryEvent>) {
 }
 
 const _: () = assert!(MAX_EVENTS_PER_SAMPLE >= 3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE_G: f32 = 9.806_65;
+
+    fn sample(ms: u64, accel_mps2: [f32; 3]) -> ImuSample {
+        ImuSample { t: MonoTime(ms * 1_000_000), accel_mps2, gyro_rps: [0.0; 3], gyro_valid: true }
+    }
+
+    fn rested(until_ms: u64) -> TelemetryTrigger {
+        let mut trigger = TelemetryTrigger::new(TelemetryConfig::default());
+        for i in 1..=until_ms / 5 {
+            assert!(trigger.on_imu(&sample(i * 5, [0.0, 0.0, ONE_G])).is_empty());
+        }
+        trigger
+    }
+
+    #[test]
+    fn bad_samples_and_speeds_are_counted_and_left_out() {
+        let mut trigger = rested(1000);
+        let before = trigger.health();
+        for accel in [[f32::NAN, 0.0, ONE_G], [0.0, f32::INFINITY, 0.0], [1e9, 0.0, 0.0]] {
+            assert!(trigger.on_imu(&sample(1005, accel)).is_empty());
+        }
+        assert!(trigger.on_imu(&sample(1000, [0.0, 0.0, ONE_G])).is_empty());
+        assert!(trigger.on_imu(&sample(400, [0.0, 0.0, ONE_G])).is_empty());
+        trigger.on_speed(MonoTime::from_s(1.0), 10.0);
+        for (s, v) in [(1.0, 10.0), (0.5, 10.0), (1.1, f32::NAN), (1.1, -1.0), (1.1, 1000.0)] {
+            trigger.on_speed(MonoTime::from_s(s), v);
+        }
+        assert!(trigger.on_imu(&sample(2000, [0.0, 0.0, ONE_G])).is_empty());
+        let after = trigger.health();
+        assert_eq!((after.implausible, after.out_of_order, after.bad_speeds, after.gaps), (3, 2, 5, 1));
+        assert_eq!(after.taken, before.taken + 1);
+    }
+
+    #[test]
+    fn an_impact_that_the_samples_leave_ends_at_the_next_one() {
+        let mut trigger = rested(1000);
+        let mut began = 0;
+        for i in 201..=220 {
+            for e in trigger.on_imu(&sample(i * 5, [-80.0, 0.0, ONE_G])) {
+                began += usize::from(matches!(e, TelemetryEvent::ImpactBegan(_)));
+            }
+        }
+        assert_eq!(began, 1);
+        let after = trigger.on_imu(&sample(5000, [0.0, 0.0, ONE_G]));
+        assert!(matches!(after[..], [TelemetryEvent::ImpactUpdated(Impact { ended: true, .. })]), "{after:?}");
+        assert!(trigger.on_imu(&sample(5005, [0.0, 0.0, ONE_G])).is_empty());
+    }
+
+    #[test]
+    fn an_impact_from_the_left_pushes_to_the_right() {
+        // Sensor x points to the vehicle's left, y backwards, as starting and braking show.
+        let mut trigger = TelemetryTrigger::new(TelemetryConfig::default());
+        let mut v = 10.0;
+        let force = |a: f32| [0.0, -a, ONE_G];
+        for i in 1..=6000u64 {
+            let a = if (i / 600) % 2 == 0 { 1.5 } else { -1.5 };
+            v += a * 0.005;
+            trigger.on_speed(MonoTime(i * 5_000_000), v);
+            assert!(trigger.on_imu(&sample(i * 5, force(a))).is_empty());
+        }
+        assert!(trigger.alignment().forward_known);
+        let mut last = None;
+        for i in 6001..=6100u64 {
+            let push = if i <= 6020 { -60.0 } else { 0.0 };
+            for e in trigger.on_imu(&sample(i * 5, [push, 0.0, ONE_G])) {
+                if let TelemetryEvent::ImpactBegan(impact) | TelemetryEvent::ImpactUpdated(impact) = e {
+                    last = Some(impact);
+                }
+            }
+        }
+        let impact = last.unwrap();
+        assert!(impact.ended && impact.axes_known && !impact.clipped);
+        let [forward, left] = impact.delta_v_mps;
+        assert!(forward.abs() < 0.3 && (left + 6.0).abs() < 0.4, "{forward} {left}");
+        assert!((impact.max_delta_v_mps - 6.0).abs() < 0.4, "{impact:?}");
+    }
+
+    /// A light blow while the unit tilts at 3 rad/s: a hand or a roll-over. `after`: the speed from then on, m/s.
+    fn struck_while_tilting(after: f32) -> usize {
+        let mut trigger = rested(2000);
+        let mut began = 0;
+        let mut tilt = 0.0_f32;
+        for i in 401..=600u64 {
+            let tilting = (401..480).contains(&i);
+            tilt += if tilting { 3.0 * 0.005 } else { 0.0 };
+            let push = if (460..480).contains(&i) { 28.0 } else { 0.0 };
+            if i % 4 == 0 {
+                trigger.on_speed(MonoTime(i * 5_000_000), if i < 482 { 20.0 } else { after });
+            }
+            // Turned about x, the push comes along it.
+            let accel_mps2 = [push, ONE_G * tilt.sin(), ONE_G * tilt.cos()];
+            let gyro_rps = [if tilting { 3.0 } else { 0.0 }, 0.0, 0.0];
+            let sample = ImuSample { t: MonoTime(i * 5_000_000), accel_mps2, gyro_rps, gyro_valid: true };
+            for e in trigger.on_imu(&sample) {
+                began += usize::from(matches!(e, TelemetryEvent::ImpactBegan(_)));
+            }
+        }
+        began
+    }
+
+    #[test]
+    fn the_speed_tells_a_hand_from_a_roll_over() {
+        assert_eq!(struck_while_tilting(20.0), 0);
+        assert_eq!(struck_while_tilting(16.0), 1);
+    }
+
+    #[test]
+    fn a_unit_put_elsewhere_is_noticed_and_learnt_anew() {
+        let mut trigger = rested(10_000);
+        assert!(trigger.alignment().up_known);
+        for i in 2001..=8000u64 {
+            trigger.on_imu(&sample(i * 5, [ONE_G, 0.0, 0.0]));
+        }
+        assert_eq!(trigger.health().remounts, 1);
+        let a = trigger.alignment();
+        assert!(a.up_known && a.vehicle_from_sensor[2][0] > 0.99, "{a:?}");
+    }
+}

@@ -104,8 +104,8 @@ pub(super) fn between(from: V3, to: V3) -> Quat {
     let (Some(a), Some(b)) = (unit(from), unit(to)) else { return IDENTITY };
     let d = dot(a, b);
     if d < -0.999_999 {
-        let helper = if a[0].abs() < 0.8 { [1.0, 0.0, 0.0] } else { [0.0, 1.0, 0.0] };
-        let axis = unit(cross(a, helper)).unwrap_or(UP);
+        let other = if a[0].abs() < 0.8 { [1.0, 0.0, 0.0] } else { [0.0, 1.0, 0.0] };
+        let axis = unit(cross(a, other)).unwrap_or(UP);
         return [0.0, axis[0], axis[1], axis[2]];
     }
     let c = cross(a, b);

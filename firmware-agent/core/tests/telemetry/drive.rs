@@ -1,5 +1,6 @@
 //! The recorded drive as it is: no event, and the mounting found from any mount.
 
+use super::data;
 use super::synth::{Drive, M3, apply, degrees, mounts, transpose};
 use agent_core::config::TelemetryConfig;
 use agent_core::samples::ImuSample;
@@ -108,4 +109,96 @@ fn the_alignment_knows_how_wrong_it_is() {
     println!("{known} claims, {within} within 10 deg; rms error over sigma: up {:.2}, forward {:.2}", rms[0], rms[1]);
     assert!(within as f64 >= 0.95 * known as f64);
     assert!(rms.iter().all(|r| *r < 1.5), "{rms:?}");
+}
+
+/// Seconds of the day of a time such as `2018-04-08 10:31:37.097`.
+fn clock(text: &str) -> f64 {
+    let mut parts = text[11..].split(':').map(|p| p.parse::<f64>().unwrap());
+    let mut part = || parts.next().unwrap();
+    part() * 3600.0 + part() * 60.0 + part()
+}
+
+/// A second vehicle: a BMW in a town for 342 s, phone on the dashboard at only 10 Hz, speed from the bus. The truth is
+/// the regression of the phone's force on the car's own accelerometer (both axes at once), good to some 3 degrees.
+#[test]
+fn a_slow_sensor_in_another_car_shows_the_mounting_too() {
+    let Some(dir) = data::folder("second vehicle") else { return };
+    let forward_truth = [-0.02, -0.12, -0.99];
+    let phone = data::csv(dir.join("imu/cloudpose/dataset1_phone.csv"));
+    let car = data::csv(dir.join("imu/cloudpose/dataset1_car.csv"));
+    let t0 = clock(&phone[0][0]) - 1.0;
+    let mut speeds = car.iter().map(|r| (clock(&r[0]) - t0, r[5].parse::<f64>().unwrap() * 0.447_04)).peekable();
+    let mut trigger = TelemetryTrigger::new(TelemetryConfig::default());
+    let (mut next, mut harsh, mut last) = (10.0, 0, f64::NAN);
+    println!("second vehicle at s: up sigma | forward error to truth, sigma | confidence");
+    for row in &phone {
+        let t = clock(&row[0]) - t0;
+        while let Some((st, v)) = speeds.next_if(|s| s.0 <= t) {
+            trigger.on_speed(MonoTime::from_s(st), v as f32);
+        }
+        let number = |i: usize| row[i].parse::<f32>().unwrap();
+        // The phone gives gravity, in g, where we want the specific force.
+        let accel_mps2 = [18, 19, 20].map(|i| -9.806_65 * number(i));
+        let gyro_rps = [22, 23, 24].map(number);
+        for event in trigger.on_imu(&ImuSample { t: MonoTime::from_s(t), accel_mps2, gyro_rps, gyro_valid: true }) {
+            match event {
+                TelemetryEvent::Harsh { .. } => harsh += 1,
+                TelemetryEvent::Disturbance { .. } => {}
+                e => panic!("{e:?}"),
+            }
+        }
+        if t >= next {
+            next += if next < 60.0 { 10.0 } else { 60.0 };
+            let a = trigger.alignment();
+            let row = |i: usize| a.vehicle_from_sensor[i].map(f64::from);
+            last = degrees(row(0), forward_truth);
+            let sigma = a.forward_sigma_deg.unwrap_or(f32::NAN);
+            let up_sigma = a.up_sigma_deg.unwrap_or(f32::NAN);
+            println!(
+                "{t:4.0}: {up_sigma:4.1} | known {} {last:5.1}, {sigma:4.1} | {:.2}",
+                a.forward_known, a.confidence
+            );
+            if a.forward_known {
+                assert!(last < 15.0, "{last}");
+            }
+        }
+    }
+    println!("harsh manoeuvres: {harsh}; {:?}", trigger.health());
+    assert!(trigger.alignment().forward_known && last < 10.0, "{last}");
+}
+
+#[test]
+fn satellite_speed_shows_the_mounting_as_well() {
+    let Some(drive) = Drive::load("satellite speed") else { return };
+    let mount = mounts(4)[3];
+    println!("speed from the receiver every n-th fix: s, up error/sigma | forward known, error/sigma");
+    for every in [1, 5, 10] {
+        let mut trigger = TelemetryTrigger::new(TelemetryConfig::default());
+        let mut speeds = drive.gnss_speed.iter().step_by(every).peekable();
+        let mut next = 20.0;
+        for (i, &t) in drive.t.iter().enumerate() {
+            while let Some(&(st, v)) = speeds.next_if(|s| s.0 <= t) {
+                trigger.on_speed(MonoTime::from_s(100.0 + st), v as f32);
+            }
+            trigger.on_imu(&ImuSample {
+                t: MonoTime::from_s(100.0 + t),
+                accel_mps2: apply(mount, drive.accel[i]).map(|x| x as f32),
+                gyro_rps: apply(mount, drive.gyro[i]).map(|x| x as f32),
+                gyro_valid: true,
+            });
+            if t >= next {
+                next += 19.5;
+                let a = trigger.alignment();
+                let (up, forward) = errors(&a, &drive, mount);
+                let sigma = [a.up_sigma_deg, a.forward_sigma_deg].map(|s| s.unwrap_or(f32::NAN));
+                println!(
+                    "{every:2} {t:3.0}: {up:.1}/{:.1} | {} {forward:.1}/{:.1}",
+                    sigma[0], a.forward_known, sigma[1]
+                );
+                assert!(!a.up_known || up < 10.0, "up {up:.1}");
+                assert!(!a.forward_known || forward < 15.0, "forward {forward:.1}");
+            }
+        }
+        assert!(trigger.alignment().forward_known, "every {every}");
+    }
 }

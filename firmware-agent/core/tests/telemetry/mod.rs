@@ -2,7 +2,9 @@
 
 mod data;
 mod drive;
+mod harmless;
 mod harsh;
 mod property;
+mod runner;
 mod shocks;
 mod synth;

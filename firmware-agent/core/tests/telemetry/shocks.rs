@@ -1,13 +1,9 @@
-//! Synthetic shocks on the recorded drive: crash pulses of every size and direction must be found once and dated
-//! right, and what is no crash must not be one. Every shock here is synthetic.
+//! Synthetic crashes on the recorded drive: pulses of every size and direction must be found once and dated right,
+//! also when they are not clean. Every shock here is synthetic.
 
-use super::synth::{Drive, M3, Quiet, Random, Sensor, Shock, V3, mounts, scale};
-use agent_core::config::TelemetryConfig;
-use agent_core::telemetry::{Impact, TelemetryEvent, TelemetryTrigger};
-use agent_core::time::MonoTime;
+use super::runner::{G, Outcome, Prefix, boxed, lobe, mean, still, worst};
+use super::synth::{Drive, Quiet, Random, Shock, V3, mounts, scale};
 use std::f64::consts::{PI, TAU};
-
-const G: f64 = 9.806_65;
 
 /// A haversine pulse: horizontal, `delta_v` in m/s towards `heading` (0 = pushed forward, left positive, rad).
 struct Pulse {
@@ -38,80 +34,6 @@ impl Shock for Pulse {
     }
 }
 
-/// What came of a shock.
-#[derive(Default)]
-struct Outcome {
-    began: Vec<Impact>,
-    ended: Vec<Impact>,
-    disturbances: usize,
-    harsh: usize,
-    /// The sensor was at its range.
-    clipped: bool,
-}
-
-/// A trigger that has driven up to a moment.
-struct Prefix<'a> {
-    drive: &'a Drive,
-    mount: M3,
-    hz: f64,
-    t: f64,
-    gyro: bool,
-    trigger: TelemetryTrigger,
-}
-
-impl<'a> Prefix<'a> {
-    fn bare(drive: &'a Drive, mount: M3, hz: f64) -> Self {
-        Self { drive, mount, hz, t: 0.0, gyro: true, trigger: TelemetryTrigger::new(TelemetryConfig::default()) }
-    }
-
-    fn new(drive: &'a Drive, mount: M3, hz: f64, until: f64) -> Self {
-        let mut p = Self::bare(drive, mount, hz);
-        let mut out = Outcome::default();
-        p.go(&Quiet, 0.0, until, 7, &mut out);
-        assert!(out.began.is_empty());
-        p
-    }
-
-    fn go(&mut self, shock: &dyn Shock, start: f64, until: f64, seed: u64, out: &mut Outcome) {
-        let mut sensor = Sensor::new(self.drive, self.mount, self.hz, seed);
-        let mut next = self.drive.speed.partition_point(|s| s.0 <= self.t);
-        while self.t < until {
-            self.t += 1.0 / self.hz;
-            while let Some(&(t, v)) = self.drive.speed.get(next).filter(|s| s.0 <= self.t) {
-                self.trigger.on_speed(MonoTime::from_s(100.0 + t), v as f32);
-                next += 1;
-            }
-            let mut sample = sensor.sample(self.t, shock, start);
-            if !self.gyro {
-                (sample.gyro_rps, sample.gyro_valid) = ([0.0; 3], false);
-            }
-            out.clipped |= sample.accel_mps2.iter().any(|x| f64::from(x.abs()) >= 0.98 * super::synth::RANGE);
-            for event in self.trigger.on_imu(&sample) {
-                match event {
-                    TelemetryEvent::ImpactBegan(i) => out.began.push(i),
-                    TelemetryEvent::ImpactUpdated(i) if i.ended => out.ended.push(i),
-                    TelemetryEvent::ImpactUpdated(_) => {}
-                    TelemetryEvent::Harsh { .. } => out.harsh += 1,
-                    TelemetryEvent::Disturbance { .. } => out.disturbances += 1,
-                }
-            }
-        }
-    }
-
-    /// Lays a shock right after the prefix, at a phase of the sampling that the seed chooses.
-    fn with(&self, shock: &dyn Shock, seed: u64, after_s: f64) -> Outcome {
-        let mut p = Self { trigger: self.trigger.clone(), ..*self };
-        let mut out = Outcome::default();
-        let start = p.start(seed);
-        p.go(shock, start, start + shock.seconds() + after_s, seed, &mut out);
-        out
-    }
-
-    fn start(&self, seed: u64) -> f64 {
-        self.t + Random(seed | 1).range(0.0, 0.03)
-    }
-}
-
 /// Where in the drive, s: its first half second on, pulling away, cruising, its roughest place, braking.
 const PLACES: [f64; 8] = [0.15, 0.4, 0.9, 2.0, 6.0, 21.0, 37.0, 56.5];
 
@@ -125,14 +47,6 @@ struct Row {
     first_ms: Vec<f64>,
     latency_ms: Vec<f64>,
     delta_v_percent: Vec<f64>,
-}
-
-fn worst(v: &[f64]) -> f64 {
-    v.iter().copied().fold(0.0, |a, b| if b.abs() > f64::abs(a) { b } else { a })
-}
-
-fn mean(v: &[f64]) -> f64 {
-    v.iter().sum::<f64>() / v.len().max(1) as f64
 }
 
 impl Row {
@@ -217,157 +131,6 @@ fn check(what: &str, kmh: f64, out: &Outcome) {
     if let Some(end) = out.ended.first() {
         assert_eq!(end.clipped, out.clipped, "{what}: clipped, and not said");
     }
-}
-
-/// A shock made of parts.
-struct Made<A: Fn(f64) -> V3, T: Fn(f64) -> V3> {
-    accel: A,
-    turn: T,
-    fall: (f64, f64),
-    seconds: f64,
-}
-
-impl<A: Fn(f64) -> V3, T: Fn(f64) -> V3> Shock for Made<A, T> {
-    fn accel(&self, t: f64) -> V3 {
-        (self.accel)(t)
-    }
-    fn turn(&self, t: f64) -> V3 {
-        (self.turn)(t)
-    }
-    fn falling(&self, t: f64) -> bool {
-        (self.fall.0..self.fall.1).contains(&t)
-    }
-    fn seconds(&self) -> f64 {
-        self.seconds
-    }
-}
-
-fn still(_: f64) -> V3 {
-    [0.0; 3]
-}
-
-/// Half a sine over `seconds`, beginning at `from`.
-fn lobe(t: f64, from: f64, seconds: f64) -> f64 {
-    let x = (t - from) / seconds;
-    if (0.0..1.0).contains(&x) { (PI * x).sin() } else { 0.0 }
-}
-
-fn boxed<A: Fn(f64) -> V3 + 'static, T: Fn(f64) -> V3 + 'static>(accel: A, turn: T, seconds: f64) -> Box<dyn Shock> {
-    Box::new(Made { accel, turn, fall: (0.0, 0.0), seconds })
-}
-
-/// Wheel drops, then climbs: vertical doublet of 1 to 5 g, 30 to 60 ms a lobe, 20 to 40 % of it horizontal.
-fn pothole(r: &mut Random) -> Box<dyn Shock> {
-    let (g, lobe_s, share, way) = (r.range(1.0, 5.0), r.range(0.03, 0.06), r.range(0.2, 0.4), r.range(0.0, TAU));
-    let a = move |t: f64| {
-        let d = (lobe(t, lobe_s, lobe_s) - 0.7 * lobe(t, 0.0, lobe_s)) * g * G;
-        let h = -share * g * G * lobe(t, lobe_s, lobe_s) + share * g * G * 0.5 * lobe(t, 2.0 * lobe_s, lobe_s);
-        [h * way.cos(), h * way.sin(), d]
-    };
-    boxed(a, still, 3.0 * lobe_s)
-}
-
-/// Up, down, up over 0.3 to 0.5 s, 0.5 to 1.5 g, with pitch.
-fn bump(r: &mut Random) -> Box<dyn Shock> {
-    let (g, s, pitch) = (r.range(0.5, 1.5), r.range(0.3, 0.5), r.range(0.2, 0.8));
-    let a = move |t: f64| [-0.15 * g * G * lobe(t, 0.0, s * 0.4), 0.0, g * G * (TAU * 1.5 * t / s).sin()];
-    let axis = r.direction();
-    boxed(a, move |t: f64| scale(axis, pitch * (TAU * t / s).sin()), s)
-}
-
-/// Decaying oscillation of 1 to 4 g for 20 to 50 ms, any direction.
-fn door(r: &mut Random) -> Box<dyn Shock> {
-    let (g, hz, tau, way) = (r.range(1.0, 4.0), r.range(15.0, 60.0), r.range(0.02, 0.05), r.direction());
-    boxed(move |t: f64| scale(way, g * G * (TAU * hz * t).sin() * (-t / tau).exp()), still, 5.0 * tau)
-}
-
-/// A knock on the housing: 3 to 16 g for 4 to 12 ms, then the mount rings it back.
-fn knock(r: &mut Random) -> Box<dyn Shock> {
-    let (g, s, ring, way) = (r.range(3.0, 16.0), r.range(0.004, 0.012), r.range(30.0, 90.0), r.direction());
-    // The mount gives back what the knock gave: a ringing lobe of the same area, then its decay.
-    let given = g * G * s * 2.0 / PI;
-    let back = given * TAU * ring / 2.0;
-    let a = move |t: f64| {
-        let x = t - s;
-        let ringing = if x > 0.0 { -back * (TAU * ring * x).sin() * (-x / 0.02).exp() } else { 0.0 };
-        scale(way, g * G * lobe(t, 0.0, s) + ringing)
-    };
-    let axis = r.direction();
-    let wobble = r.range(0.0, 3.0);
-    boxed(a, move |t: f64| scale(axis, wobble * (TAU * ring * t).sin() * (-t / 0.02).exp()), 0.15)
-}
-
-/// The unit is turned by hand: 1 to 6 rad/s for 0.3 to 1.2 s, pushed about with up to 2 g meanwhile.
-fn handling(r: &mut Random) -> Box<dyn Shock> {
-    let (rate, s, axis) = (r.range(1.0, 6.0), r.range(0.3, 1.2), r.direction());
-    let (g, way, pushes, phase) = (r.range(0.2, 2.0), r.direction(), r.range(1.0, 3.0), r.range(0.0, TAU));
-    let a = move |t: f64| scale(way, g * G * (PI * t / s).sin() * (TAU * pushes * t / s + phase).sin());
-    boxed(a, move |t: f64| scale(axis, rate * (PI * t / s).sin()), s)
-}
-
-/// Pulled off: a yank of 1.5 to 4 g while turning, 0.2 to 0.45 s of fall, the floor with 10 to 40 g in any direction.
-fn pull_off(r: &mut Random) -> Box<dyn Shock> {
-    let (g, yank_s, way) = (r.range(1.5, 4.0), r.range(0.04, 0.12), r.direction());
-    let (rate, axis, fall_s) = (r.range(2.0, 8.0), r.direction(), r.range(0.2, 0.45));
-    let (hit_g, hit_s, tumble) = (r.range(10.0, 40.0), r.range(0.004, 0.01), r.direction());
-    let hit = unit_up(tumble);
-    let landed = yank_s + fall_s;
-    let a = move |t: f64| {
-        let yank = scale(way, g * G * lobe(t, 0.0, yank_s));
-        let floor = scale(hit, hit_g * G * lobe(t, landed, hit_s));
-        [yank[0] + floor[0], yank[1] + floor[1], yank[2] + floor[2]]
-    };
-    let turn = move |t: f64| if t < landed + 0.05 { scale(axis, rate * (t / 0.03).min(1.0)) } else { [0.0; 3] };
-    Box::new(Made { accel: a, turn, fall: (yank_s, landed), seconds: landed + 0.3 })
-}
-
-/// A direction with at least half of it upwards: floors push up.
-fn unit_up(v: V3) -> V3 {
-    super::synth::unit([v[0], v[1], v[2].abs() + 0.6])
-}
-
-#[test]
-fn what_is_no_crash_makes_no_impact() {
-    let Some(drive) = Drive::load("no crash") else { return };
-    type Family = fn(&mut Random) -> Box<dyn Shock>;
-    let families: [(&str, Family); 6] = [
-        ("pothole", pothole),
-        ("speed bump", bump),
-        ("door", door),
-        ("knock", knock),
-        ("handling", handling),
-        ("pull-off", pull_off),
-    ];
-    println!("synthetic shocks that are no crash: family, rate, runs, false impacts, counted as disturbance, harsh");
-    let mut wrong = 0;
-    for hz in [100.0, 500.0] {
-        let mut prefixes = Vec::new();
-        for mount in mounts(3) {
-            for place in [2.0, 21.0, 56.5] {
-                prefixes.push(Prefix::new(&drive, mount, hz, place));
-            }
-        }
-        for (name, family) in families {
-            let mut random = Random(0xABCD_EF01);
-            let (mut runs, mut impacts, mut counted, mut harsh) = (0, 0, 0, 0);
-            for i in 0..40 {
-                for prefix in &prefixes {
-                    let shock = family(&mut random);
-                    let out = prefix.with(shock.as_ref(), 77 + i, 1.2);
-                    runs += 1;
-                    impacts += usize::from(!out.began.is_empty());
-                    if let Some(i) = out.began.first() {
-                        println!("WRONG: {name} {i:?}");
-                    }
-                    counted += usize::from(out.disturbances > 0);
-                    harsh += usize::from(out.harsh > 0);
-                }
-            }
-            println!("{name:10} {hz:4} {runs:5} {impacts:5} {counted:5} {harsh:5}");
-            wrong += impacts;
-        }
-    }
-    assert_eq!(wrong, 0);
 }
 
 /// A crash that is more than a clean pulse: it begins after `lead` seconds of what came before.
@@ -506,4 +269,73 @@ fn other_rates_and_a_missing_gyroscope_are_survived() {
             assert_eq!(found, expected, "{hz} Hz, gyroscope {gyro}");
         }
     }
+}
+
+/// What a shape of pulse is made of, at a heading, and how many impacts it is.
+type Shape = (&'static str, usize, fn(f64) -> Box<dyn Shock>);
+
+/// A pulse by its longitudinal acceleration, m/s^2, turned to `heading`.
+fn towards(heading: f64, seconds: f64, a: impl Fn(f64) -> f64 + 'static) -> Box<dyn Shock> {
+    boxed(move |t| [a(t) * heading.cos(), a(t) * heading.sin(), 0.0], still, seconds)
+}
+
+/// Half a sine of `kmh` over `seconds`, from `from` on.
+fn half_sine(t: f64, kmh: f64, from: f64, seconds: f64) -> f64 {
+    kmh / 3.6 * PI / 2.0 / seconds * lobe(t, from, seconds)
+}
+
+#[test]
+fn other_shapes_make_as_many_impacts_as_there_are() {
+    let Some(drive) = Drive::load("shapes") else { return };
+    let shapes: [Shape; 8] = [
+        ("rectangle, 9 km/h in 120 ms", 1, |h| towards(h, 0.12, |_| 9.0 / 3.6 / 0.12)),
+        ("10 km/h, 15 % rebound", 1, |h| {
+            towards(h, 0.3, |t| half_sine(t, 10.0, 0.0, 0.1) - half_sine(t, 1.5, 0.1, 0.1))
+        }),
+        ("30 km/h in 300 ms", 1, |h| towards(h, 0.3, |t| half_sine(t, 30.0, 0.0, 0.3))),
+        ("12 + 12 km/h, 25 ms between", 1, |h| {
+            towards(h, 0.15, |t| half_sine(t, 12.0, 0.0, 0.06) + half_sine(t, 12.0, 0.085, 0.06))
+        }),
+        ("25 km/h with 60 Hz ringing of 10 g", 1, |h| {
+            towards(h, 0.2, |t| half_sine(t, 25.0, 0.0, 0.1) + 10.0 * G * (TAU * 60.0 * t).sin() * (-t / 0.05).exp())
+        }),
+        ("15 km/h twice, 0.4 s apart", 2, |h| {
+            towards(h, 0.6, |t| half_sine(t, 15.0, 0.0, 0.1) + half_sine(t, 15.0, 0.5, 0.1))
+        }),
+        ("full braking, 1.1 g for 2 s", 0, |h| {
+            towards(h, 2.5, |t| -1.1 * G * (t / 0.2).min(1.0) * if t < 2.0 { 1.0 } else { 0.0 })
+        }),
+        ("stopping jerk, 0.6 g at 3 Hz", 0, |h| {
+            towards(h, 1.0, |t| 0.6 * G * (TAU * 3.0 * t).cos() * (-t / 0.3).exp())
+        }),
+    ];
+    println!("synthetic pulses of other shapes: rate, runs, with the right number of impacts");
+    let mut wrong = Vec::new();
+    for hz in [100.0, 500.0] {
+        let mut prefixes = Vec::new();
+        for mount in mounts(3) {
+            for place in [0.9, 6.0, 21.0, 37.0, 50.0] {
+                prefixes.push(Prefix::new(&drive, mount, hz, place));
+            }
+        }
+        for (name, expected, make) in shapes {
+            let (mut runs, mut right) = (0, 0);
+            for prefix in &prefixes {
+                for quarter in 0..4u8 {
+                    let shock = make(f64::from(quarter) * PI / 2.0);
+                    let out = prefix.with(shock.as_ref(), 91 + u64::from(quarter), 1.0);
+                    runs += 1;
+                    right += usize::from(out.began.len() == expected && out.ended.len() == expected);
+                    if out.began.len() != expected {
+                        println!("WRONG: {name} at {} s, {hz} Hz, {quarter}: {:?}", prefix.t, out.began);
+                    }
+                }
+            }
+            println!("{name:34} {hz:4} {runs:4} {right:4}");
+            if right != runs {
+                wrong.push((name, hz, runs - right));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
 }

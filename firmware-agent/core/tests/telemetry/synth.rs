@@ -106,6 +106,8 @@ pub(super) struct Drive {
     pub accel: Vec<V3>,
     pub gyro: Vec<V3>,
     pub speed: Vec<(f64, f64)>,
+    /// Speeds from the u-blox receiver at 10 Hz, by the time they arrived.
+    pub gnss_speed: Vec<(f64, f64)>,
     /// Columns: the vehicle's forward, left, up in device axes, from the recorded poses.
     pub device_from_vehicle: M3,
 }
@@ -120,7 +122,10 @@ impl Drive {
         let flu = |rows: Vec<Vec<f64>>| rows.iter().map(|r| [r[0], -r[1], -r[2]]).collect::<Vec<V3>>();
         let speed_t = data::npy(log.join("CAN/speed/t"));
         let speed_v = data::npy(log.join("CAN/speed/value"));
+        let gnss_t = data::npy(log.join("GNSS/live_gnss_ublox/t"));
+        let gnss = data::npy(log.join("GNSS/live_gnss_ublox/value"));
         Some(Self {
+            gnss_speed: gnss_t.iter().zip(&gnss).map(|(t, v)| (t[0] - t0, v[2])).collect(),
             t: t.iter().map(|r| r[0] - t0).collect(),
             accel: flu(data::npy(log.join("IMU/accelerometer/value"))),
             gyro: flu(data::npy(log.join("IMU/gyro/value"))),
