@@ -4,7 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "all of it is test code, helpers outside #[test] too"
+    reason = "test code, also the functions outside #[test]"
 )]
 
 mod faults;
