@@ -336,7 +336,7 @@ fn class_of(message: &Message) -> Result<(Class, bool), EnqueueError> {
 
 /// A status of this unit, encoded.
 pub(crate) fn status_bytes(config: &LinkConfig, state: agent_wire::UnitState) -> Vec<u8> {
-    let mut version = heapless_version();
+    let mut version = heapless::String::<VERSION_BYTES>::new();
     for c in config.version.chars() {
         if version.push(c).is_err() {
             break;
@@ -346,8 +346,4 @@ pub(crate) fn status_bytes(config: &LinkConfig, state: agent_wire::UnitState) ->
         agent_wire::Status { unit: config.unit.clone(), boot: config.boot, state, version, config: config.config };
     // A status always fits (see agent-wire's tests); an empty payload would be refused by the listener by name.
     encode(&Message::Status(status), &mut [0; MESSAGE_BYTES]).map(<[u8]>::to_vec).unwrap_or_default()
-}
-
-fn heapless_version() -> heapless::String<VERSION_BYTES> {
-    heapless::String::new()
 }

@@ -467,3 +467,53 @@ async fn next_signal(connection: &mut Option<Connection>) -> Signal {
         None => future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Broker;
+    use agent_wire::UnitId;
+
+    fn worker(folder: &std::path::Path) -> Worker {
+        let (store, opened) = Store::open(&folder.join("outbox.redb")).unwrap();
+        let name = UnitId::new("u").unwrap();
+        let config = LinkConfig::new(Broker::parse("mqtt://127.0.0.1:1").unwrap(), name.clone(), name, 1);
+        Worker::new(config, store, opened, Arc::new(Shared::default()), mpsc::channel(1).0)
+    }
+
+    fn request() -> (Request, std_mpsc::Receiver<Result<u64, EnqueueError>>) {
+        let (done, answer) = std_mpsc::sync_channel(1);
+        let payload = vec![1; 50];
+        (Request { class: Class::Alert, crash: true, kind: MessageKind::Alert, payload, done: Some(done) }, answer)
+    }
+
+    #[test]
+    fn a_failing_disk_is_said_the_message_is_sent_all_the_same_and_stored_when_the_disk_works_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut worker = worker(folder.path());
+        let (_hold, mut none) = mpsc::channel(1);
+        let mut put = |worker: &mut Worker| {
+            let (request, answer) = request();
+            worker.take(request, &mut none);
+            answer.recv().unwrap()
+        };
+        let saved = put(&mut worker).unwrap();
+        worker.store.break_for_test();
+        worker.next_reopen = Instant::now() + Duration::from_secs(3600);
+        let EnqueueError::NotDurable { key: sent } = put(&mut worker).unwrap_err() else { panic!("it was said") };
+        let EnqueueError::NotDurable { key: kept } = put(&mut worker).unwrap_err() else { panic!("it was said") };
+        assert_eq!(worker.shared.lock().not_durable, 2);
+        // Both can be sent; one of each is acknowledged while the disk is away.
+        let now = worker.now();
+        let order: Vec<u64> = std::iter::from_fn(|| worker.outbox.next_to_send(now)).map(|e| e.key).collect();
+        assert_eq!(order, [saved, sent, kept]);
+        worker.on_acked(Sent::Entry(saved), Duration::ZERO);
+        worker.on_acked(Sent::Entry(sent), Duration::ZERO);
+        worker.next_reopen = Instant::now();
+        worker.persist();
+        assert!(worker.unsaved.is_empty() && worker.deletes.is_empty());
+        drop(worker);
+        let (_, opened) = Store::open(&folder.path().join("outbox.redb")).unwrap();
+        assert_eq!(opened.waiting.iter().map(|s| s.key).collect::<Vec<_>>(), [kept]);
+    }
+}
