@@ -1,7 +1,6 @@
 //! H.264 with B-frames, decoded and encoded anew without them, one frame in for one frame out.
 //!
-//! Each access unit gives its own picture at once (the decoder is flushed after each, which leaves its references
-//! alone), so a picture is known by its sample, whatever the decoder thinks of its display order. Pictures wait in a
+//! Each access unit gives its own picture at once (see `for_openh264`), so a picture is known by its sample, whatever the decoder thinks of its display order. Pictures wait in a
 //! small pool until their time is the next of all. The encoder runs on one thread with a fixed key-frame distance, so
 //! that the same clip gives the same drive.
 
@@ -16,7 +15,7 @@ use openh264::formats::YUVSource;
 
 use super::mp4::Track;
 use super::{ImportError, Item, Notes, Source, bad};
-use crate::h264::is_key;
+use crate::h264::{for_openh264, is_key};
 use crate::info::CameraInfo;
 use crate::limits::MAX_REORDER;
 
@@ -85,6 +84,7 @@ pub(crate) struct Transcoder {
     pool: Vec<Picture>,
     avcc: Vec<u8>,
     unit: Vec<u8>,
+    fed: Vec<u8>,
     notes: Notes,
 }
 
@@ -123,6 +123,7 @@ impl Transcoder {
             pool: Vec::new(),
             avcc: Vec::new(),
             unit: Vec::new(),
+            fed: Vec::new(),
             notes,
         })
     }
@@ -138,7 +139,8 @@ impl Transcoder {
         }
         let mut picture = self.pool.pop().unwrap_or_default();
         (picture.sample, picture.t_ns) = (i, sample.t_ns);
-        match self.decoder.decode(&self.unit) {
+        for_openh264(&self.unit, &mut self.fed);
+        match self.decoder.decode(&self.fed) {
             Ok(Some(yuv)) if picture.copy_from(&yuv).is_some() && fits(&picture, self.size) => {
                 self.waiting.push(picture)
             }

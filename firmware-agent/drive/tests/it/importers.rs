@@ -110,8 +110,18 @@ fn the_comma2k19_segment_and_its_candump_log_give_the_same_can() {
         keys
     };
     let (a, b) = (can(&a), can(&b));
-    let same = a.iter().filter(|k| b.binary_search(k).is_ok()).count();
-    assert!(same * 1000 >= a.len() * 999, "{same} of {} frames are the same", a.len());
+    // The log cut its times to microseconds, so that frames of one microsecond may swap places: compare as sets.
+    for (x, y) in a.iter().zip(&b) {
+        assert!(x.0.abs_diff(y.0) < 2_000, "{x:?} against {y:?}");
+    }
+    let strip = |v: Vec<(u64, u8, u32, Vec<u8>)>| {
+        let mut keys: Vec<_> = v.into_iter().map(|(_, bus, id, data)| (bus, id, data)).collect();
+        keys.sort();
+        keys
+    };
+    let (a, b) = (strip(a), strip(b));
+    let wrong = a.iter().zip(&b).filter(|(x, y)| x != y).count();
+    assert_eq!(wrong, 0, "of {} frames", a.len());
 }
 
 #[test]
