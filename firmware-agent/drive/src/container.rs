@@ -285,7 +285,7 @@ impl Container {
                 self.skip(n)?;
                 continue;
             }
-            if n == 20 && self.fill(16)? {
+            if n == 20 && self.len - self.at >= 28 && self.fill(16)? {
                 let crc = self.crc.clone().finalize();
                 if self.fill(4)? {
                     let said = Fields(&self.body).u32().unwrap_or(0);
