@@ -3,9 +3,9 @@
 //!
 //! We read it ourselves rather than with the `mcap` crate because a damaged drive must give up everything that is
 //! whole: a chunk whose checksum fails is left out and the next one read, and what is missing is said in bytes.
-//! Layout: mcap.dev/spec. Never seeks; never trusts a length.
+//! Layout: mcap.dev/spec. Seeks only for the index at the end; never trusts a length.
 
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 
 use crate::error::DriveError;
 use crate::limits::{MAX_CHUNK_BYTES, MAX_RECORD_BYTES};
@@ -285,7 +285,7 @@ impl Container {
                 self.skip(n)?;
                 continue;
             }
-            if n == 20 && self.fill(16)? {
+            if n == 20 && self.len - self.at >= 28 && self.fill(16)? {
                 let crc = self.crc.clone().finalize();
                 if self.fill(4)? {
                     let said = Fields(&self.body).u32().unwrap_or(0);
@@ -333,4 +333,28 @@ fn unpack(body: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
         return Err("a chunk's checksum does not fit");
     }
     Ok(())
+}
+
+/// The index at the end of a whole file, empty if there is none or it does not fit its checksum; leaves `input` at its start.
+pub(crate) fn summary(input: &mut (impl Read + Seek), len: u64) -> std::io::Result<Vec<u8>> {
+    const FOOTER: u64 = 9 + 20 + 8;
+    let mut bytes = Vec::new();
+    if let Some(at) = len.checked_sub(FOOTER) {
+        input.seek(SeekFrom::Start(at))?;
+        input.take(FOOTER).read_to_end(&mut bytes)?;
+        let mut f = Fields(bytes.get(9..).unwrap_or(&[]));
+        let (start, crc) = (f.u64().unwrap_or(0), f.u64().and_then(|_| f.u32()).unwrap_or(0));
+        let whole = bytes.first() == Some(&OP_FOOTER) && bytes.ends_with(&MAGIC) && start > 0 && start < at;
+        bytes.clear();
+        if whole && at - start <= MAX_RECORD_BYTES as u64 {
+            input.seek(SeekFrom::Start(start))?;
+            // The checksum covers the index and the footer up to itself.
+            input.take(at - start + 9 + 16).read_to_end(&mut bytes)?;
+            if crc != 0 && crc != crc32fast::hash(&bytes) {
+                bytes.clear();
+            }
+        }
+    }
+    input.seek(SeekFrom::Start(0))?;
+    Ok(bytes)
 }

@@ -307,7 +307,7 @@ fn place(message: &Message, signal: &Signal) -> Result<Place, DbcError> {
         return Err(bad(message, signal, &format!("{} bits, not 1 to 64", signal.size)));
     }
     // 64 bytes of CAN FD.
-    if signal.start_bit + signal.size > 512 + 64 {
+    if signal.start_bit.saturating_add(signal.size) > 512 + 64 {
         return Err(bad(message, signal, &format!("start bit {} is outside a frame", signal.start_bit)));
     }
     if !signal.factor.is_finite() || !signal.offset.is_finite() || signal.factor == 0.0 {

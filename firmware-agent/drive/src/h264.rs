@@ -82,3 +82,86 @@ impl AvcConfig {
         true
     }
 }
+
+/// Copies an access unit to `out` so that openh264 gives each picture at once, in decode order.
+///
+/// For every profile but 66 and 83 openh264 (2.6) holds pictures back to sort them by the low bits of their order count,
+/// which wraps, and flushing it after each picture leaks its buffers until it says "out of memory" (measured: after 4
+/// pictures). Profile 83 (scalable baseline) has the same syntax as High and is not sorted; everything else about
+/// decoding is the same. So a High parameter set gets the number 83, and a Main one the fields of High besides.
+pub(crate) fn for_openh264(data: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    let mut from = 0;
+    let mut start = next_start(data, 0);
+    // Parameter sets come before the first slice: the slices, most of the bytes, are not looked through.
+    while let Some((_, begin)) = start {
+        let kind = data.get(begin).map_or(0, |b| b & 0x1F);
+        if matches!(kind, 1..=5) {
+            break;
+        }
+        start = next_start(data, begin);
+        if kind == 7 {
+            let end = start.map_or(data.len(), |(at, _)| at);
+            let unit = data.get(begin..end).unwrap_or(&[]);
+            if let Some(changed) = unsorted_sps(unit) {
+                out.extend_from_slice(data.get(from..begin).unwrap_or(&[]));
+                out.extend_from_slice(&changed);
+                from = end;
+            }
+        }
+    }
+    out.extend_from_slice(data.get(from..).unwrap_or(&[]));
+}
+
+/// A sequence parameter set with profile 83, or `None` to leave it alone.
+fn unsorted_sps(unit: &[u8]) -> Option<Vec<u8>> {
+    const HIGH: u8 = 100;
+    const MAIN: u8 = 77;
+    match *unit.get(1)? {
+        HIGH => {
+            let mut changed = unit.to_vec();
+            *changed.get_mut(1)? = 83;
+            Some(changed)
+        }
+        MAIN => {
+            let bits = bits_of(unit.get(4..)?);
+            // seq_parameter_set_id as ue(v), then the fields of High at what Main fixes: 4:2:0, 8 bits, no scaling lists.
+            let zeros = bits.iter().take_while(|b| !**b).count();
+            let (id, rest) = bits.split_at_checked(2 * zeros + 1)?;
+            let high = [false, true, false, true, true, false, false];
+            let mut all: Vec<bool> = id.iter().chain(&high).chain(rest).copied().collect();
+            // The stop bit moved along; what is behind it in the last byte is zeros.
+            while all.last() == Some(&false) {
+                all.pop();
+            }
+            let mut changed = vec![unit[0], 83, *unit.get(2)?, *unit.get(3)?];
+            let mut zeros = changed.iter().rev().take_while(|b| **b == 0).count();
+            for byte in all.chunks(8) {
+                let byte = byte.iter().enumerate().fold(0u8, |v, (i, b)| v | u8::from(*b) << (7 - i));
+                if zeros >= 2 && byte <= 3 {
+                    changed.push(3);
+                    zeros = 0;
+                }
+                zeros = if byte == 0 { zeros + 1 } else { 0 };
+                changed.push(byte);
+            }
+            Some(changed)
+        }
+        _ => None,
+    }
+}
+
+/// The bits of a unit's payload without emulation prevention (a 3 behind two zeros).
+fn bits_of(bytes: &[u8]) -> Vec<bool> {
+    let mut zeros = 0;
+    let mut bits = Vec::with_capacity(8 * bytes.len().min(1 << 10));
+    for byte in bytes.iter().take(1 << 10) {
+        if zeros >= 2 && *byte == 3 {
+            zeros = 0;
+            continue;
+        }
+        zeros = if *byte == 0 { zeros + 1 } else { 0 };
+        bits.extend((0..8).rev().map(|i| byte >> i & 1 == 1));
+    }
+    bits
+}

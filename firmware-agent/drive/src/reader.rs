@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek};
 use std::ops::Range;
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use agent_core::samples::{CanFrame, FrameMeta, GnssFix, ImuSample, VideoCodec};
 use agent_core::time::{MonoTime, WallTime};
 
 use crate::cdr::{CdrReader, ProtoField, next_field};
-use crate::container::{Container, DriveLoss, Fields, OP_CHANNEL, OP_MESSAGE, OP_METADATA, OP_SCHEMA, Step};
+use crate::container::{self, Container, DriveLoss, Fields, OP_CHANNEL, OP_MESSAGE, OP_METADATA, OP_SCHEMA, Step};
 use crate::error::DriveError;
 use crate::h264;
 use crate::info::{self, DriveInfo};
@@ -110,7 +110,6 @@ pub struct DriveReader {
     info: DriveInfo,
     entries: Vec<Entry>,
     next: usize,
-    /// The first chunk was read by `open`, to reach the drive's own record in files of any layout.
     velocity: Option<(u64, f32, f32)>,
     wall: Option<(u64, WallTime)>,
     last: u64,
@@ -133,7 +132,8 @@ impl DriveReader {
     ///
     /// # Errors
     /// As [`DriveReader::open`].
-    pub fn from_reader(input: impl Read + Send + 'static, len: u64) -> Result<Self, DriveError> {
+    pub fn from_reader(mut input: impl Read + Seek + Send + 'static, len: u64) -> Result<Self, DriveError> {
+        let summary = container::summary(&mut input, len).map_err(|source| DriveError::Read { offset: 0, source })?;
         let mut this = Self {
             container: Container::new(Box::new(input), len)?,
             schemas: BTreeMap::new(),
@@ -147,6 +147,7 @@ impl DriveReader {
             last: 0,
             stats: ReadStats::default(),
         };
+        this.read_summary(summary);
         // The drive's own record lies before its first chunk; foreign files are read to their first chunk too.
         this.advance()?;
         Ok(this)
@@ -232,6 +233,18 @@ impl DriveReader {
             }
             if !self.entries.is_empty() {
                 return Ok(true);
+            }
+        }
+    }
+
+    /// Takes the channels from the index at the end, so that a damaged first chunk, where they are defined, costs no
+    /// more than its own messages.
+    fn read_summary(&mut self, summary: Vec<u8>) {
+        let mut f = Fields(&summary);
+        while let (Some(op), Some(n)) = (f.take(1), f.u64()) {
+            let Some(body) = usize::try_from(n).ok().and_then(|n| f.take(n)) else { break };
+            if matches!(op, [OP_SCHEMA | OP_CHANNEL]) {
+                self.define(op[0], body);
             }
         }
     }

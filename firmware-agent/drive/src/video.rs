@@ -13,6 +13,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
+use crate::h264::for_openh264;
 use crate::limits::{MAX_PICTURE_SIDE, MAX_SMALL_WIDTH};
 
 /// Why a frame gave no picture.
@@ -89,6 +90,7 @@ pub struct VideoDecoder {
     /// Full-size RGB of a JPEG.
     full: Vec<u8>,
     rgb: Vec<u8>,
+    unit: Vec<u8>,
     stats: DecodeStats,
 }
 
@@ -106,7 +108,7 @@ impl VideoDecoder {
         };
         let max_width = usize::from(max_width.clamp(16, MAX_SMALL_WIDTH));
         let stats = DecodeStats::default();
-        Ok(Self { codec, max_width, h264, wait_key: true, full: Vec::new(), rgb: Vec::new(), stats })
+        Ok(Self { codec, max_width, h264, wait_key: true, full: Vec::new(), rgb: Vec::new(), unit: Vec::new(), stats })
     }
 
     /// Counts since the start.
@@ -159,7 +161,8 @@ impl VideoDecoder {
             self.wait_key = false;
         }
         let Some(decoder) = &mut self.h264 else { return Ok(None) };
-        let picture = decoder.decode(data).map_err(|e| damaged(e.to_string()))?;
+        for_openh264(data, &mut self.unit);
+        let picture = decoder.decode(&self.unit).map_err(|e| damaged(e.to_string()))?;
         let picture = picture.ok_or_else(|| damaged("the access unit holds no whole picture".to_owned()))?;
         let (width, height) = check_size(meta.seq, picture.dimensions())?;
         let k = width.div_ceil(self.max_width);

@@ -71,7 +71,9 @@ fn parse(line: &[u8]) -> Result<CanFrame, &'static str> {
         8 => true,
         _ => return Err("an identifier of neither 3 nor 8 digits"),
     };
-    let id = u32::from_str_radix(id, 16).map_err(|_| "an identifier that is not hexadecimal")?;
+    // from_str_radix alone would take a plus sign.
+    let plain = id.bytes().all(|b| b.is_ascii_hexdigit()).then_some(id).unwrap_or("");
+    let id = u32::from_str_radix(plain, 16).map_err(|_| "an identifier that is not hexadecimal")?;
     if extended && id > 0x1FFF_FFFF {
         return Err("an error frame or an identifier above 29 bits");
     }
@@ -154,6 +156,7 @@ mod tests {
             ("(1.5) can0 123", "no ID#DATA"),
             ("(1.5) can0 1234#00", "an identifier of neither 3 nor 8 digits"),
             ("(1.5) can0 XYZ#00", "an identifier that is not hexadecimal"),
+            ("(1.5) can0 +12#00", "an identifier that is not hexadecimal"),
             ("(1.5) can0 FFF#00", "an identifier above 11 bits in 3 digits"),
             ("(1.5) can0 20000080#00", "an error frame or an identifier above 29 bits"),
             ("(1.5) can0 123#0", "an odd number of data digits"),

@@ -5,6 +5,7 @@
 
 mod candump;
 mod comma2k19;
+mod fragments;
 mod imu_csv;
 mod mp4;
 mod npy;

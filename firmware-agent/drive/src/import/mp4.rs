@@ -13,7 +13,7 @@ use agent_core::samples::{FrameMeta, VideoCodec};
 use agent_core::time::MonoTime;
 
 use super::transcode::Transcoder;
-use super::{ImportError, Item, Notes, Source, bad, io_error};
+use super::{ImportError, Item, Notes, Source, bad, fragments, io_error};
 use crate::h264::{AvcConfig, is_key};
 use crate::info::CameraInfo;
 use crate::limits::{MAX_MOOV_BYTES, MAX_PICTURE_SIDE, MAX_VIDEO_SAMPLES};
@@ -121,7 +121,7 @@ impl Source for Video {
 }
 
 /// A box: its type and its contents.
-fn next_box<'a>(rest: &mut &'a [u8]) -> Option<([u8; 4], &'a [u8])> {
+pub(crate) fn next_box<'a>(rest: &mut &'a [u8]) -> Option<([u8; 4], &'a [u8])> {
     let (head, _) = rest.split_first_chunk::<8>()?;
     let short = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
     let kind = [head[4], head[5], head[6], head[7]];
@@ -136,7 +136,7 @@ fn next_box<'a>(rest: &mut &'a [u8]) -> Option<([u8; 4], &'a [u8])> {
 }
 
 /// The first box of this type.
-fn child<'a>(mut parent: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
+pub(crate) fn child<'a>(mut parent: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
     while let Some((k, contents)) = next_box(&mut parent) {
         if &k == kind {
             return Some(contents);
@@ -206,10 +206,11 @@ fn open_track(path: &Path) -> Result<Track, ImportError> {
         let timescale = be32(mdhd, scale_at).filter(|s| *s > 0).ok_or_else(|| fail("no time scale"))?;
         let stbl = child(mdia, b"minf").and_then(|m| child(m, b"stbl")).ok_or_else(|| fail("no stbl box"))?;
         let (avc, size) = description(path, stbl)?;
-        if child(moov, b"mvex").is_some() {
-            return Err(bad(path, "fragmented MP4 is not read; remux it first: ffmpeg -i IN -c copy OUT.mp4"));
-        }
-        let samples = sample_table(stbl, timescale).map_err(|what| fail(&what))?;
+        let fragmented = child(moov, b"mvex");
+        let samples = match fragmented {
+            Some(mvex) => fragments::samples(path, &mut file, mvex, timescale)?,
+            None => sample_table(stbl, timescale).map_err(|what| fail(&what))?,
+        };
         let span_s = samples.iter().map(|s| s.t_ns).max().unwrap_or(0) as f64 * 1e-9;
         let fps = if span_s > 0.0 { ((samples.len() - 1) as f64 / span_s) as f32 } else { 0.0 };
         return Ok(Track { path: path.to_owned(), file, avc, size, samples, fps });
@@ -246,7 +247,7 @@ fn description(path: &Path, stbl: &[u8]) -> Result<(AvcConfig, [u16; 2]), Import
     Ok((avc, [size.0, size.1]))
 }
 
-fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at.checked_add(4)?).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes)
 }
 
@@ -322,10 +323,15 @@ fn stamp(stbl: &[u8], timescale: u32, samples: &mut [Sample]) -> Result<(), Stri
         last_delta = deltas.next().unwrap_or(last_delta);
         decode = decode.saturating_add(i64::from(last_delta));
     }
+    from_first(&times, timescale, samples);
+    Ok(())
+}
+
+/// Composition times, in units of the track, to nanoseconds from the earliest.
+pub(crate) fn from_first(times: &[i64], timescale: u32, samples: &mut [Sample]) {
     let first = times.iter().copied().min().unwrap_or(0);
     for (sample, t) in samples.iter_mut().zip(times) {
-        let ns = i128::from(t - first) * 1_000_000_000 / i128::from(timescale);
+        let ns = (i128::from(*t) - i128::from(first)) * 1_000_000_000 / i128::from(timescale.max(1));
         sample.t_ns = u64::try_from(ns).unwrap_or(0);
     }
-    Ok(())
 }

@@ -1,27 +1,22 @@
 //! H.264 with B-frames, decoded and encoded anew without them, one frame in for one frame out.
 //!
-//! Each access unit gives its own picture at once (the decoder is flushed after each, which leaves its references
-//! alone), so a picture is known by its sample, whatever the decoder thinks of its display order. Pictures wait in a
-//! small pool until their time is the next of all. The encoder runs on one thread with a fixed key-frame distance, so
+//! Each access unit gives its own picture at once (see `for_openh264`), so a picture is known by its sample, whatever the decoder thinks of its display order. Pictures wait in a
+//! small pool until their time is the next of all. The encoder runs on one thread, with its fixed quantiser (rate
+//! control would need frame skipping, which must not be) and a fixed key-frame distance of two seconds, so
 //! that the same clip gives the same drive.
 
 use agent_core::samples::{FrameMeta, VideoCodec};
 use agent_core::time::MonoTime;
 use openh264::OpenH264API;
 use openh264::decoder::Decoder;
-use openh264::encoder::{
-    BitRate, Encoder, EncoderConfig, FrameRate, IntraFramePeriod, QpRange, RateControlMode, UsageType,
-};
+use openh264::encoder::{Encoder, EncoderConfig, FrameRate, IntraFramePeriod, RateControlMode, UsageType};
 use openh264::formats::YUVSource;
 
 use super::mp4::Track;
 use super::{ImportError, Item, Notes, Source, bad};
-use crate::h264::is_key;
+use crate::h264::{for_openh264, is_key};
 use crate::info::CameraInfo;
 use crate::limits::MAX_REORDER;
-
-/// Bits per pixel and frame: about 5 Mbit/s at 720p and 20 fps, where a dashcam's own recording lies.
-const BITS_PER_PIXEL: f32 = 0.28;
 
 /// A picture of even sides, YUV 4:2:0 without padding.
 #[derive(Default)]
@@ -85,6 +80,7 @@ pub(crate) struct Transcoder {
     pool: Vec<Picture>,
     avcc: Vec<u8>,
     unit: Vec<u8>,
+    fed: Vec<u8>,
     notes: Notes,
 }
 
@@ -93,13 +89,10 @@ impl Transcoder {
         let fail = |e: openh264::Error| bad(&track.path, format!("openh264 could not be started: {e}"));
         let size = track.size.map(|s| s & !1);
         let fps = track.fps.clamp(1.0, 120.0);
-        let bits = f32::from(size[0]) * f32::from(size[1]) * fps * BITS_PER_PIXEL;
         let config = EncoderConfig::new()
-            .bitrate(BitRate::from_bps(bits as u32))
             .max_frame_rate(FrameRate::from_hz(fps))
             .usage_type(UsageType::CameraVideoRealTime)
-            .rate_control_mode(RateControlMode::Quality)
-            .qp(QpRange::new(10, 30))
+            .rate_control_mode(RateControlMode::Off)
             .skip_frames(false)
             .scene_change_detect(false)
             .background_detection(false)
@@ -123,6 +116,7 @@ impl Transcoder {
             pool: Vec::new(),
             avcc: Vec::new(),
             unit: Vec::new(),
+            fed: Vec::new(),
             notes,
         })
     }
@@ -138,7 +132,8 @@ impl Transcoder {
         }
         let mut picture = self.pool.pop().unwrap_or_default();
         (picture.sample, picture.t_ns) = (i, sample.t_ns);
-        match self.decoder.decode(&self.unit) {
+        for_openh264(&self.unit, &mut self.fed);
+        match self.decoder.decode(&self.fed) {
             Ok(Some(yuv)) if picture.copy_from(&yuv).is_some() && fits(&picture, self.size) => {
                 self.waiting.push(picture)
             }

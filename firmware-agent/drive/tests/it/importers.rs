@@ -43,7 +43,7 @@ const CLIPS: [(&str, u64, bool); 13] = [
 fn every_h264_clip_imports_whole_in_order_and_decodes_whole() {
     let Some(folder) = data("clips") else { return };
     let temp = tempfile::tempdir().unwrap();
-    // Every clip takes two minutes; the full set runs where it is asked for.
+    // Every clip takes most of a minute; the full set runs where it is asked for.
     let full = std::env::var_os("AGENT_ALL_CLIPS").is_some();
     for (name, frames, b_frames) in CLIPS {
         if !full && !matches!(name, "carnd_vd_test_video" | "dad_000478") {
@@ -105,13 +105,24 @@ fn the_comma2k19_segment_and_its_candump_log_give_the_same_can() {
     let can = |path: &Path| {
         let frames = all(path).into_iter().filter_map(|r| if let Owned::Can(c) = r { Some(c) } else { None });
         // The log has microseconds, the arrays have floats: compare to the microsecond, within the same one in any order.
-        let mut keys: Vec<_> = frames.map(|c| ((c.t.0 + 500) / 1000, c.bus, c.id, c.payload().to_vec())).collect();
+        let mut keys: Vec<_> = frames.map(|c| ((c.t.0 + 500) / 1000, c.bus, c.id, c.data[..8].to_vec())).collect();
         keys.sort();
         keys
     };
     let (a, b) = (can(&a), can(&b));
-    let same = a.iter().filter(|k| b.binary_search(k).is_ok()).count();
-    assert!(same * 1000 >= a.len() * 999, "{same} of {} frames are the same", a.len());
+    // Lengths are a guess in both (numpy dropped trailing zeros): the eight bytes are compared.
+    // The log cut its times to microseconds, so that frames of one microsecond may swap places: compare as sets.
+    for (x, y) in a.iter().zip(&b) {
+        assert!(x.0.abs_diff(y.0) < 2_000, "{x:?} against {y:?}");
+    }
+    let strip = |v: Vec<(u64, u8, u32, Vec<u8>)>| {
+        let mut keys: Vec<_> = v.into_iter().map(|(_, bus, id, data)| (bus, id, data)).collect();
+        keys.sort();
+        keys
+    };
+    let (a, b) = (strip(a), strip(b));
+    let wrong = a.iter().zip(&b).filter(|(x, y)| x != y).count();
+    assert_eq!(wrong, 0, "of {} frames", a.len());
 }
 
 #[test]
