@@ -78,7 +78,7 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
     assert_eq!(first, again);
     assert!(first[0] != other[0] && first[1] != other[1]);
     // Frozen: other numbers here mean that every demo drive changes. Only update them when that is meant.
-    assert_eq!(first, [0x8293_f9d3_c555_d271, 0x235d_efe0_15c1_e85f], "digests of seed 7: {first:#018x?}");
+    assert_eq!(first, [0x8145_15d0_8e48_0195, 0x235d_efe0_15c1_e85f], "digests of seed 7: {first:#018x?}");
 }
 
 #[test]
@@ -172,6 +172,6 @@ fn an_image_shows_sky_above_and_road_below() {
     let road = pixel(330, 300);
     let spread = road.iter().max().unwrap() - road.iter().min().unwrap();
     assert!(spread < 20 && road[0] < 130, "grey road, not {road:?}");
-    let van = pixel(305, 188);
-    assert!(van[0] > 2 * van[1], "a red van, not {van:?}");
+    let car = pixel(325, 210);
+    assert!(car[0] > 2 * car[1], "a red car, not {car:?}");
 }
