@@ -17,6 +17,7 @@ mod caption;
 mod demo;
 mod gnss;
 mod imu;
+mod lead;
 pub mod limits;
 pub mod maths;
 mod motion;
@@ -25,7 +26,7 @@ pub mod rng;
 mod road;
 mod scene;
 mod truth;
-mod van;
+
 mod view;
 
 pub use bus::DEMO_DBC;

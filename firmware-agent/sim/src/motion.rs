@@ -11,12 +11,12 @@ use crate::truth::Truth;
 
 /// Camera (windscreen) to front bumper, metres.
 pub(crate) const CAMERA_TO_BUMPER_M: f64 = 2.0;
-/// Masses of the vehicle and of the van ahead, kilograms: their ratio sets how the impulse is shared.
+/// Masses of the vehicle and of the car ahead, kilograms: their ratio sets how the impulse is shared.
 const MASS_KG: f64 = 1500.0;
 const LEAD_MASS_KG: f64 = 2400.0;
 const RESTITUTION: f64 = 0.1;
 const PULSE_MS: usize = 110;
-/// Share of the impulse that goes sideways: the van stands slightly to the right, so the vehicle is pushed left.
+/// Share of the impulse that goes sideways: the car ahead stands slightly to the right, so the vehicle is pushed left.
 const LATERAL_SHARE: f64 = 0.07;
 /// Commanded acceleration from each second on, m/s^2.
 const SCRIPT: [(f64, f64); 11] = [
@@ -32,7 +32,7 @@ const SCRIPT: [(f64, f64); 11] = [
     (28.0, 2.1),
     (31.5, 0.0),
 ];
-/// The same for the van ahead, which stops for good.
+/// The same for the car ahead, which stops for good.
 const LEAD_SCRIPT: [(f64, f64); 4] = [(0.0, 0.0), (2.9, 2.5), (6.5, 0.0), (31.2, -5.0)];
 /// Deceleration of the late braking, m/s^2, and the gap at which it begins, metres.
 const LATE_BRAKE_MPS2: f64 = -6.5;
@@ -59,7 +59,7 @@ pub(crate) struct Step {
     /// Brake on; pedal of the throttle, percent.
     pub(crate) brake: bool,
     pub(crate) throttle: f64,
-    /// The van ahead: gap between the bumpers, m; brake lights; whether it was hit.
+    /// The car ahead: gap between the bumpers, m; brake lights; whether it was hit.
     pub(crate) gap: f64,
     pub(crate) lead_v: f64,
     pub(crate) lead_s: f64,

@@ -1,13 +1,13 @@
-//! Draws what the camera sees: sky, street, what stands beside it, the van ahead, the own bonnet, and the word
+//! Draws what the camera sees: sky, street, what stands beside it, the car ahead, the own bonnet, and the word
 //! SYNTHETIC with the time. Farther things first.
 
+use crate::lead::draw_lead;
 use crate::limits::{FRAME_HEIGHT, FRAME_WIDTH, SCENERY};
 use crate::maths::{PI, cos, sin};
 use crate::motion::{Motion, Step};
 use crate::raster::{Canvas, Point};
 use crate::rng::Rng;
 use crate::road::{POTHOLE_S, Road, Scenery, Thing};
-use crate::van::draw_van;
 use crate::view::{View, beside};
 
 /// How far the street is drawn, metres.
@@ -28,7 +28,7 @@ pub(crate) struct Painter {
 
 impl Painter {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { canvas: Canvas::new(), order: Vec::with_capacity(SCENERY), rng: Rng::new(seed, 5), seed }
+        Self { canvas: Canvas::new(), order: Vec::with_capacity(SCENERY + 1), rng: Rng::new(seed, 5), seed }
     }
 
     /// The image at a millisecond, RGB rows from the top.
@@ -142,9 +142,9 @@ impl Painter {
         mark(POTHOLE_S + 0.1, 0.75, 0.5, 0.28, [38, 36, 36]);
     }
 
-    /// What stands beside the street and the van, far to near.
+    /// What stands beside the street and the car ahead, far to near.
     fn things(&mut self, view: &View, road: &Road, step: &Step, ms: usize, hazards: bool) {
-        const VAN: usize = usize::MAX;
+        const LEAD: usize = usize::MAX;
         self.order.clear();
         for (i, item) in road.scenery.iter().enumerate() {
             if item.s > step.s - 16.0 && item.s < step.s + FAR_M {
@@ -155,13 +155,13 @@ impl Painter {
                 }
             }
         }
-        let van = road.pose(step.lead_s, 0.0);
-        self.order.push((view.depth([van.x, van.y, 0.0]), VAN));
+        let lead = road.pose(step.lead_s, 0.0);
+        self.order.push((view.depth([lead.x, lead.y, 0.0]), LEAD));
         self.order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         for (_, i) in &self.order {
-            if *i == VAN {
+            if *i == LEAD {
                 let blink = hazards && (ms / 350).is_multiple_of(2);
-                draw_van(view, &mut self.canvas, road, step.lead_s, step.lead_brake, blink);
+                draw_lead(view, &mut self.canvas, road, step.lead_s, step.lead_brake, blink);
             } else if let Some(item) = road.scenery.get(*i) {
                 thing(view, &mut self.canvas, road, item);
             }
