@@ -185,10 +185,12 @@ fn camera(config: &VisionConfig, aspect: f32) -> Camera {
 
 fn strongest(seen: &[Seen<'_>], ego_speed_mps: Option<f32>) -> Cues {
     let mut cues = Cues::default();
-    for (i, a) in seen.iter().enumerate() {
+    let large: heapless::Vec<&Seen<'_>, MAX_TRACKS> =
+        seen.iter().filter(|s| s.track.last.h >= geometry::CUE_HEIGHT).take(MAX_TRACKS).collect();
+    for (i, a) in large.iter().enumerate() {
         cues.ego = cues.ego.max(cues::ego(a, ego_speed_mps));
         cues.fall = cues.fall.max(cues::fall(a));
-        for b in seen.iter().skip(i + 1) {
+        for b in large.iter().skip(i + 1) {
             cues.pair = cues.pair.max(cues::pair(a, b));
         }
     }

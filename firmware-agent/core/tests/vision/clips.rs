@@ -82,7 +82,10 @@ fn run(text: &str, event_s: Option<f32>, step: usize) -> Outcome {
         let r = trigger.on_detections(MonoTime::from_s(s), &boxes, aspect, None);
         let c = trigger.cues();
         if trace && r.risk > 0.2 {
-            println!("      {s:6.2} risk {:.2} ego {:.2} pair {:.2} fall {:.2}", r.risk, c.ego, c.pair, c.fall);
+            println!(
+                "      {s:6.2} risk {:.2} ego {:.2} pair {:.2} fall {:.2} {:?}",
+                r.risk, c.ego, c.pair, c.fall, r.objects
+            );
         }
         out.peak =
             Cues { ego: out.peak.ego.max(c.ego), pair: out.peak.pair.max(c.pair), fall: out.peak.fall.max(c.fall) };
