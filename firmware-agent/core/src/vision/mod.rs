@@ -94,8 +94,9 @@ pub struct VisionAssessment {
     pub objects: heapless::Vec<TrackedObject, OBJECT_TABLE>,
 }
 
-/// Risk rises to a steady cue with this time constant, s: two or three frames at 25 frames a second.
-const RISE_S: f32 = 0.08;
+/// Risk rises to a steady cue with this time constant, s. At 0.08 s the cues of one bad track of a motorway clip
+/// reached 0.89, among the crashes; what is real lasts longer than what a detector makes up.
+const RISE_S: f32 = 0.25;
 /// And falls with this one, s: a collision hides what led to it.
 const FALL_S: f32 = 0.5;
 /// Longest step of time that smoothing believes in, s.

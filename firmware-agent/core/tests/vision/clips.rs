@@ -2,7 +2,10 @@
 //! `AGENT_DETECTIONS=DIR cargo test -p agent-core --test it clips -- --ignored --nocapture`.
 //!
 //! `DIR` holds one folder a detector, in it one text file a clip: `A aspect`, then `F seconds` a frame, followed by
-//! `class score x y w h` a box in fractions of the frame. `DIR/labels.csv` has columns clip,_,label,_,event_s.
+//! `class score x y w h` for each box in fractions of the frame. `DIR/labels.csv` has columns clip,_,label,_,event_s.
+
+// The core does no I/O; this table, run by hand, reads dumps of detectors.
+#![allow(clippy::disallowed_methods)]
 
 use agent_core::config::VisionConfig;
 use agent_core::time::MonoTime;
