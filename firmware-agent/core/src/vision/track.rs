@@ -56,9 +56,11 @@ impl Motion {
     /// Looming from the axes that are whole, with its standard error.
     pub(super) fn looming(&self) -> Option<Slope> {
         match (self.grow_h, self.grow_w) {
-            (Some(h), Some(w)) => {
-                Some(Slope { per_s: 0.5 * (h.per_s + w.per_s), se: 0.5 * (h.se * h.se + w.se * w.se).sqrt() })
-            }
+            (Some(h), Some(w)) => Some(Slope {
+                per_s: 0.5 * (h.per_s + w.per_s),
+                se: 0.5 * (h.se * h.se + w.se * w.se).sqrt(),
+                age_s: 0.5 * (h.age_s + w.age_s),
+            }),
             (one, other) => one.or(other),
         }
     }
