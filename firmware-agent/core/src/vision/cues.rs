@@ -10,7 +10,6 @@
 //! looked at on 15 clips, which is smoke evidence, not a calibration.
 
 use super::geometry::{class_size_m, is_vulnerable, ramp};
-use super::slope::Slope;
 use super::track::{Motion, Track};
 use super::{ObjectClass, TrackedObject};
 
@@ -54,10 +53,11 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// Time to collision, s, when the object looms beyond doubt.
+    /// Time to collision, s, when the object looms beyond doubt: what it was in the middle of the window, less the time
+    /// since (exact at constant closing speed).
     pub(super) fn ttc_s(&self) -> Option<f32> {
         let l = self.motion?.looming()?;
-        (l.per_s > 2.0 * l.se && l.per_s > 0.05).then(|| 1.0 / l.per_s)
+        (l.per_s > 2.0 * l.se && l.per_s > 0.05).then(|| (1.0 / l.per_s - l.age_s).max(0.0))
     }
 
     /// Closing speed, m/s, when distance and looming are known.
@@ -151,11 +151,9 @@ pub(super) fn pair(a: &Seen<'_>, b: &Seen<'_>) -> f32 {
     // Bodies do not pass through each other: deep overlap is one in front of the other.
     let deepest = 0.5 * ba.w.min(bb.w) * mpw;
     let touch = ramp(-gap_m, deepest + 0.5, deepest);
-    let rel: Slope = Slope {
-        per_s: (mb.vx.per_s - ma.vx.per_s) * apart.signum(),
-        se: (ma.vx.se * ma.vx.se + mb.vx.se * mb.vx.se).sqrt(),
-    };
-    let closing = (-rel.per_s - 2.0 * rel.se) * mpw;
+    let rel = (mb.vx.per_s - ma.vx.per_s) * apart.signum();
+    let rel_se = (ma.vx.se * ma.vx.se + mb.vx.se * mb.vx.se).sqrt();
+    let closing = (-rel - 2.0 * rel_se) * mpw;
     if closing <= 0.0 {
         return 0.0;
     }

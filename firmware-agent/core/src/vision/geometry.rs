@@ -11,10 +11,19 @@ const BORDER: f32 = 0.012;
 /// Smallest side that is looked at, fraction of the frame: 0.8 % of 720 lines is 6 pixels, below it there is only noise.
 const MIN_SIDE: f32 = 0.008;
 
-/// A box that ends below this line and is this many times wider than high is this vehicle's own bonnet or dashboard:
-/// detectors call it a car, and its size jumps. No other vehicle cut by the lower border looks so flat.
+/// A flat box that ends below `LOW`, or is as wide as the frame, is this vehicle's own bonnet, a reflection, or the whole
+/// scene: small detectors call it a car, and its size jumps. A vehicle as flat and as near has looked otherwise before.
 const LOW: f32 = 0.9;
-const OWN_BONNET: f32 = 3.5;
+const LOW_FLAT: f32 = 2.5;
+const FULL_WIDTH: f32 = 0.9;
+const FULL_FLAT: f32 = 2.2;
+
+/// Objects lower than this (a share of the frame's height: 12 lines of a detector's 300) are followed, but no cue is taken
+/// from them: their boxes move by a tenth of their size from frame to frame.
+pub(super) const CUE_HEIGHT: f32 = 0.04;
+
+/// A box at the side shows enough of its object from this share of the proportions of its front on.
+const WHOLE_ENOUGH: f32 = 0.8;
 
 /// A checked box, in fractions of the frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,6 +35,9 @@ pub(super) struct CleanBox {
     pub(super) h: f32,
     pub(super) cut_left: bool,
     pub(super) cut_right: bool,
+    /// Too little of a cut object is seen for even its height to mean anything: what drives into the picture from the
+    /// side shows its low nose first, and grows without coming nearer.
+    pub(super) fragment: bool,
     /// The top or the bottom is cut by the frame.
     pub(super) cut_y: bool,
 }
@@ -43,17 +55,21 @@ impl CleanBox {
         if w < MIN_SIDE || h < MIN_SIDE {
             return None;
         }
-        if y2 > LOW && w * aspect > OWN_BONNET * h {
+        let flat = w * aspect / h;
+        if (y2 > LOW && flat > LOW_FLAT) || (w > FULL_WIDTH && flat > FULL_FLAT) {
             return None;
         }
+        let (cut_left, cut_right) = (x1 < BORDER, x2 > 1.0 - BORDER);
+        let (tall, wide) = class_size_m(d.class);
         Some(Self {
+            fragment: (cut_left || cut_right) && w * aspect * tall < WHOLE_ENOUGH * wide * h,
             class: d.class,
             cx: x1 + 0.5 * w,
             cy: y1 + 0.5 * h,
             w,
             h,
-            cut_left: x1 < BORDER,
-            cut_right: x2 > 1.0 - BORDER,
+            cut_left,
+            cut_right,
             cut_y: y1 < BORDER || y2 > 1.0 - BORDER,
         })
     }
@@ -83,11 +99,18 @@ impl CleanBox {
         self.cy - 0.5 * self.h
     }
 
+    fn inter(&self, o: &Self) -> f32 {
+        overlap(self.cx, self.w, o.cx, o.w) * overlap(self.cy, self.h, o.cy, o.h)
+    }
+
+    /// How much of the smaller box lies in the other, 0 to 1.
+    pub(super) fn inside(&self, o: &Self) -> f32 {
+        self.inter(o) / (self.w * self.h).min(o.w * o.h).max(1e-9)
+    }
+
     /// Intersection over union, 0 to 1.
     pub(super) fn iou(&self, o: &Self) -> f32 {
-        let ix = overlap(self.cx, self.w, o.cx, o.w);
-        let iy = overlap(self.cy, self.h, o.cy, o.h);
-        let inter = ix * iy;
+        let inter = self.inter(o);
         inter / (self.w * self.h + o.w * o.h - inter).max(1e-9)
     }
 }

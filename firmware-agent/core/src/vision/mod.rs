@@ -94,8 +94,9 @@ pub struct VisionAssessment {
     pub objects: heapless::Vec<TrackedObject, OBJECT_TABLE>,
 }
 
-/// Risk rises to a steady cue with this time constant, s: two or three frames at 25 frames a second.
-const RISE_S: f32 = 0.08;
+/// Risk rises to a steady cue with this time constant, s. At 0.08 s the cues of one bad track of a motorway clip
+/// reached 0.89, among the crashes; what is real lasts longer than what a detector makes up.
+const RISE_S: f32 = 0.25;
 /// And falls with this one, s: a collision hides what led to it.
 const FALL_S: f32 = 0.5;
 /// Longest step of time that smoothing believes in, s.
@@ -185,10 +186,12 @@ fn camera(config: &VisionConfig, aspect: f32) -> Camera {
 
 fn strongest(seen: &[Seen<'_>], ego_speed_mps: Option<f32>) -> Cues {
     let mut cues = Cues::default();
-    for (i, a) in seen.iter().enumerate() {
+    let large: heapless::Vec<&Seen<'_>, MAX_TRACKS> =
+        seen.iter().filter(|s| s.track.last.h >= geometry::CUE_HEIGHT).take(MAX_TRACKS).collect();
+    for (i, a) in large.iter().enumerate() {
         cues.ego = cues.ego.max(cues::ego(a, ego_speed_mps));
         cues.fall = cues.fall.max(cues::fall(a));
-        for b in seen.iter().skip(i + 1) {
+        for b in large.iter().skip(i + 1) {
             cues.pair = cues.pair.max(cues::pair(a, b));
         }
     }

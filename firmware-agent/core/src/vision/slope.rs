@@ -10,6 +10,8 @@ pub(super) struct Slope {
     pub(super) per_s: f32,
     /// Standard error of `per_s`.
     pub(super) se: f32,
+    /// How long before the last sample the slope holds: the middle of the samples, s.
+    pub(super) age_s: f32,
 }
 
 /// Fewest samples, and shortest span, that a slope is taken from.
@@ -50,7 +52,7 @@ pub(super) fn robust_slope(points: impl Iterator<Item = (f32, f32)>, floor: f32)
     let var = (rss / (p.len() as f32 - 2.0)).max(floor * floor);
     let independent = (last - first).abs() / ALIKE_S + 1.0;
     let alike = (p.len() as f32 / independent).max(1.0);
-    Some(Slope { per_s: fit.slope, se: (var * alike / fit.stt).sqrt() })
+    Some(Slope { per_s: fit.slope, se: (var * alike / fit.stt).sqrt(), age_s: (last - fit.t0).max(0.0) })
 }
 
 struct Line {

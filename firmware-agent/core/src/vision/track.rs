@@ -56,9 +56,11 @@ impl Motion {
     /// Looming from the axes that are whole, with its standard error.
     pub(super) fn looming(&self) -> Option<Slope> {
         match (self.grow_h, self.grow_w) {
-            (Some(h), Some(w)) => {
-                Some(Slope { per_s: 0.5 * (h.per_s + w.per_s), se: 0.5 * (h.se * h.se + w.se * w.se).sqrt() })
-            }
+            (Some(h), Some(w)) => Some(Slope {
+                per_s: 0.5 * (h.per_s + w.per_s),
+                se: 0.5 * (h.se * h.se + w.se * w.se).sqrt(),
+                age_s: 0.5 * (h.age_s + w.age_s),
+            }),
             (one, other) => one.or(other),
         }
     }
@@ -168,9 +170,16 @@ impl Track {
             right: if b.cut_right { None } else { self.slope(CleanBox::right, side) },
             vx: self.slope(|p| p.cx, side)?,
             vy: self.slope(|p| p.cy, SIZE_NOISE * b.h + GRID_NOISE)?,
-            grow_h: if b.cut_y { None } else { self.slope(|p| p.h.ln(), SIZE_NOISE + GRID_NOISE / b.h) },
-            grow_w: if b.cut_x() { None } else { self.slope(|p| p.w.ln(), SIZE_NOISE + GRID_NOISE / b.w) },
+            grow_h: self.growth(|p| (!p.cut_y && !p.fragment).then(|| p.h.ln()), b.h),
+            grow_w: self.growth(|p| (!p.cut_x()).then(|| p.w.ln()), b.w),
         })
+    }
+
+    /// Slope of a log size over the boxes that show the whole of it; `None` when the last one does not.
+    fn growth(&self, of: impl Fn(&CleanBox) -> Option<f32>, size: f32) -> Option<Slope> {
+        of(&self.last)?;
+        let at = |p: &Past| of(&p.b).map(|y| (p.t.since(self.born).as_s() as f32, y));
+        robust_slope(self.history.iter().filter_map(at), SIZE_NOISE + GRID_NOISE / size)
     }
 
     /// Slope of a quantity of the box over the window.

@@ -17,8 +17,9 @@ const MAX_UNSEEN: Span = Span::from_ms(500);
 pub(super) const CONFIRM_HITS: u32 = 4;
 /// A gap in time that ends every track: the picture may have changed altogether.
 const MAX_GAP: Span = Span::from_ms(1500);
-/// Two boxes of one kind that overlap more than this are one object named twice.
-const SAME_OBJECT_IOU: f32 = 0.65;
+/// Of two boxes of one kind, one that lies in the other by more than this is the same object named twice (a car as a
+/// lorry, half a car, a rider as a person): tracks would jump between them, which looks like looming.
+const SAME_OBJECT: f32 = 0.8;
 /// Least fit that joins a box to a track.
 const MIN_FIT: f32 = 0.2;
 
@@ -84,7 +85,7 @@ fn clean(detections: &[Detection], aspect: f32, min_score: f32) -> Boxes {
         let twice = boxes
             .iter()
             .flatten()
-            .any(|(o, _)| is_vulnerable(o.class) == is_vulnerable(b.class) && o.iou(&b) > SAME_OBJECT_IOU);
+            .any(|(o, _)| is_vulnerable(o.class) == is_vulnerable(b.class) && o.inside(&b) > SAME_OBJECT);
         if !twice {
             // Cannot fail: as many places as boxes looked at.
             let _ = boxes.push(Some((b, d.score.min(1.0))));

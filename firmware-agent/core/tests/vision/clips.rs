@@ -2,7 +2,10 @@
 //! `AGENT_DETECTIONS=DIR cargo test -p agent-core --test it clips -- --ignored --nocapture`.
 //!
 //! `DIR` holds one folder a detector, in it one text file a clip: `A aspect`, then `F seconds` a frame, followed by
-//! `class score x y w h` a box in fractions of the frame. `DIR/labels.csv` has columns clip,_,label,_,event_s.
+//! `class score x y w h` for each box in fractions of the frame. `DIR/labels.csv` has columns clip,_,label,_,event_s.
+
+// The core does no I/O; this table, run by hand, reads dumps of detectors.
+#![allow(clippy::disallowed_methods)]
 
 use agent_core::config::VisionConfig;
 use agent_core::time::MonoTime;
@@ -82,7 +85,10 @@ fn run(text: &str, event_s: Option<f32>, step: usize) -> Outcome {
         let r = trigger.on_detections(MonoTime::from_s(s), &boxes, aspect, None);
         let c = trigger.cues();
         if trace && r.risk > 0.2 {
-            println!("      {s:6.2} risk {:.2} ego {:.2} pair {:.2} fall {:.2}", r.risk, c.ego, c.pair, c.fall);
+            println!(
+                "      {s:6.2} risk {:.2} ego {:.2} pair {:.2} fall {:.2} {:?}",
+                r.risk, c.ego, c.pair, c.fall, r.objects
+            );
         }
         out.peak =
             Cues { ego: out.peak.ego.max(c.ego), pair: out.peak.pair.max(c.pair), fall: out.peak.fall.max(c.fall) };
