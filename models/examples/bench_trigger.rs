@@ -30,6 +30,18 @@ fn main() -> Result<(), Failure> {
             println!("{:?}", detector.detect(w, h, frame)?);
         }
         std::fs::write(output, out)?;
+        let mut times = Vec::new();
+        for frame in rgb.chunks_exact((w * h * 3).max(1)).cycle().take(60) {
+            let begin = Instant::now();
+            detector.preprocess(w, h, frame)?;
+            let ready = begin.elapsed();
+            detector.detect(w, h, frame)?;
+            times.push((ready, begin.elapsed() - ready));
+        }
+        times.sort();
+        if let Some((resize, detect)) = times.get(times.len() / 2) {
+            println!("{w}x{h}: resizing {resize:.2?}, whole detection {detect:.2?}");
+        }
         return Ok(());
     }
     let spec = &detector.manifest().input;

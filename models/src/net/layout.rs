@@ -21,7 +21,7 @@ pub(crate) fn buffer(address: usize) -> usize {
 }
 
 /// Floats between two planes of `pixels`: an odd number of cache lines (16 floats), because planes a power of two
-/// apart would share a few sets of the cache (measured: a quarter of the time of FastestDet).
+/// apart would share a few sets of the cache.
 pub(crate) fn plane_stride(pixels: usize) -> usize {
     ((pixels + SLACK).div_ceil(16) | 1) * 16
 }
