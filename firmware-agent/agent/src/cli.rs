@@ -116,12 +116,21 @@ pub(crate) struct ImportArgs {
     /// Columns of --imu-csv: t=NAME[:s|ms|us|ns],x=NAME,y=NAME,z=NAME[,gx=NAME,gy=NAME,gz=NAME][,accel=g|mps2][,gyro=radps|degps]
     #[arg(long, requires = "imu_csv")]
     pub(crate) imu_columns: Option<String>,
-    /// Seconds added to the CSV's times
-    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
-    pub(crate) imu_offset_s: f64,
+    /// Seconds added to the CSV's times; without it as --candump-offset-s
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) imu_offset_s: Option<f64>,
     /// comma2k19 segment folder
     #[arg(long)]
     pub(crate) comma2k19: Option<PathBuf>,
+    /// Seconds added to the segment's times; without it as --candump-offset-s
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) comma2k19_offset_s: Option<f64>,
+    /// DBC file that restores the lengths of the segment's CAN frames
+    #[arg(long, requires = "comma2k19")]
+    pub(crate) dbc: Option<PathBuf>,
+    /// The inputs were recorded together: the drive is no composite
+    #[arg(long)]
+    pub(crate) same_recording: bool,
     /// Say in the drive that its content is simulated or synthetic
     #[arg(long)]
     pub(crate) simulated: bool,

@@ -10,8 +10,7 @@ pub(crate) enum Outcome {
     Done = 0,
     /// Failed for a reason outside the inputs (disk, port, a fault of ours).
     Failed = 1,
-    /// The command line was wrong (clap's own code).
-    #[allow(dead_code, reason = "clap exits with it before we are asked")]
+    /// The command line was wrong (clap's own code, and ours where clap cannot tell).
     Usage = 2,
     /// The configuration was refused.
     BadConfig = 3,
