@@ -72,7 +72,7 @@ fn parse(line: &[u8]) -> Result<CanFrame, &'static str> {
         _ => return Err("an identifier of neither 3 nor 8 digits"),
     };
     // from_str_radix alone would take a plus sign.
-    let plain = id.bytes().all(|b| b.is_ascii_hexdigit()).then_some(id).unwrap_or("");
+    let plain = if id.bytes().all(|b| b.is_ascii_hexdigit()) { id } else { "" };
     let id = u32::from_str_radix(plain, 16).map_err(|_| "an identifier that is not hexadecimal")?;
     if extended && id > 0x1FFF_FFFF {
         return Err("an error frame or an identifier above 29 bits");

@@ -1,7 +1,7 @@
 //! What a drive promises: it gives back what went in, it gives up what is whole when it is damaged, and importers
 //! say what they could not use.
 
-// The lint's own exception for tests covers test functions, not the helpers beside them.
+// The lint's own exception for tests covers test functions, not the functions beside them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod broken;
