@@ -155,3 +155,74 @@ fn overlap(a: &[f32; 4], b: &[f32; 4]) -> f32 {
     let union = area(a) + area(b) - inter;
     if union > 0.0 { inter / union } else { 0.0 }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::cast_precision_loss)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn manifest(name: &str) -> Manifest {
+        Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests").join(name)).unwrap()
+    }
+
+    fn decode(m: &Manifest, raw: &[f32], fill: (f32, f32)) -> Detections {
+        let mut out = Detections::new();
+        Decoder::new(m).run(m, raw, fill, &mut out);
+        out
+    }
+
+    #[test]
+    fn yolox_cells_of_each_level_land_where_their_grid_says() {
+        let m = manifest("yolox_nano.toml");
+        let mut raw = vec![0.0; 3549 * 85];
+        // Second level, row 3, column 5: a car of 32x48 pixels around ((5 + 0.5) * 16, (3 + 0.25) * 16).
+        let row = (52 * 52 + 3 * 26 + 5) * 85;
+        raw[row..row + 5].copy_from_slice(&[0.5, 0.25, 2f32.ln(), 3f32.ln(), 0.9]);
+        raw[row + 5 + 2] = 0.8;
+        let seen = decode(&m, &raw, (1.0, 0.5));
+        assert_eq!(seen.len(), 1);
+        let d = seen[0];
+        assert_eq!(d.class, ObjectClass::Car);
+        let expected = [(88.0 - 16.0) / 416.0, (52.0 - 24.0) / 208.0, 32.0 / 416.0, 48.0 / 208.0];
+        for (a, b) in [d.bbox.x, d.bbox.y, d.bbox.w, d.bbox.h].into_iter().zip(expected) {
+            assert!((a - b).abs() < 1e-5, "{d:?}");
+        }
+        assert!((d.score - 0.72).abs() < 1e-6);
+    }
+
+    #[test]
+    fn overlap_drops_the_weaker_of_a_class_only_and_the_list_is_bounded() {
+        let m = manifest("fastestdet.toml");
+        let cells = 22 * 22;
+        let mut raw = vec![0.0; 85 * cells];
+        for (cell, class, obj) in [(100, 2, 0.9), (101, 2, 0.95), (102, 7, 0.8), (300, 2, 0.7)] {
+            raw[cell] = obj;
+            raw[(5 + class) * cells + cell] = 1.0;
+        }
+        // Wide boxes, so that neighbours overlap; cell 300 lies far away.
+        let seen = decode(&m, &raw, (1.0, 1.0));
+        let got: Vec<_> = seen.iter().map(|d| (d.class, (d.score.powf(1.0 / 0.6) * 100.0).round())).collect();
+        let wide = [(ObjectClass::Car, 95.0), (ObjectClass::Truck, 80.0), (ObjectClass::Car, 70.0)];
+        assert_eq!(got, wide);
+        for cell in 0..cells {
+            raw[cell] = 0.9;
+            raw[7 * cells + cell] = 1.0;
+            raw[3 * cells + cell] = -9.0;
+            raw[4 * cells + cell] = -9.0;
+        }
+        assert_eq!(decode(&m, &raw, (1.0, 1.0)).len(), MAX_DETECTIONS);
+    }
+
+    #[test]
+    fn values_that_are_not_finite_and_other_classes_make_no_box() {
+        for name in ["yolox_nano.toml", "fastestdet.toml"] {
+            let m = manifest(name);
+            let len: usize = m.output_shape().iter().product();
+            for v in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                assert!(decode(&m, &vec![v; len], (1.0, 1.0)).is_empty(), "{name} {v}");
+            }
+            assert!(decode(&m, &[], (1.0, 1.0)).is_empty());
+        }
+    }
+}

@@ -117,3 +117,46 @@ fn normal(spec: &InputSpec, c: usize) -> [f32; 2] {
     let (mean, std) = (spec.mean[c], spec.std[c]);
     [spec.scale / std, -mean / std]
 }
+
+#[cfg(test)]
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+mod tests {
+    use super::*;
+    use crate::manifest::Layout;
+
+    fn spec(resize: Resize) -> InputSpec {
+        let (mean, std) = ([0.5, 0.0, 0.0], [2.0, 1.0, 1.0]);
+        let (layout, channels) = (Layout::Nchw, ChannelOrder::Bgr);
+        InputSpec { width: 32, height: 32, layout, channels, resize, pad_value: 114.0, scale: 0.1, mean, std }
+    }
+
+    #[test]
+    fn a_letterbox_fills_the_top_left_and_pads_the_rest() {
+        let mut p = Preprocessor::new(spec(Resize::Letterbox));
+        let image = p.run(64, 32, &[10, 20, 30].repeat(64 * 32)).to_vec();
+        assert_eq!(p.fill(), (1.0, 0.5));
+        let at = |c: usize, y: usize| image[c * 1024 + y * 32 + 31];
+        let close = |a: f32, b: f32| assert!((a - b).abs() < 1e-5, "{a} {b}");
+        // Blue comes first: (30 * 0.1 - 0.5) / 2.
+        close(at(0, 15), 1.25);
+        close(at(1, 15), 2.0);
+        close(at(2, 15), 1.0);
+        close(at(0, 16), (11.4 - 0.5) / 2.0);
+        close(at(2, 31), 11.4);
+    }
+
+    #[test]
+    fn a_frame_of_the_same_size_is_taken_as_it_is_and_a_ramp_stays_a_ramp() {
+        let mut p = Preprocessor::new(spec(Resize::Stretch));
+        let ramp = |w: usize, h: usize| -> Vec<u8> { (0..w * h).flat_map(|i| [0, (i % w) as u8, 0]).collect() };
+        let image = p.run(32, 32, &ramp(32, 32)).to_vec();
+        for (x, v) in image[1024..1056].iter().enumerate() {
+            assert!((v - x as f32 * 0.1).abs() < 1e-5);
+        }
+        // Pixel centres: output x lies at 2x + 0.5 of a frame twice as wide.
+        let image = p.run(64, 16, &ramp(64, 16)).to_vec();
+        for (x, v) in image[1024..1056].iter().enumerate() {
+            assert!((v - (2.0 * x as f32 + 0.5) * 0.1).abs() < 1e-5, "{x} {v}");
+        }
+    }
+}

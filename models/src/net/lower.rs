@@ -227,10 +227,9 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Puts `act` on the step that made input 0; the input must have no other reader.
-    fn fold(&mut self, node: &pb::NodeProto, m: &Map, act: Act) -> bool {
+    /// Puts `act` on the step that made `m`, if it has none yet; the caller checks that nothing else reads `m`.
+    fn fold(&mut self, m: &Map, act: Act) -> bool {
         let Some(step) = self.producer(m).and_then(|i| self.steps.get_mut(i)) else { return false };
-        let _ = node;
         let slot = match &mut step.kind {
             Kind::Pointwise { filter, .. } | Kind::Dense { filter, .. } => {
                 if filter.residual.is_empty() {
@@ -252,7 +251,7 @@ impl<'a> Lowering<'a> {
     fn activation(&mut self, node: &pb::NodeProto, act: Act) -> Lowered<Value> {
         let m = self.map(node, 0)?;
         let single = node.input.first().is_some_and(|n| self.uses_of(n) == 1);
-        if single && self.fold(node, &m, act) { Ok(Value::Map(m)) } else { no(node, "activation stands alone") }
+        if single && self.fold(&m, act) { Ok(Value::Map(m)) } else { no(node, "activation stands alone") }
     }
 
     fn sigmoid(&mut self, node: &pb::NodeProto) -> Lowered<Value> {
@@ -270,7 +269,7 @@ impl<'a> Lowering<'a> {
             let Some(Value::SigmoidOf(of)) = self.values.get(gate) else { continue };
             let Some(Value::Map(m)) = self.values.get(x) else { continue };
             let m = m.clone();
-            if of == x && self.uses_of(x) == 2 && self.uses_of(gate) == 1 && self.fold(node, &m, Act::Silu) {
+            if of == x && self.uses_of(x) == 2 && self.uses_of(gate) == 1 && self.fold(&m, Act::Silu) {
                 return Ok(Value::Map(m));
             }
         }

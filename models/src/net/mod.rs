@@ -1,10 +1,11 @@
 //! The lowered network: an ONNX graph turned, when it is loaded, into a list of steps over one arena.
 //!
-//! Why it exists. tract runs the two known detectors 5 to 7 times slower than it could: softmax over a strided axis,
-//! depthwise convolutions, pooling, and activations, packing, copies and allocations between layers. Here concat,
-//! channel shuffle, slice, reshape and transpose become tables of plane addresses and cost nothing; activations and
-//! residual additions happen where a convolution stores its result; and memory is one arena, laid out once by
-//! lifetime, so that a frame allocates nothing.
+//! Why it exists. On one thread tract's plan takes 1.6 times onnxruntime's time on YOLOX-nano and 4 times on
+//! FastestDet (x86-64 with AVX2): most of FastestDet's is a softmax over a strided axis, then come depthwise
+//! convolutions, the stem, pooling, and activations, packing and copies as passes of their own. Here concat, channel
+//! shuffle, slice, reshape and transpose become tables of plane addresses and cost nothing; activations and residual
+//! additions happen where a convolution stores its result; and memory is one arena, laid out once by lifetime, so
+//! that a frame allocates nothing. `bench/trigger.sh` measures it: about 1.0 and 1.15 times onnxruntime's time.
 //!
 //! What it never does: guess. A node outside what [`lower`] knows, or a result that differs from tract's on a probe,
 //! and the detector runs tract's own plan instead, and says so in its description.
