@@ -1,8 +1,8 @@
 //! From the checked configuration to what the core, the detector and the signal map take.
 
 use agent_core::config::{AgentConfig, AskStudent, FusionConfig, RingConfig, RingRates, SignalRule};
-use agent_core::time::Span;
 use agent_core::samples::VehicleSignal;
+use agent_core::time::Span;
 use agent_drive::{SignalMap, SignalMapping};
 use agent_wire::{Flags, Hash8};
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use agent_core::agent::EvidenceView;
+use agent_core::evidence::EvidenceView;
 use agent_core::samples::{CanFrame, FrameMeta, GnssFix, ImuSample};
 use agent_core::time::MonoTime;
 use agent_drive::{DriveInfo, DriveWriter};
@@ -133,7 +133,8 @@ where
             self.can.peek().map(|f| f.t),
             self.frames.peek().map(|(m, _)| m.t),
         ];
-        let (which, _) = times.iter().enumerate().filter_map(|(i, t)| t.map(|t| (i, t))).min_by_key(|(i, t)| (*t, *i))?;
+        let (which, _) =
+            times.iter().enumerate().filter_map(|(i, t)| t.map(|t| (i, t))).min_by_key(|(i, t)| (*t, *i))?;
         match which {
             0 => self.imu.next().map(Record::Imu),
             1 => self.gnss.next().map(Record::Gnss),

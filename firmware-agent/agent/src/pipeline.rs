@@ -3,7 +3,8 @@
 //! It decodes CAN to signals and frames to pixels, has the detector look at them and feeds the core; what the core
 //! wants done goes to a [`Sink`]. It takes no decision about events itself.
 
-use agent_core::agent::{Agent, EvidenceView, Lost, Output};
+use agent_core::agent::{Agent, Lost, Output};
+use agent_core::evidence::EvidenceView;
 use agent_core::samples::{FrameMeta, SignalSample};
 use agent_core::time::MonoTime;
 use agent_drive::{DriveRecord, SignalMap, VideoDecoder};

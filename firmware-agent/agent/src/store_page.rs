@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use agent_core::agent::EvidenceView;
+use agent_core::evidence::EvidenceView;
 use agent_core::fusion::KMH_PER_MPS;
 use agent_core::limits::MAX_OPEN_EVENTS;
 use agent_core::samples::FrameMeta;
@@ -74,16 +74,18 @@ impl PageStore {
         let table = view.edr();
         taken.delta_v =
             table.delta_v.iter().map(|r| DeltaVPoint { at_ms: f32::from(r.at_ms), kmh: r.delta_v_kmh }).collect();
-        taken.airbag_ms = event
-            .reasons
-            .iter()
-            .find(|r| r.source == agent_wire::EvidenceSource::Airbag)
-            .map(|r| ms(r.t));
+        taken.airbag_ms =
+            event.reasons.iter().find(|r| r.source == agent_wire::EvidenceSource::Airbag).map(|r| ms(r.t));
         taken.frames = film_strip(view, zero);
     }
 
     /// Keeps the last alert of each event; writes the page when the report comes and returns its path.
-    pub(crate) fn on_message(&mut self, message: &Message, bytes: usize, folder: &Path) -> anyhow::Result<Option<PathBuf>> {
+    pub(crate) fn on_message(
+        &mut self,
+        message: &Message,
+        bytes: usize,
+        folder: &Path,
+    ) -> anyhow::Result<Option<PathBuf>> {
         match message {
             Message::Alert(alert) => {
                 self.open.entry(alert.event.clone()).or_default().alert = Some((alert.clone(), bytes));
@@ -158,7 +160,9 @@ fn film_strip(view: &EvidenceView<'_>, zero: MonoTime) -> Vec<(i32, Vec<u8>)> {
 /// A picture as JPEG.
 pub(crate) fn jpeg(rgb: &[u8], width: u16, height: u16) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    jpeg_encoder::Encoder::new(&mut out, STRIP_QUALITY).encode(rgb, width, height, jpeg_encoder::ColorType::Rgb).ok()?;
+    jpeg_encoder::Encoder::new(&mut out, STRIP_QUALITY)
+        .encode(rgb, width, height, jpeg_encoder::ColorType::Rgb)
+        .ok()?;
     Some(out)
 }
 

@@ -8,14 +8,16 @@
 use std::collections::VecDeque;
 
 use agent_wire::{
-    Alert, EventId, EventKind, EventTime, EvidenceFile, Flags, Grounding, GroundingCheck, Health, Losses, Position,
-    Report, Severity, StudentOutcome, StudentRefusal, Verdict, WallQuality,
+    Alert, EventId, EventKind, EventTime, EvidenceFile, Flags, Health, Losses, Position, Report, Severity,
+    StudentOutcome, StudentRefusal, WallQuality,
 };
 
 use crate::config::{AgentConfig, AskStudent};
-use crate::edr::{self, EdrTable};
+use crate::edr;
 use crate::event::{Absorbed, Event, EventState};
-use crate::fusion::{Fusion, KMH_PER_MPS, Trigger};
+use crate::evidence::EvidenceView;
+use crate::fusion::{Fusion, Trigger};
+use crate::grounding;
 use crate::history::History;
 use crate::limits::{MAX_FRAME_BYTES, MAX_OPEN_EVENTS, MAX_OUTPUTS};
 use crate::rings::{ByteRing, FrameRing, SampleRing};
@@ -60,12 +62,12 @@ pub enum Lost {
 
 /// Header of a CAN frame in its ring.
 #[derive(Clone, Copy, Debug)]
-struct CanHeader {
-    bus: u8,
-    id: u32,
-    extended: bool,
-    fd: bool,
-    remote: bool,
+pub(crate) struct CanHeader {
+    pub(crate) bus: u8,
+    pub(crate) id: u32,
+    pub(crate) extended: bool,
+    pub(crate) fd: bool,
+    pub(crate) remote: bool,
 }
 
 /// What one CAN frame takes in the index of its ring, bytes.
@@ -131,12 +133,12 @@ pub struct Counts {
 /// The core.
 #[derive(Debug)]
 pub struct Agent {
-    config: AgentConfig,
-    frames: FrameRing,
-    imu: SampleRing<ImuSample>,
-    can: ByteRing<CanHeader>,
-    gnss: SampleRing<GnssFix>,
-    history: History,
+    pub(crate) config: AgentConfig,
+    pub(crate) frames: FrameRing,
+    pub(crate) imu: SampleRing<ImuSample>,
+    pub(crate) can: ByteRing<CanHeader>,
+    pub(crate) gnss: SampleRing<GnssFix>,
+    pub(crate) history: History,
     telemetry: TelemetryTrigger,
     vision: VisionTrigger,
     last_seen: Option<(MonoTime, VisionAssessment)>,
@@ -149,15 +151,8 @@ pub struct Agent {
     counts: Counts,
     started: Option<MonoTime>,
     next_health: Option<MonoTime>,
-    now: MonoTime,
+    pub(crate) now: MonoTime,
     last_frame_seq: Option<u64>,
-}
-
-/// Everything recorded around an event.
-#[derive(Debug)]
-pub struct EvidenceView<'a> {
-    agent: &'a Agent,
-    event: &'a Event,
 }
 
 impl Agent {
@@ -391,7 +386,7 @@ impl Agent {
     /// What was recorded around an event that is closed and not yet reported.
     #[must_use]
     pub fn evidence(&self, event: &EventId) -> Option<EvidenceView<'_>> {
-        self.events.iter().find(|e| e.id == *event).map(|event| EvidenceView { agent: self, event })
+        self.events.iter().find(|e| e.id == *event).map(|event| EvidenceView::new(self, event))
     }
 
     fn emit(&mut self, output: Output) {
@@ -548,7 +543,7 @@ impl Agent {
             time: self.event_time(event.t_zero),
             student: event.student.clone().unwrap_or(late),
             edr: edr::summary(&event.impacts, event.impact_count, &self.history, event.complete),
-            grounding: self.grounding(&event),
+            grounding: grounding::of(&event, &self.history),
             evidence_file: event.evidence.clone().flatten(),
             flags: self.flags(Some(&event)),
             losses,
@@ -556,53 +551,6 @@ impl Agent {
             trigger_model: self.config.trigger_model,
         };
         self.emit(Output::Report(report));
-    }
-
-    fn grounding(&self, event: &Event) -> heapless::Vec<Grounding, { agent_wire::limits::GROUNDING_ITEMS }> {
-        let mut out = heapless::Vec::new();
-        let mut add = |check, verdict| {
-            // Four checks, six places.
-            let _ = out.push(Grounding { check, verdict });
-        };
-        if let Some(impact) = event.strongest() {
-            add(GroundingCheck::DeltaVVersusSpeed, self.delta_v_versus_speed(impact));
-            add(GroundingCheck::ImpactVersusVision, impact_versus_vision(event));
-        }
-        if let Some(StudentOutcome::Answered(a)) = &event.student {
-            let says = a.recognition_e4 >= 5000;
-            let felt = event.kind == EventKind::Collision;
-            // A collision between others is seen and not felt: only "none" against a felt one is a contradiction.
-            let verdict = match (says, felt) {
-                (true, true) | (false, false) => Verdict::Agrees,
-                (false, true) => Verdict::Contradicts,
-                (true, false) => Verdict::Unknown,
-            };
-            add(GroundingCheck::CollisionVersusDeltaV, verdict);
-            let interval = match a.crash {
-                Some(i) if i.from_ms <= 500 && i.to_ms >= -500 => Verdict::Agrees,
-                Some(_) => Verdict::Contradicts,
-                None => Verdict::Unknown,
-            };
-            add(GroundingCheck::IntervalVersusTimeZero, interval);
-        }
-        out
-    }
-
-    /// Longitudinal delta-V against the loss of bus speed from just before time zero to 0.5 s after. Wheels may lock
-    /// or lift, so the bounds are wide: 8 km/h or 40 %.
-    fn delta_v_versus_speed(&self, impact: &crate::telemetry::Impact) -> Verdict {
-        let row = |t: MonoTime| self.history.row_at(t).and_then(|r| r.speed_mps).filter(|(_, bus)| *bus);
-        let before = row(impact.t_zero);
-        let after = row(impact.t_zero + Span::from_ms(500));
-        let (Some((before, _)), Some((after, _)), true) = (before, after, impact.axes_known) else {
-            return Verdict::Unknown;
-        };
-        let bus = (after - before) * KMH_PER_MPS;
-        let imu = impact.delta_v_mps[0] * KMH_PER_MPS;
-        // A clipped delta-V is a lower bound of the magnitude.
-        let beyond = impact.clipped && bus.abs() > imu.abs() && bus.signum() == imu.signum();
-        let near = (bus - imu).abs() <= f32::max(8.0, 0.4 * imu.abs());
-        if near || beyond { Verdict::Agrees } else { Verdict::Contradicts }
     }
 
     fn health(&self) -> Health {
@@ -625,73 +573,8 @@ impl Agent {
     }
 }
 
-/// The camera sees forward: it can confirm or deny only an impact from the front.
-fn impact_versus_vision(event: &Event) -> Verdict {
-    let frontal = event.strongest().is_some_and(|i| i.axes_known && i.delta_v_mps[0] < -i.delta_v_mps[1].abs());
-    match event.max_risk {
-        Some(risk) if risk >= 0.5 => Verdict::Agrees,
-        Some(_) if frontal => Verdict::Contradicts,
-        _ => Verdict::Unknown,
-    }
-}
-
 fn percent(fraction: f32) -> u8 {
     (fraction * 100.0).round().clamp(0.0, 100.0) as u8
-}
-
-impl<'a> EvidenceView<'a> {
-    /// The event.
-    #[must_use]
-    pub const fn event(&self) -> &'a Event {
-        self.event
-    }
-
-    fn from(&self, pre_roll: Span) -> MonoTime {
-        self.event.first_t.minus(pre_roll)
-    }
-
-    /// Encoded frames from a key frame before the pre-roll to now.
-    pub fn frames(&self) -> impl Iterator<Item = (FrameMeta, &'a [u8])> {
-        self.agent.frames.range_from_key(self.from(self.agent.config.rings.video_pre_roll), self.agent.now)
-    }
-
-    /// IMU samples of the pre-roll, the event and the post-roll.
-    pub fn imu(&self) -> impl Iterator<Item = &'a ImuSample> {
-        self.agent.imu.range(self.from(self.agent.config.rings.sample_pre_roll), self.agent.now)
-    }
-
-    /// GNSS fixes.
-    pub fn gnss(&self) -> impl Iterator<Item = &'a GnssFix> {
-        self.agent.gnss.range(self.from(self.agent.config.rings.sample_pre_roll), self.agent.now)
-    }
-
-    /// CAN frames.
-    pub fn can(&self) -> impl Iterator<Item = CanFrame> {
-        let from = self.from(self.agent.config.rings.sample_pre_roll);
-        self.agent.can.range(from, self.agent.now).map(|(t, h, bytes)| {
-            let mut data = [0; 64];
-            let len = bytes.len().min(data.len());
-            data[..len].copy_from_slice(&bytes[..len]);
-            CanFrame { t, bus: h.bus, id: h.id, extended: h.extended, fd: h.fd, remote: h.remote, len: len as u8, data }
-        })
-    }
-
-    /// Pre-crash rows around the event, for plots: from the sample pre-roll to now.
-    pub fn rows(&self) -> impl Iterator<Item = &'a crate::history::Row> {
-        self.agent.history.rows(self.from(self.agent.config.rings.sample_pre_roll), self.agent.now)
-    }
-
-    /// The event data table.
-    #[must_use]
-    pub fn edr(&self) -> EdrTable {
-        edr::table(self.event.t_zero, &self.agent.history, self.imu(), &self.agent.alignment())
-    }
-
-    /// The mounting estimate.
-    #[must_use]
-    pub fn alignment(&self) -> Alignment {
-        self.agent.alignment()
-    }
 }
 
 #[cfg(test)]

@@ -136,9 +136,14 @@ pub fn table<'a>(
     alignment: &Alignment,
 ) -> EdrTable {
     let mut out = EdrTable::default();
-    for row in history.rows(zero.minus(Span::from_s(20)), zero) {
-        if out.pre_crash.push(PreCrashRow { at_ms: row.t.ms_from(zero), row: *row }).is_err() {
-            break;
+    for step in (0..EDR_PRE_CRASH_ROWS as u64).rev() {
+        let back = Span::from_ms(step * 100);
+        // A drive shorter than 20 s has fewer rows; a row held over a gap is not this moment's.
+        if zero.0 >= back.0
+            && let Some(row) =
+                history.row_at(zero.minus(back)).filter(|r| zero.minus(back).since(r.t) < Span::from_ms(100))
+        {
+            let _ = out.pre_crash.push(PreCrashRow { at_ms: -((step * 100) as i32), row: *row });
         }
     }
     if !alignment.forward_known {

@@ -129,6 +129,10 @@ impl Event {
         if let Some(known) = self.impacts.iter_mut().find(|i| i.t_zero == impact.t_zero) {
             *known = impact;
         } else if trigger.opens {
+            // The airbag's bit may come before the delta-V: time zero is the impact's all the same.
+            if self.impacts.is_empty() && self.kind == EventKind::Collision {
+                self.t_zero = impact.t_zero;
+            }
             self.impact_count = self.impact_count.saturating_add(1);
             // Full: the first impacts stay, later ones are only counted.
             let _ = self.impacts.push(impact);

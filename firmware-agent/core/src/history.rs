@@ -1,4 +1,5 @@
-//! What the core remembers of slow things: vehicle signals at 10 Hz (the pre-crash table of an event data recorder),
+//! What the core remembers of slow things: vehicle signals at 50 Hz (the pre-crash table of an event data recorder takes
+//! every fifth row; the speed at time zero of a braking vehicle needs more than a tenth of a second),
 //! the last position, and how monotonic time maps to wall time.
 
 use crate::rings::{SampleRing, Stamped};
@@ -21,10 +22,10 @@ impl Stamped for Row {
     }
 }
 
-/// Rate of the history, rows a second (49 CFR 563 as of the 2024 rule: 10 Hz).
-pub const ROWS_HZ: u64 = 10;
-/// Rows held: 20 s before the event, an event of at most 60 s, and slack.
-pub const ROWS: usize = 1000;
+/// Rate of the history, rows a second: the rate at which buses send speed.
+pub const ROWS_HZ: u64 = 50;
+/// Rows held: 20 s before the event, an event of at most 20 s with its post-roll, and slack.
+pub const ROWS: usize = 5000;
 /// A bus speed older than this says nothing about now.
 pub const SPEED_FRESH: Span = Span::from_ms(1000);
 /// A GNSS speed older than this says nothing about now.
@@ -144,7 +145,7 @@ impl History {
         })
     }
 
-    /// Adds a row if a tenth of a second has passed. Call at each input.
+    /// Adds a row if a fiftieth of a second has passed. Call at each input.
     pub fn tick(&mut self, now: MonoTime) {
         if self.last_row.is_some_and(|t| now.since(t) < Span(1_000_000_000 / ROWS_HZ)) {
             return;

@@ -83,7 +83,10 @@ pub(crate) fn line(message: &Message) -> String {
             let revision = if a.revision > 0 { format!(", raised ({})", a.revision) } else { String::new() };
             format!(
                 "{} {} {}{revision}{delta_v}{speed}, {}{made}",
-                a.event, word(&a.kind), word(&a.severity), clock(a.time.unix_ms, a.time.quality)
+                a.event,
+                word(&a.kind),
+                word(&a.severity),
+                clock(a.time.unix_ms, a.time.quality)
             )
         }
         Message::Report(r) => {
@@ -106,8 +109,14 @@ pub(crate) fn line(message: &Message) -> String {
         Message::Status(s) => format!("{} (start {}, version {})", word(&s.state), s.boot, s.version),
         Message::Health(h) => format!(
             "up {} s, {} events, {} waiting, video ring {:.1} s, mounting {} %, lost {} frames {} IMU {} CAN",
-            h.uptime_s, h.events, h.outbox_waiting, f64::from(h.ring_video_ms) / 1000.0, h.alignment_pct,
-            h.losses.frames, h.losses.imu, h.losses.can
+            h.uptime_s,
+            h.events,
+            h.outbox_waiting,
+            f64::from(h.ring_video_ms) / 1000.0,
+            h.alignment_pct,
+            h.losses.frames,
+            h.losses.imu,
+            h.losses.can
         ),
         Message::Command(c) => format!("command {}", c.counter),
     }

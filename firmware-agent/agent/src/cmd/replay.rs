@@ -6,7 +6,8 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use agent_core::agent::{Agent, EvidenceView};
+use agent_core::agent::Agent;
+use agent_core::evidence::EvidenceView;
 use agent_core::time::MonoTime;
 use agent_drive::{DriveInfo, DriveReader};
 use agent_models::Detector;
@@ -49,7 +50,11 @@ pub(crate) fn replay_to(args: &ReplayArgs) -> anyhow::Result<Replayed> {
         (None, _, None) => None,
     };
     std::fs::create_dir_all(&args.out).with_context(|| format!("making {}", args.out.display()))?;
-    let link = args.broker.as_deref().map(|url| crate::link::start(&config, url, &args.out.join("outbox.redb"))).transpose()?;
+    let link = args
+        .broker
+        .as_deref()
+        .map(|url| crate::link::start(&config, url, &args.out.join("outbox.redb")))
+        .transpose()?;
     let mut sink = ReplaySink::new(args, &config, link)?;
     let (mut drives, mut timings, mut lost) = (Vec::new(), Vec::new(), false);
     for (index, path) in args.drives.iter().enumerate() {
@@ -69,7 +74,10 @@ pub(crate) fn replay_to(args: &ReplayArgs) -> anyhow::Result<Replayed> {
         "message_bytes_max": sink.largest,
     });
     write_json(&args.out.join("summary.json"), &summary)?;
-    write_json(&args.out.join("timings.json"), &json!({"note": "wall clock: differs from run to run", "drives": timings}))?;
+    write_json(
+        &args.out.join("timings.json"),
+        &json!({"note": "wall clock: differs from run to run", "drives": timings}),
+    )?;
     say!("{} messages in {}", sink.written, args.out.join("messages.jsonl").display());
     let mut outcome = if lost { Outcome::Loss } else { Outcome::Done };
     if let Some(link) = sink.link.take()
@@ -222,7 +230,11 @@ pub(crate) struct ReplaySink {
 }
 
 impl ReplaySink {
-    pub(crate) fn new(args: &ReplayArgs, config: &Config, link: Option<crate::link::RunningLink>) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        args: &ReplayArgs,
+        config: &Config,
+        link: Option<crate::link::RunningLink>,
+    ) -> anyhow::Result<Self> {
         let create = |name: &str| {
             let path = args.out.join(name);
             File::create(&path).map(BufWriter::new).with_context(|| format!("making {}", path.display()))

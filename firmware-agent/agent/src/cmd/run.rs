@@ -22,7 +22,9 @@ use agent_core::time::MonoTime;
 use agent_core::vision::Detections;
 use agent_drive::{DriveInfo, DriveReader, DriveRecord, VideoDecoder};
 use agent_models::Detector;
-use agent_wire::{CommandAction, EventId, EvidenceFile, Flags, Hash8, Message, Severity, StudentOutcome, StudentRefusal};
+use agent_wire::{
+    CommandAction, EventId, EvidenceFile, Flags, Hash8, Message, Severity, StudentOutcome, StudentRefusal,
+};
 use anyhow::Context as _;
 
 use crate::cli::RunArgs;
@@ -101,7 +103,10 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         to_eyes: detector.is_some().then_some(to_eyes),
         to_seal,
         folder: config.resolve(&config.evidence.dir),
-        info: DriveInfo { unit: config.unit.name.to_string(), ..drives.first().map_or_else(Default::default, |d| d.1.clone()) },
+        info: DriveInfo {
+            unit: config.unit.name.to_string(),
+            ..drives.first().map_or_else(Default::default, |d| d.1.clone())
+        },
         latency: args.latency_log.as_ref().map(std::fs::File::create).transpose().context("making the latency log")?,
         unseen: 0,
         realtime: config.sources.realtime,
@@ -111,7 +116,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         let sealed = inbox.clone();
         name("seal").spawn_scoped(scope, move || seal(&seals, &sealed))?;
         if let Some(detector) = detector {
-            let (nth, seen, back) = (u64::from(config.trigger.vision.every_nth_frame), inbox.clone(), give_back.clone());
+            let (nth, seen, back) =
+                (u64::from(config.trigger.vision.every_nth_frame), inbox.clone(), give_back.clone());
             name("eyes").spawn_scoped(scope, move || eyes(detector, nth, &frames, &seen, &back))?;
         }
         let (config, stopped) = (&config, Arc::clone(&stop));
@@ -140,8 +146,10 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
 /// Every configured drive can be opened, before anything starts.
 fn open_drives(config: &Config) -> anyhow::Result<Vec<(PathBuf, DriveInfo)>> {
     let paths = config.sources.drives.iter().map(|p| config.resolve(p));
-    let drives: Vec<_> =
-        paths.map(|path| DriveReader::open(&path).map(|r| (path, r.info().clone()))).collect::<Result<_, _>>().map_err(bad_input)?;
+    let drives: Vec<_> = paths
+        .map(|path| DriveReader::open(&path).map(|r| (path, r.info().clone())))
+        .collect::<Result<_, _>>()
+        .map_err(bad_input)?;
     if drives.is_empty() {
         return Err(crate::exit::Coded(Outcome::BadConfig, "sources.drives names no drive".to_owned()).into());
     }

@@ -1,0 +1,75 @@
+//! Everything recorded around an event, read out of the rings while they are pinned.
+
+use crate::agent::Agent;
+use crate::edr::{self, EdrTable};
+use crate::event::Event;
+use crate::history::Row;
+use crate::samples::{CanFrame, FrameMeta, GnssFix, ImuSample};
+use crate::telemetry::Alignment;
+use crate::time::{MonoTime, Span};
+
+/// Everything recorded around an event.
+#[derive(Debug)]
+pub struct EvidenceView<'a> {
+    agent: &'a Agent,
+    event: &'a Event,
+}
+
+impl<'a> EvidenceView<'a> {
+    pub(crate) const fn new(agent: &'a Agent, event: &'a Event) -> Self {
+        Self { agent, event }
+    }
+
+    /// The event.
+    #[must_use]
+    pub const fn event(&self) -> &'a Event {
+        self.event
+    }
+
+    fn from(&self, pre_roll: Span) -> MonoTime {
+        self.event.first_t.minus(pre_roll)
+    }
+
+    /// Encoded frames from a key frame before the pre-roll to now.
+    pub fn frames(&self) -> impl Iterator<Item = (FrameMeta, &'a [u8])> {
+        self.agent.frames.range_from_key(self.from(self.agent.config.rings.video_pre_roll), self.agent.now)
+    }
+
+    /// IMU samples of the pre-roll, the event and the post-roll.
+    pub fn imu(&self) -> impl Iterator<Item = &'a ImuSample> {
+        self.agent.imu.range(self.from(self.agent.config.rings.sample_pre_roll), self.agent.now)
+    }
+
+    /// GNSS fixes.
+    pub fn gnss(&self) -> impl Iterator<Item = &'a GnssFix> {
+        self.agent.gnss.range(self.from(self.agent.config.rings.sample_pre_roll), self.agent.now)
+    }
+
+    /// CAN frames.
+    pub fn can(&self) -> impl Iterator<Item = CanFrame> {
+        let from = self.from(self.agent.config.rings.sample_pre_roll);
+        self.agent.can.range(from, self.agent.now).map(|(t, h, bytes)| {
+            let mut data = [0; 64];
+            let len = bytes.len().min(data.len());
+            data[..len].copy_from_slice(&bytes[..len]);
+            CanFrame { t, bus: h.bus, id: h.id, extended: h.extended, fd: h.fd, remote: h.remote, len: len as u8, data }
+        })
+    }
+
+    /// Pre-crash rows around the event, for plots: from the sample pre-roll to now.
+    pub fn rows(&self) -> impl Iterator<Item = &'a Row> {
+        self.agent.history.rows(self.from(self.agent.config.rings.sample_pre_roll), self.agent.now)
+    }
+
+    /// The event data table.
+    #[must_use]
+    pub fn edr(&self) -> EdrTable {
+        edr::table(self.event.t_zero, &self.agent.history, self.imu(), &self.agent.alignment())
+    }
+
+    /// The mounting estimate.
+    #[must_use]
+    pub fn alignment(&self) -> Alignment {
+        self.agent.alignment()
+    }
+}
