@@ -126,3 +126,33 @@ pub(crate) fn read_text(path: &std::path::Path) -> anyhow::Result<String> {
     // DBC files are often Latin-1; names of signals are ASCII, so comments may lose their accents.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `check-config` prints is what the core takes: the plan leaves out only the index of the frame ring.
+    #[test]
+    fn the_memory_plan_is_what_the_rings_take() {
+        let config = Config::default_embedded().unwrap();
+        let core = agent_core::agent::Agent::new(agent(&config, 1, Flags::default(), None));
+        let (plan, taken) = (config.memory().event_bytes(), core.ring_memory() as u64);
+        assert!(taken >= plan && taken < plan + 100_000, "{taken} taken, {plan} planned");
+    }
+
+    #[test]
+    fn signals_of_the_command_line_are_read_and_refused_by_name() {
+        let (signal, place) = parse_signal("speed=ESP.V*0.2777778").unwrap();
+        assert_eq!(signal, VehicleSignal::Speed);
+        assert_eq!((place.message.as_str(), place.signal.as_str(), place.scale), ("ESP", "V", 0.277_777_8));
+        for (text, why) in [
+            ("speed", "not NAME"),
+            ("sped=A.B", "sped is none of speed"),
+            ("speed=A", "not MESSAGE.SIGNAL"),
+            ("speed=A.B*x", "x is no number"),
+            ("speed=A.B*0", "a scale of 0"),
+        ] {
+            assert!(parse_signal(text).unwrap_err().starts_with(why), "{text}");
+        }
+    }
+}

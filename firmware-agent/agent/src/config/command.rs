@@ -9,15 +9,15 @@ use std::path::Path;
 use super::{Config, load};
 
 /// The configuration is good.
-pub const EXIT_OK: u8 = 0;
+pub(crate) const EXIT_OK: u8 = 0;
 /// The configuration is bad, or its file cannot be read.
-pub const EXIT_BAD_CONFIGURATION: u8 = 3;
+pub(crate) const EXIT_BAD_CONFIGURATION: u8 = 3;
 
 /// Checks the file at `path`, writes the outcome to `out` and gives the exit code of the program.
 ///
 /// # Errors
 /// `out` could not be written to.
-pub fn check_config_command(path: &Path, out: &mut dyn Write) -> io::Result<u8> {
+pub(crate) fn check_config_command(path: &Path, out: &mut dyn Write) -> io::Result<u8> {
     match load(path) {
         Ok(config) => {
             write_good(&config, path, out)?;

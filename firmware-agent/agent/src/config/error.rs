@@ -9,11 +9,11 @@ use super::limits::MAX_PROBLEMS;
 
 /// Where something stands in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Name of the file as it was given.
-    pub file: String,
+    pub(crate) file: String,
     /// Line and column, both from 1; absent when the whole file is meant.
-    pub at: Option<(usize, usize)>,
+    pub(crate) at: Option<(usize, usize)>,
 }
 
 impl fmt::Display for Place {
@@ -27,7 +27,7 @@ impl fmt::Display for Place {
 
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// The file could not be opened or read.
     #[error("cannot be read: {0}")]
     Unreadable(String),
@@ -95,20 +95,20 @@ pub enum Problem {
 /// One problem and its place: `unit.toml:12:16: trigger.vision.risk_on is 1.5, above 1`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
-pub struct ConfigError {
+pub(crate) struct ConfigError {
     /// Where.
-    pub place: Place,
+    pub(crate) place: Place,
     /// What.
-    pub problem: Problem,
+    pub(crate) problem: Problem,
 }
 
 /// Every problem of a configuration, the user's own file first, each file from top to bottom.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct ConfigErrors {
+pub(crate) struct ConfigErrors {
     /// The problems, at least one, at most [`MAX_PROBLEMS`].
-    pub list: Vec<ConfigError>,
+    pub(crate) list: Vec<ConfigError>,
     /// Problems beyond that, counted only.
-    pub omitted: usize,
+    pub(crate) omitted: usize,
 }
 
 impl ConfigErrors {

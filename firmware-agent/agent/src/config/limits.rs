@@ -3,37 +3,37 @@
 use agent_core::limits::{MAX_CUSTOM_SIGNALS, MAX_FRAME_BYTES};
 
 /// Largest configuration file, bytes.
-pub const MAX_FILE_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_FILE_BYTES: usize = 256 * 1024;
 /// Deepest nesting of tables and arrays in a file; the deepest value that has a meaning stands at 4.
-pub const MAX_DEPTH: usize = 8;
+pub(crate) const MAX_DEPTH: usize = 8;
 /// Most files in one chain of `inherits`, the user's file and `base.toml` included.
-pub const MAX_CHAIN: usize = 8;
+pub(crate) const MAX_CHAIN: usize = 8;
 /// Longest name in `inherits`, bytes.
-pub const MAX_PARENT_BYTES: usize = 64;
+pub(crate) const MAX_PARENT_BYTES: usize = 64;
 /// Most problems listed for one configuration; the rest are counted.
-pub const MAX_PROBLEMS: usize = 64;
+pub(crate) const MAX_PROBLEMS: usize = 64;
 /// Longest value that an error quotes, characters.
-pub const MAX_QUOTED_CHARS: usize = 60;
+pub(crate) const MAX_QUOTED_CHARS: usize = 60;
 /// Longest text value, bytes (a path on Linux has at most 4096).
-pub const MAX_TEXT_BYTES: usize = 4096;
+pub(crate) const MAX_TEXT_BYTES: usize = 4096;
 /// Longest name of a signal that triggers, bytes.
-pub const MAX_SIGNAL_NAME_BYTES: usize = 64;
+pub(crate) const MAX_SIGNAL_NAME_BYTES: usize = 64;
 /// Most `[[trigger.signals]]`: the core's own limit.
-pub const MAX_TRIGGER_SIGNALS: usize = MAX_CUSTOM_SIGNALS;
+pub(crate) const MAX_TRIGGER_SIGNALS: usize = MAX_CUSTOM_SIGNALS;
 /// Most CAN buses of one unit.
-pub const MAX_BUSES: usize = 16;
+pub(crate) const MAX_BUSES: usize = 16;
 /// Most drives in `[sources]`.
-pub const MAX_DRIVES: usize = 256;
+pub(crate) const MAX_DRIVES: usize = 256;
 /// Largest side of the small frames that the trigger model looks at, pixels.
-pub const MAX_SMALL_FRAME_PX: u32 = 1920;
+pub(crate) const MAX_SMALL_FRAME_PX: u32 = 1920;
 /// Most small frames in the pool.
-pub const MAX_SMALL_FRAMES: u32 = 64;
+pub(crate) const MAX_SMALL_FRAMES: u32 = 64;
 /// Highest GNSS rate, fixes a second (fast receivers give 25).
-pub const MAX_GNSS_HZ: u32 = 100;
+pub(crate) const MAX_GNSS_HZ: u32 = 100;
 /// Highest video rate that the ring is sized for, Mbit/s.
-pub const MAX_VIDEO_MBIT_S: f32 = 200.0;
+pub(crate) const MAX_VIDEO_MBIT_S: f32 = 200.0;
 /// Highest memory cap, MB of 10^6 bytes: more than any unit has.
-pub const MAX_MEMORY_MB: u32 = 65_536;
+pub(crate) const MAX_MEMORY_MB: u32 = 65_536;
 
 const _: () = assert!(MAX_DEPTH >= 5);
 const _: () = assert!(MAX_TRIGGER_SIGNALS <= u8::MAX as usize, "the core counts custom signals in a byte");

@@ -6,39 +6,40 @@
 use core::fmt;
 use core::mem::size_of;
 
-use agent_core::samples::{CanFrame, GnssFix, ImuSample};
+use agent_core::config::CAN_RECORD_BYTES;
+use agent_core::samples::{GnssFix, ImuSample};
 
 use super::types::RingsConfig;
 
 /// Memory of the rings and the pool, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryPlan {
+pub(crate) struct MemoryPlan {
     /// Encoded video: rate times pre-roll, post-roll and the longest time between key frames.
-    pub video_bytes: u64,
+    pub(crate) video_bytes: u64,
     /// Seconds of that.
-    pub video_s: u32,
+    pub(crate) video_s: u32,
     /// IMU samples held: rate times sample pre-roll and post-roll.
-    pub imu_samples: u64,
+    pub(crate) imu_samples: u64,
     /// Their bytes.
-    pub imu_bytes: u64,
+    pub(crate) imu_bytes: u64,
     /// CAN frames held.
-    pub can_frames: u64,
+    pub(crate) can_frames: u64,
     /// Their bytes.
-    pub can_bytes: u64,
+    pub(crate) can_bytes: u64,
     /// GNSS fixes held.
-    pub gnss_fixes: u64,
+    pub(crate) gnss_fixes: u64,
     /// Their bytes.
-    pub gnss_bytes: u64,
+    pub(crate) gnss_bytes: u64,
     /// Small frames, RGB, 3 bytes a pixel.
-    pub pool_bytes: u64,
+    pub(crate) pool_bytes: u64,
     /// The cap, bytes.
-    pub cap_bytes: u64,
+    pub(crate) cap_bytes: u64,
 }
 
 impl MemoryPlan {
     /// Of a `[rings]` section.
     #[must_use]
-    pub fn of(rings: &RingsConfig) -> Self {
+    pub(crate) fn of(rings: &RingsConfig) -> Self {
         // Every factor is capped by the reader, so the products stay far below 2^64; saturating all the same, because
         // the fields are public.
         let video_s = rings.video_pre_roll_s.saturating_add(rings.post_roll_s).saturating_add(rings.key_frame_max_s);
@@ -55,7 +56,7 @@ impl MemoryPlan {
             imu_samples: imu,
             imu_bytes: bytes(imu, size_of::<ImuSample>()),
             can_frames: can,
-            can_bytes: bytes(can, size_of::<CanFrame>()),
+            can_bytes: bytes(can, CAN_RECORD_BYTES),
             gnss_fixes: gnss,
             gnss_bytes: bytes(gnss, size_of::<GnssFix>()),
             pool_bytes: small.saturating_mul(3),
@@ -65,19 +66,19 @@ impl MemoryPlan {
 
     /// All of it.
     #[must_use]
-    pub fn total_bytes(&self) -> u64 {
+    pub(crate) fn total_bytes(&self) -> u64 {
         self.event_bytes().saturating_add(self.pool_bytes)
     }
 
     /// What one event may take on disk: everything but the pool.
     #[must_use]
-    pub fn event_bytes(&self) -> u64 {
+    pub(crate) fn event_bytes(&self) -> u64 {
         self.video_bytes.saturating_add(self.imu_bytes).saturating_add(self.can_bytes).saturating_add(self.gnss_bytes)
     }
 
     /// The sum in words, for the error of a cap that is too low.
     #[must_use]
-    pub fn sum(&self) -> String {
+    pub(crate) fn sum(&self) -> String {
         format!(
             "{} MB (video {}, CAN {}, IMU {}, GNSS {}, small frames {})",
             mb(self.total_bytes()),

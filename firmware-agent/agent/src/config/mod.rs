@@ -10,15 +10,15 @@
 //! and `run` do), no environment, no clock. What a configuration means for events is decided in the core.
 
 mod command;
-pub mod error;
-pub mod limits;
+pub(crate) mod error;
+pub(crate) mod limits;
 mod memory;
 mod reader;
 mod sections;
 #[cfg(test)]
 mod tests;
 mod tree;
-pub mod types;
+pub(crate) mod types;
 
 use std::fs::File;
 use std::io::Read;
@@ -28,10 +28,10 @@ use agent_core::config::{TelemetryConfig, VisionConfig};
 use agent_wire::Hash8;
 use sha2::{Digest, Sha256};
 
-pub use command::{EXIT_OK, check_config_command};
-pub use error::{ConfigErrors, Place, Problem};
-pub use memory::MemoryPlan;
-pub use types::{Ask, Config, SignalRef, Threshold, VEHICLE_SIGNALS, VehicleClass};
+pub(crate) use command::{EXIT_OK, check_config_command};
+pub(crate) use error::{ConfigErrors, Place, Problem};
+pub(crate) use memory::MemoryPlan;
+pub(crate) use types::{Ask, Config, SignalRef, Threshold, VEHICLE_SIGNALS, VehicleClass};
 
 use limits::{MAX_CHAIN, MAX_FILE_BYTES, MAX_PARENT_BYTES};
 use tree::{Files, Spot, Table, Value};
@@ -52,7 +52,7 @@ const SHIPPED: [(&str, &str); 2] = [
 ///
 /// # Errors
 /// Every problem in them, the user's file first.
-pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+pub(crate) fn load(path: &Path) -> Result<Config, ConfigErrors> {
     let name = path.display().to_string();
     let text = read_file(path).map_err(|problem| ConfigErrors::one(Place { file: name.clone(), at: None }, problem))?;
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
@@ -63,7 +63,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
 ///
 /// # Errors
 /// Every problem in it.
-pub fn load_str(name: &str, text: &str) -> Result<Config, ConfigErrors> {
+pub(crate) fn load_str(name: &str, text: &str) -> Result<Config, ConfigErrors> {
     if text.len() > MAX_FILE_BYTES {
         let place = Place { file: name.to_owned(), at: None };
         return Err(ConfigErrors::one(place, Problem::TooLarge { limit: MAX_FILE_BYTES }));
@@ -76,13 +76,13 @@ impl Config {
     ///
     /// # Errors
     /// Never, as a test shows; the type says so rather than a panic.
-    pub fn default_embedded() -> Result<Self, ConfigErrors> {
+    pub(crate) fn default_embedded() -> Result<Self, ConfigErrors> {
         load_str("defaults", "")
     }
 
     /// The effective configuration as a file. Loading it gives the same configuration and the same hash.
     #[must_use]
-    pub fn effective_toml(&self) -> String {
+    pub(crate) fn effective_toml(&self) -> String {
         // Every type in `Config` has a form in TOML (held by a test), so the error cannot be met; it would be seen in
         // the output and refused by the next load.
         toml::to_string(self).unwrap_or_else(|error| format!("not representable: {error}"))
@@ -91,7 +91,7 @@ impl Config {
     /// First eight bytes of the SHA-256 of [`Self::effective_toml`]: what alerts, reports and status carry.
     /// Take it before the command line changes any value of a loaded configuration.
     #[must_use]
-    pub fn hash8(&self) -> Hash8 {
+    pub(crate) fn hash8(&self) -> Hash8 {
         let digest = Sha256::digest(self.effective_toml().as_bytes());
         let mut hash = Hash8::default();
         hash.0.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
@@ -100,19 +100,19 @@ impl Config {
 
     /// Memory of the rings and the pool.
     #[must_use]
-    pub fn memory(&self) -> MemoryPlan {
+    pub(crate) fn memory(&self) -> MemoryPlan {
         MemoryPlan::of(&self.rings)
     }
 
     /// A path of the configuration as the program must open it: relative ones begin at the user's file.
     #[must_use]
-    pub fn resolve(&self, path: &Path) -> PathBuf {
+    pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
     }
 
     /// Thresholds of the telemetry trigger: those of the vehicle class, replaced by `[trigger.telemetry]`.
     #[must_use]
-    pub fn telemetry(&self) -> TelemetryConfig {
+    pub(crate) fn telemetry(&self) -> TelemetryConfig {
         let class = match self.unit.vehicle_class {
             VehicleClass::Car => &self.classes.car,
             VehicleClass::Van => &self.classes.van,
@@ -136,7 +136,7 @@ impl Config {
 
     /// Thresholds of the vision trigger.
     #[must_use]
-    pub fn vision(&self) -> VisionConfig {
+    pub(crate) fn vision(&self) -> VisionConfig {
         let vision = &self.trigger.vision;
         VisionConfig {
             risk_on: vision.risk_on,

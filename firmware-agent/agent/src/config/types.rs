@@ -15,47 +15,47 @@ use serde::{Serialize, Serializer};
 
 /// Everything that the agent can be told.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Config {
+pub(crate) struct Config {
     /// Who this is.
-    pub unit: UnitConfig,
+    pub(crate) unit: UnitConfig,
     /// Thresholds of each vehicle class.
-    pub classes: Classes,
+    pub(crate) classes: Classes,
     /// What is kept in memory.
-    pub rings: RingsConfig,
+    pub(crate) rings: RingsConfig,
     /// What makes an event.
-    pub trigger: TriggerConfig,
+    pub(crate) trigger: TriggerConfig,
     /// The vehicle bus.
-    pub can: CanConfig,
+    pub(crate) can: CanConfig,
     /// How triggers become events.
-    pub fusion: FusionConfig,
+    pub(crate) fusion: FusionConfig,
     /// The model that looks at an event afterwards.
-    pub student: StudentConfig,
+    pub(crate) student: StudentConfig,
     /// The way out.
-    pub link: LinkConfig,
+    pub(crate) link: LinkConfig,
     /// Files of events.
-    pub evidence: EvidenceConfig,
+    pub(crate) evidence: EvidenceConfig,
     /// Where samples come from.
-    pub sources: SourcesConfig,
+    pub(crate) sources: SourcesConfig,
     /// Folder of the user's file: relative paths begin here. Not part of the file or the hash.
     #[serde(skip)]
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 /// `[unit]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct UnitConfig {
+pub(crate) struct UnitConfig {
     /// Name of the unit, unique in the fleet.
-    pub name: UnitId,
+    pub(crate) name: UnitId,
     /// Name of the fleet: a level of every topic.
-    pub fleet: UnitId,
+    pub(crate) fleet: UnitId,
     /// Which thresholds apply.
-    pub vehicle_class: VehicleClass,
+    pub(crate) vehicle_class: VehicleClass,
 }
 
 /// Kind of vehicle, for the thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum VehicleClass {
+pub(crate) enum VehicleClass {
     /// Passenger car.
     Car,
     /// Van up to 3.5 t.
@@ -69,7 +69,7 @@ pub enum VehicleClass {
 impl VehicleClass {
     /// Its word in the configuration.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Car => "car",
             Self::Van => "van",
@@ -81,26 +81,26 @@ impl VehicleClass {
 
 /// `[classes]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Classes {
+pub(crate) struct Classes {
     /// `[classes.car]`
-    pub car: ClassConfig,
+    pub(crate) car: ClassConfig,
     /// `[classes.van]`
-    pub van: ClassConfig,
+    pub(crate) van: ClassConfig,
     /// `[classes.truck]`
-    pub truck: ClassConfig,
+    pub(crate) truck: ClassConfig,
     /// `[classes.bus]`
-    pub bus: ClassConfig,
+    pub(crate) bus: ClassConfig,
 }
 
 /// Thresholds of one class; the fields are those of [`agent_core::config::TelemetryConfig`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ClassConfig {
+pub(crate) struct ClassConfig {
     /// Delta-V that makes an impact, km/h.
-    pub impact_delta_v_kmh: f32,
+    pub(crate) impact_delta_v_kmh: f32,
     /// Window for it, ms.
-    pub impact_window_ms: u32,
+    pub(crate) impact_window_ms: u32,
     /// Delta-V of a critical impact, km/h.
-    pub critical_delta_v_kmh: f32,
+    pub(crate) critical_delta_v_kmh: f32,
     /// Harsh braking, m/s^2.
     pub harsh_braking_mps2: f32,
     /// Harsh acceleration, m/s^2.
@@ -108,81 +108,81 @@ pub struct ClassConfig {
     /// Harsh cornering, m/s^2.
     pub harsh_cornering_mps2: f32,
     /// How long a harsh value must last, ms.
-    pub harsh_duration_ms: u32,
+    pub(crate) harsh_duration_ms: u32,
 }
 
 /// `[rings]`: what is kept in memory, and the caps of its rates.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct RingsConfig {
+pub(crate) struct RingsConfig {
     /// Samples (IMU, CAN, GNSS) before an event, s.
-    pub sample_pre_roll_s: u32,
+    pub(crate) sample_pre_roll_s: u32,
     /// Video before an event, s.
-    pub video_pre_roll_s: u32,
+    pub(crate) video_pre_roll_s: u32,
     /// Samples and video after an event, s.
-    pub post_roll_s: u32,
+    pub(crate) post_roll_s: u32,
     /// Longest time between key frames, s: the ring begins at one, so it holds that much more.
-    pub key_frame_max_s: u32,
+    pub(crate) key_frame_max_s: u32,
     /// Highest video rate that the ring is sized for, Mbit/s.
-    pub video_max_mbit_s: f32,
+    pub(crate) video_max_mbit_s: f32,
     /// Highest IMU rate that the ring is sized for, samples a second.
-    pub imu_max_hz: u32,
+    pub(crate) imu_max_hz: u32,
     /// Highest CAN load that the ring is sized for, frames a second over all buses.
-    pub can_max_hz: u32,
+    pub(crate) can_max_hz: u32,
     /// Highest GNSS rate that the ring is sized for, fixes a second.
-    pub gnss_max_hz: u32,
+    pub(crate) gnss_max_hz: u32,
     /// Width of the small frames that the trigger model sees, pixels.
-    pub small_frame_width: u32,
+    pub(crate) small_frame_width: u32,
     /// Height of them, pixels.
-    pub small_frame_height: u32,
+    pub(crate) small_frame_height: u32,
     /// How many the pool holds.
-    pub small_frame_count: u32,
+    pub(crate) small_frame_count: u32,
     /// Most memory for all of the above, MB.
-    pub memory_cap_mb: u32,
+    pub(crate) memory_cap_mb: u32,
 }
 
 /// `[trigger]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TriggerConfig {
+pub(crate) struct TriggerConfig {
     /// `[[trigger.signals]]`: vehicle signals that make an event; their order is the index of `VehicleSignal::Custom`.
-    pub signals: Vec<TriggerSignal>,
+    pub(crate) signals: Vec<TriggerSignal>,
     /// `[trigger.vision]`
-    pub vision: VisionTriggerConfig,
+    pub(crate) vision: VisionTriggerConfig,
     /// `[trigger.telemetry]`
-    pub telemetry: TelemetryTriggerConfig,
+    pub(crate) telemetry: TelemetryTriggerConfig,
 }
 
 /// `[trigger.vision]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct VisionTriggerConfig {
+pub(crate) struct VisionTriggerConfig {
     /// Manifest of the trigger model; without one the vision trigger is off.
     #[serde(serialize_with = "path_or_none")]
-    pub model: Option<PathBuf>,
+    pub(crate) model: Option<PathBuf>,
     /// Risk at which an event begins, 0 to 1.
-    pub risk_on: f32,
+    pub(crate) risk_on: f32,
     /// Risk below which it may end, at most `risk_on`.
-    pub risk_off: f32,
+    pub(crate) risk_off: f32,
     /// Detections below this score are not looked at, 0 to 1.
-    pub min_score: f32,
+    pub(crate) min_score: f32,
     /// 1 looks at every frame, 2 at every second one.
-    pub every_nth_frame: u32,
+    pub(crate) every_nth_frame: u32,
     /// Horizontal field of view of the camera, degrees.
-    pub hfov_deg: f32,
+    pub(crate) hfov_deg: f32,
 }
 
 /// `[trigger.telemetry]`: the sensor's range, and thresholds that replace those of the vehicle class.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TelemetryTriggerConfig {
+pub(crate) struct TelemetryTriggerConfig {
     /// Range of the accelerometer on each axis, g (9.80665 m/s^2).
-    pub accel_range_g: f32,
+    pub(crate) accel_range_g: f32,
     /// See [`ClassConfig`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub impact_delta_v_kmh: Option<f32>,
+    pub(crate) impact_delta_v_kmh: Option<f32>,
     /// See [`ClassConfig`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub impact_window_ms: Option<u32>,
+    pub(crate) impact_window_ms: Option<u32>,
     /// See [`ClassConfig`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub critical_delta_v_kmh: Option<f32>,
+    pub(crate) critical_delta_v_kmh: Option<f32>,
     /// See [`ClassConfig`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub harsh_braking_mps2: Option<f32>,
@@ -194,20 +194,20 @@ pub struct TelemetryTriggerConfig {
     pub harsh_cornering_mps2: Option<f32>,
     /// See [`ClassConfig`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub harsh_duration_ms: Option<u32>,
+    pub(crate) harsh_duration_ms: Option<u32>,
 }
 
 /// A signal of a DBC and what turns its physical value into the unit that is wanted: `value * scale + offset`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SignalRef {
+pub(crate) struct SignalRef {
     /// Message name in the DBC.
-    pub message: String,
+    pub(crate) message: String,
     /// Signal name in that message.
-    pub signal: String,
+    pub(crate) signal: String,
     /// Factor, not 0.
-    pub scale: f32,
+    pub(crate) scale: f32,
     /// Added after scaling, in the wanted unit.
-    pub offset: f32,
+    pub(crate) offset: f32,
 }
 
 impl Serialize for SignalRef {
@@ -222,22 +222,22 @@ impl Serialize for SignalRef {
 
 /// One of `[[trigger.signals]]`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TriggerSignal {
+pub(crate) struct TriggerSignal {
     /// What to call it.
-    pub name: String,
+    pub(crate) name: String,
     /// Message name in the DBC.
-    pub message: String,
+    pub(crate) message: String,
     /// Signal name in that message.
-    pub signal: String,
+    pub(crate) signal: String,
     /// When it fires, in the unit of the DBC.
-    pub threshold: Threshold,
+    pub(crate) threshold: Threshold,
     /// Severity of the event.
-    pub severity: Severity,
+    pub(crate) severity: Severity,
 }
 
 /// On which side of a value a signal fires.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Threshold {
+pub(crate) enum Threshold {
     /// Above the value.
     Above(f32),
     /// Below the value.
@@ -261,19 +261,19 @@ impl Serialize for TriggerSignal {
 
 /// `[can]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct CanConfig {
+pub(crate) struct CanConfig {
     /// DBC that names the signals.
     #[serde(serialize_with = "path_or_none")]
-    pub dbc: Option<PathBuf>,
+    pub(crate) dbc: Option<PathBuf>,
     /// Buses that are listened to; none named means all.
-    pub buses: Vec<u8>,
+    pub(crate) buses: Vec<u8>,
     /// `[can.signals]`: where each vehicle signal comes from, in the order of [`VEHICLE_SIGNALS`]; at most one each.
     #[serde(serialize_with = "signal_map")]
-    pub signals: Vec<(VehicleSignal, SignalRef)>,
+    pub(crate) signals: Vec<(VehicleSignal, SignalRef)>,
 }
 
 /// Keys of `[can.signals]`; units as [`VehicleSignal`] names them.
-pub const VEHICLE_SIGNALS: [(&str, VehicleSignal); 9] = [
+pub(crate) const VEHICLE_SIGNALS: [(&str, VehicleSignal); 9] = [
     ("speed", VehicleSignal::Speed),
     ("brake", VehicleSignal::Brake),
     ("accelerator", VehicleSignal::Accelerator),
@@ -287,31 +287,31 @@ pub const VEHICLE_SIGNALS: [(&str, VehicleSignal); 9] = [
 
 /// `[fusion]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct FusionConfig {
+pub(crate) struct FusionConfig {
     /// After an event, no new one of the same or a lesser severity for this long, s.
-    pub cool_down_s: f32,
+    pub(crate) cool_down_s: f32,
     /// A second impact within this time joins the event, s; at most `cool_down_s`.
-    pub join_window_s: f32,
+    pub(crate) join_window_s: f32,
     /// Whether harsh braking, acceleration and cornering make events.
-    pub harsh_events: bool,
+    pub(crate) harsh_events: bool,
 }
 
 /// `[student]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StudentConfig {
+pub(crate) struct StudentConfig {
     /// Manifest of the student; without one every report says that none is installed.
     #[serde(serialize_with = "path_or_none")]
-    pub model: Option<PathBuf>,
+    pub(crate) model: Option<PathBuf>,
     /// A report waits no longer than this for the student, s.
-    pub deadline_s: f32,
+    pub(crate) deadline_s: f32,
     /// Which events it is asked about.
-    pub ask: Ask,
+    pub(crate) ask: Ask,
 }
 
 /// Which events the student is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ask {
+pub(crate) enum Ask {
     /// Collisions only.
     Crash,
     /// Collisions and near collisions.
@@ -322,40 +322,40 @@ pub enum Ask {
 
 /// `[link]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LinkConfig {
+pub(crate) struct LinkConfig {
     /// MQTT broker.
-    pub broker: BrokerUrl,
+    pub(crate) broker: BrokerUrl,
     /// MQTT keep-alive, s.
-    pub keep_alive_s: u32,
+    pub(crate) keep_alive_s: u32,
     /// Most messages published and not yet acknowledged.
-    pub in_flight: u32,
+    pub(crate) in_flight: u32,
     /// Health message every so often, s.
-    pub health_interval_s: u32,
+    pub(crate) health_interval_s: u32,
     /// `[link.outbox]`
-    pub outbox: OutboxConfig,
+    pub(crate) outbox: OutboxConfig,
 }
 
 /// `[link.outbox]`: what waits on disk for the broker. Crashes never expire; these limits bind lesser messages first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct OutboxConfig {
+pub(crate) struct OutboxConfig {
     /// Database file.
     #[serde(serialize_with = "path_text")]
-    pub store: PathBuf,
+    pub(crate) store: PathBuf,
     /// Most messages.
-    pub max_messages: u32,
+    pub(crate) max_messages: u32,
     /// Most bytes, MB.
-    pub max_mb: u32,
+    pub(crate) max_mb: u32,
     /// Messages of lesser severity than a collision are given up after this long, hours.
-    pub lesser_max_age_h: u32,
+    pub(crate) lesser_max_age_h: u32,
 }
 
 /// An MQTT broker: `mqtt://host:port`. No user and password: a configuration is printed and hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokerUrl {
+pub(crate) struct BrokerUrl {
     /// Host name or address, without the brackets of IPv6.
-    pub host: String,
+    pub(crate) host: String,
     /// TCP port.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl BrokerUrl {
@@ -363,7 +363,7 @@ impl BrokerUrl {
     ///
     /// # Errors
     /// Why it was refused, as the end of the sentence `link.broker is ..., `.
-    pub fn parse(url: &str) -> Result<Self, String> {
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
         let Some(rest) = url.strip_prefix("mqtt://") else {
             return Err("not of the form mqtt://host:port".to_owned());
         };
@@ -412,33 +412,33 @@ impl Serialize for BrokerUrl {
 
 /// `[evidence]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct EvidenceConfig {
+pub(crate) struct EvidenceConfig {
     /// Folder of the event files.
     #[serde(serialize_with = "path_text")]
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Most bytes in it, MB; holds at least one event.
-    pub quota_mb: u32,
+    pub(crate) quota_mb: u32,
 }
 
 /// `[sources]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SourcesConfig {
+pub(crate) struct SourcesConfig {
     /// What kind of source.
-    pub kind: SourceKind,
+    pub(crate) kind: SourceKind,
     /// Drives, one after the other.
     #[serde(serialize_with = "path_list")]
-    pub drives: Vec<PathBuf>,
+    pub(crate) drives: Vec<PathBuf>,
     /// At the pace at which they were recorded.
-    pub realtime: bool,
+    pub(crate) realtime: bool,
     /// Begin again after the last.
     #[serde(rename = "loop")]
-    pub repeat: bool,
+    pub(crate) repeat: bool,
 }
 
 /// Kind of source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SourceKind {
+pub(crate) enum SourceKind {
     /// Logged drives.
     Drive,
 }

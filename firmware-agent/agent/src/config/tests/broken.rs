@@ -152,8 +152,8 @@ const RULES: &[Case] = &[
     ),
     (
         "hysteresis against a default",
-        "[trigger.vision]\nrisk_on = 0.35\n",
-        &["2:11: trigger.vision.risk_on is 0.35, below trigger.vision.risk_off, which is 0.4 (base.toml:_)"],
+        "[trigger.vision]\nrisk_on = 0.25\n",
+        &["2:11: trigger.vision.risk_on is 0.25, below trigger.vision.risk_off, which is 0.3 (base.toml:_)"],
     ),
     (
         "critical below impact",
@@ -176,15 +176,15 @@ const RULES: &[Case] = &[
     ),
     (
         "rings larger than the cap",
-        "[rings]\nmemory_cap_mb = 50\n",
+        "[rings]\nmemory_cap_mb = 40\n",
         &[
-            "2:17: rings.memory_cap_mb is 50, below what [rings] needs: 67.6 MB (video 17.0, CAN 44.0, IMU 1.0, GNSS 0.1, small frames 5.6)",
+            "2:17: rings.memory_cap_mb is 40, below what [rings] needs: 43.6 MB (video 17.0, CAN 20.0, IMU 1.0, GNSS 0.1, small frames 5.6)",
         ],
     ),
     (
         "no room for one event",
         "[evidence]\nquota_mb = 10\n",
-        &["2:12: evidence.quota_mb is 10, below the 62.1 MB that one event may take"],
+        &["2:12: evidence.quota_mb is 10, below the 38.1 MB that one event may take"],
     ),
     (
         "a name that is unsafe in a topic",

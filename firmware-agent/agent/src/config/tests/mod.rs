@@ -9,6 +9,8 @@ use agent_core::config::{TelemetryConfig, VisionConfig};
 use agent_core::samples::VehicleSignal;
 use agent_wire::Severity;
 
+use super::command::EXIT_BAD_CONFIGURATION;
+use super::types::BrokerUrl;
 use super::*;
 
 /// A file that sets something in every section, in both forms where there are two.
@@ -161,7 +163,7 @@ fn the_memory_is_the_sum_of_its_parts() {
     let plan = good("[rings]\nmemory_cap_mb = 300").memory();
     assert_eq!(plan.video_bytes, 17_000_000, "8 Mbit/s for 10 + 5 + 2 s");
     assert_eq!((plan.imu_samples, plan.can_frames, plan.gnss_fixes), (25_000, 500_000, 625));
-    assert_eq!(plan.can_bytes, 500_000 * size_of::<agent_core::samples::CanFrame>() as u64);
+    assert_eq!(plan.can_bytes, 500_000 * 40, "8 bytes of payload and 32 of index");
     assert_eq!(plan.pool_bytes, 640 * 360 * 3 * 8);
     assert_eq!(
         plan.total_bytes(),
