@@ -152,7 +152,7 @@ impl Motion {
             |from: usize, to: usize, axis: usize| -> f64 { (from..to).map(|ms| self.at(ms).accel[axis] * 1e-3).sum() };
         let zero = (self.contact..self.contact + PULSE_MS)
             .find(|ms| delta_v(ms.saturating_sub(20), *ms, 0).abs() > 0.8 / 3.6)
-            .unwrap_or(self.contact);
+            .map_or(self.contact, |end| end.saturating_sub(20));
         let peak = (self.contact..self.contact + PULSE_MS).fold(0.0f64, |peak, ms| {
             let a = self.mean(ms).0;
             peak.max((a[0] * a[0] + a[1] * a[1]).sqrt())

@@ -11,8 +11,8 @@ pub struct Truth {
     pub seed: u64,
     /// The vehicles touch.
     pub contact: MonoTime,
-    /// Part 563-style time zero: the end of the first 20 ms over which the noise-free longitudinal delta-V passes
-    /// 0.8 km/h.
+    /// Part 563-style time zero: the first point of the first 20 ms interval in which the noise-free longitudinal
+    /// delta-V exceeds 0.8 km/h. It may lie some milliseconds before contact: the brakes count too.
     pub time_zero: MonoTime,
     /// Length of the crash pulse (haversine), milliseconds.
     pub pulse_ms: u32,

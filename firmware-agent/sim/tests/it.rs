@@ -88,8 +88,8 @@ fn the_crash_is_what_the_truth_says_for_many_seeds() {
         let truth = drive.truth();
         let along = truth.collision_delta_v_mps[0] * 3.6;
         assert!((-30.0..-26.0).contains(&along), "seed {seed}: {along} km/h");
-        assert!(truth.contact > truth.last_brake && truth.time_zero > truth.contact, "seed {seed}");
-        assert!(truth.time_zero.since(truth.contact) < Span::from_ms(25), "seed {seed}");
+        assert!(truth.contact > truth.last_brake, "seed {seed}");
+        assert!(truth.time_zero.ms_from(truth.contact).abs() < 20, "seed {seed}");
         assert!(truth.standstill < MonoTime::from_s(37.0), "seed {seed}");
         assert!((18.0..24.0).contains(&truth.pothole.as_s()), "seed {seed}");
         assert!(truth.peak_mps2 < 16.0 * 9.81, "seed {seed}: {}", truth.peak_mps2);
