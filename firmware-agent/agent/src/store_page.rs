@@ -19,7 +19,7 @@ const STRIP_WIDTH: u16 = 480;
 /// Quality of its JPEGs.
 const STRIP_QUALITY: u8 = 75;
 /// Times of the film strip, milliseconds from time zero: closer together where it happens.
-const STRIP_MS: [i32; 9] = [-6000, -3000, -1500, -700, -300, 0, 300, 1000, 3000];
+const STRIP_MS: [i32; 8] = [-6000, -3000, -1500, -500, 0, 300, 1000, 3000];
 /// Standard gravity, m/s^2.
 const G_MPS2: f32 = 9.806_65;
 

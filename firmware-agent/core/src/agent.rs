@@ -78,6 +78,7 @@ pub const CAN_ENTRY_BYTES: usize = ByteRing::<CanHeader>::ENTRY_BYTES;
 struct LossMeter {
     total: Losses,
     told: Losses,
+    ring_drops: [u64; 4],
 }
 
 impl LossMeter {
@@ -90,6 +91,14 @@ impl LossMeter {
             Lost::UnseenFrames => &mut self.total.unseen_frames,
         };
         *field = field.saturating_add(count);
+    }
+
+    /// Records that left the rings before their time since this was last asked: what an event's evidence lacks.
+    fn add_ring_drops(&mut self, now: [(Lost, u64); 4]) {
+        let before = std::mem::replace(&mut self.ring_drops, now.map(|(_, total)| total));
+        for ((what, total), seen) in now.into_iter().zip(before) {
+            self.add(what, u32::try_from(total.saturating_sub(seen)).unwrap_or(u32::MAX));
+        }
     }
 
     fn take(&mut self) -> Losses {
@@ -202,8 +211,8 @@ impl Agent {
     }
 
     /// Losses since the start.
-    #[must_use]
-    pub const fn losses(&self) -> Losses {
+    pub fn losses(&mut self) -> Losses {
+        self.count_ring_drops();
         self.losses.total
     }
 
@@ -355,6 +364,7 @@ impl Agent {
         let due = *self.next_health.get_or_insert(started + self.config.health_interval);
         if now >= due && self.config.health_interval > Span(0) {
             self.next_health = Some(now + self.config.health_interval);
+            self.count_ring_drops();
             let health = self.health();
             self.emit(Output::Health(health));
         }
@@ -484,8 +494,23 @@ impl Agent {
         })
     }
 
+    /// Losses since the last message that carried them.
+    fn take_losses(&mut self) -> Losses {
+        self.count_ring_drops();
+        self.losses.take()
+    }
+
+    fn count_ring_drops(&mut self) {
+        self.losses.add_ring_drops([
+            (Lost::Frames, self.frames.drops().early),
+            (Lost::Imu, self.imu.drops().early),
+            (Lost::Can, self.can.drops().early),
+            (Lost::Gnss, self.gnss.drops().early),
+        ]);
+    }
+
     fn alert(&mut self, index: usize) {
-        let losses = self.losses.take();
+        let losses = self.take_losses();
         let Some(event) = self.events.get(index) else { return };
         let zero = event.t_zero;
         let impact = event.strongest();
@@ -534,7 +559,7 @@ impl Agent {
 
     fn report(&mut self, index: usize) {
         let Some(event) = self.events.remove(index) else { return };
-        let losses = self.losses.take();
+        let losses = self.take_losses();
         let late = StudentOutcome::Refused(StudentRefusal::Late);
         let report = Report {
             event: event.id.clone(),

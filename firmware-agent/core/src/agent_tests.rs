@@ -173,6 +173,22 @@ fn a_gap_in_the_frames_is_said_in_the_next_message() {
     assert_eq!(seen.alerts[&1][0].losses.frames, 3);
 }
 
+#[test]
+fn frames_that_left_the_ring_for_lack_of_room_are_said() {
+    let mut small = config();
+    small.rings.video_bytes = 10_000;
+    let (mut agent, mut seen) = (Agent::new(small), Checker::default());
+    for seq in 0..30u64 {
+        let t = MonoTime(seq * 33_000_000);
+        let meta = FrameMeta { t, seq, codec: VideoCodec::Jpeg, key: true, size: [64, 64] };
+        agent.on_frame(&meta, &[0; 1000]);
+    }
+    agent.on_signal(&signal(MonoTime::from_s(1.0), VehicleSignal::AirbagDeployed, 1.0));
+    seen.drain(&mut agent);
+    assert_eq!(seen.alerts[&1][0].losses.frames, 20);
+    assert_eq!(agent.losses().frames, 20);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Airbag(bool),

@@ -154,8 +154,8 @@ fn replay_one(
     let wall_s = begun.elapsed().as_secs_f64();
     let drive_s = first.map_or(0.0, |f| last.since(f).as_s());
     let loss = reader.loss();
-    let (decode_errors, first_error) = pipeline.decode_errors();
     let (counts, losses) = (pipeline.agent.counts(), pipeline.agent.losses());
+    let (decode_errors, first_error) = pipeline.decode_errors();
     if let Some(loss) = &loss {
         say!("{}: {loss}", path.display());
     }

@@ -180,12 +180,13 @@ fn alert_rows(alert: &Alert, bytes: usize) -> Rows {
     rows.text("Position", &alert.position.as_ref().map_or("not known".to_owned(), words::position));
     let speed = alert.speed_dkmh.map_or("not known".to_owned(), |v| words::tenths(i32::from(v), "km/h"));
     rows.text("Speed at time zero", &speed);
+    let unmeasured = if alert.flags.no_telemetry { "no IMU" } else { "not measured when this was sent" };
     let peak =
-        alert.peak.map_or("no IMU".to_owned(), |p| format!("{} at {}", peak_value(&p), words::ms(p.at_ms.into())));
+        alert.peak.map_or(unmeasured.to_owned(), |p| format!("{} at {}", peak_value(&p), words::ms(p.at_ms.into())));
     rows.text("Peak acceleration so far", &peak);
     match &alert.delta_v {
         Some(delta_v) => delta_v_rows(&mut rows, delta_v),
-        None => rows.text("Delta-V", "no IMU"),
+        None => rows.text("Delta-V", unmeasured),
     }
     rows.text("Mounting angle known", &format!("{} %", alert.alignment_pct));
     rows.text("Circumstances", &words::flags(alert.flags));
