@@ -49,3 +49,8 @@ pub(crate) fn bad_input(what: impl std::fmt::Display) -> anyhow::Error {
 pub(crate) fn outcome_of(error: &anyhow::Error) -> Outcome {
     error.downcast_ref::<Coded>().map_or(Outcome::Failed, |c| c.0)
 }
+
+/// True when the error is that stdout was closed at the other end, as `head` does.
+pub(crate) fn nobody_reads(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}

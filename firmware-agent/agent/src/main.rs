@@ -31,6 +31,8 @@ fn main() -> ExitCode {
     };
     match ended {
         Ok(outcome) => outcome.into(),
+        // Whoever read our results has seen enough.
+        Err(error) if exit::nobody_reads(&error) => exit::Outcome::Done.into(),
         Err(error) => {
             // A closed stderr leaves nobody to tell.
             let _ = writeln!(std::io::stderr(), "firmware-agent: {error:#}");
