@@ -33,13 +33,41 @@ pub(crate) struct Spent {
     pub(crate) detect_s: f64,
 }
 
+/// The way of everything that is no picture: samples as they are, CAN frames with the signals in them.
+pub(crate) struct Samples {
+    signals: Option<SignalMap>,
+    decoded: Vec<SignalSample>,
+}
+
+impl Samples {
+    pub(crate) const fn new(signals: Option<SignalMap>) -> Self {
+        Self { signals, decoded: Vec::new() }
+    }
+
+    /// Hands a sample to the core. Pictures, and what an agent said when it recorded the drive, are left alone.
+    pub(crate) fn feed(&mut self, agent: &mut Agent, record: &DriveRecord<'_>) {
+        match record {
+            DriveRecord::Imu(s) => agent.on_imu(s),
+            DriveRecord::Gnss(f) => agent.on_gnss(f),
+            DriveRecord::Can(f) => {
+                agent.on_can(f);
+                if let Some(map) = &mut self.signals {
+                    self.decoded.clear();
+                    map.decode(f, &mut self.decoded);
+                    self.decoded.iter().for_each(|s| agent.on_signal(s));
+                }
+            }
+            DriveRecord::Frame(..) | DriveRecord::Json(..) => {}
+        }
+    }
+}
+
 /// See the module.
 pub(crate) struct Pipeline {
     pub(crate) agent: Agent,
     pub(crate) detector: Option<Detector>,
     decoder: Option<VideoDecoder>,
-    signals: Option<SignalMap>,
-    decoded: Vec<SignalSample>,
+    samples: Samples,
     every_nth_frame: u64,
     decode_errors: u64,
     first_decode_error: Option<String>,
@@ -54,8 +82,7 @@ impl Pipeline {
             agent,
             detector,
             decoder: None,
-            signals,
-            decoded: Vec::new(),
+            samples: Samples::new(signals),
             every_nth_frame: every_nth.max(1),
             decode_errors: 0,
             first_decode_error: None,
@@ -71,23 +98,10 @@ impl Pipeline {
 
     /// Takes one record and hands every output to `sink`.
     pub(crate) fn feed(&mut self, record: &DriveRecord<'_>, sink: &mut dyn Sink) -> anyhow::Result<()> {
-        match record {
-            DriveRecord::Imu(s) => self.agent.on_imu(s),
-            DriveRecord::Gnss(f) => self.agent.on_gnss(f),
-            DriveRecord::Can(f) => {
-                self.agent.on_can(f);
-                if let Some(map) = &mut self.signals {
-                    self.decoded.clear();
-                    map.decode(f, &mut self.decoded);
-                    self.decoded.iter().for_each(|s| self.agent.on_signal(s));
-                }
-            }
-            // What an agent said when it recorded this drive is no input.
-            DriveRecord::Json(..) => {}
-            DriveRecord::Frame(meta, bytes) => {
-                self.agent.on_frame(meta, bytes);
-                self.look(meta, bytes, sink);
-            }
+        self.samples.feed(&mut self.agent, record);
+        if let DriveRecord::Frame(meta, bytes) = record {
+            self.agent.on_frame(meta, bytes);
+            self.look(meta, bytes, sink);
         }
         self.drain(record.time(), sink)
     }

@@ -31,7 +31,7 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::exit::{Outcome, bad_input};
 use crate::link::RunningLink;
-use crate::pipeline::SMALL_WIDTH;
+use crate::pipeline::{SMALL_WIDTH, Samples};
 use crate::show::say;
 use crate::{convert, evidence};
 
@@ -96,8 +96,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let (to_seal, seals) = sync_channel::<(EventId, PathBuf, PathBuf)>(SEALS);
     let mut core = Core {
         agent,
-        signals: convert::signal_map(&config)?,
-        decoded: Vec::new(),
+        samples: Samples::new(convert::signal_map(&config)?),
         link,
         give_back: give_back.clone(),
         to_eyes: detector.is_some().then_some(to_eyes),
@@ -332,8 +331,7 @@ fn seal(seals: &Receiver<(EventId, PathBuf, PathBuf)>, inbox: &SyncSender<Inbox>
 /// The core thread's state.
 struct Core {
     agent: Agent,
-    signals: Option<agent_drive::SignalMap>,
-    decoded: Vec<agent_core::samples::SignalSample>,
+    samples: Samples,
     link: RunningLink,
     give_back: SyncSender<Vec<u8>>,
     to_eyes: Option<SyncSender<(FrameMeta, Vec<u8>, SystemTime)>>,
@@ -381,19 +379,7 @@ impl Core {
     fn take(&mut self, message: Inbox) -> Option<SystemTime> {
         match message {
             Inbox::Record(Owned::Sample(record), born) => {
-                match &record {
-                    DriveRecord::Imu(s) => self.agent.on_imu(s),
-                    DriveRecord::Gnss(f) => self.agent.on_gnss(f),
-                    DriveRecord::Can(f) => {
-                        self.agent.on_can(f);
-                        if let Some(map) = &mut self.signals {
-                            self.decoded.clear();
-                            map.decode(f, &mut self.decoded);
-                            self.decoded.iter().for_each(|s| self.agent.on_signal(s));
-                        }
-                    }
-                    DriveRecord::Frame(..) | DriveRecord::Json(..) => {}
-                }
+                self.samples.feed(&mut self.agent, &record);
                 Some(born)
             }
             Inbox::Record(Owned::Frame(meta, bytes), born) => {
