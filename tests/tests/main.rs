@@ -1,4 +1,6 @@
 //! End-to-end tests and tidiness, in one binary.
 
 #[cfg(test)]
+mod e2e;
+#[cfg(test)]
 mod tidy;

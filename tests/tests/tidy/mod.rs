@@ -9,6 +9,8 @@ mod links;
 mod text;
 mod tree;
 
+pub(crate) use tree::root;
+
 /// Fails with all findings at once.
 fn none(findings: &[String]) {
     assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
