@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Every measurement, one after the other, as Markdown on stdout with machine, date and load; about 25 minutes on two
+# cores. docs/measurements.md holds the last results.
+#
+# Needs python3, mosquitto with mosquitto_sub, ffmpeg with ffprobe, a release build of the agent (or AGENT_BIN), and for
+# all but the first two the data folder (AGENT_DATA, default ../shared/data). One that fails is said at the end.
+#
+# usage: all.sh [PART...]         (parts: latency memory replay_speed clips peers; default all)
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(latency memory replay_speed clips peers)
+failed=()
+for part in "${parts[@]}"; do
+    case "$part" in
+    latency | memory | replay_speed | clips) python3 "$here/$part.py" || failed+=("$part") ;;
+    peers) bash "$here/peers.sh" || failed+=("$part") ;;
+    *) echo "no such part: $part" >&2 && exit 2 ;;
+    esac
+done
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "failed: ${failed[*]}" >&2
+    exit 1
+fi
