@@ -136,7 +136,7 @@ fn evidence_reaches_back_to_the_pre_roll_and_stays_until_it_is_stored() {
             t: MonoTime(ms * 1_000_000),
             seq: ms / 100,
             codec: VideoCodec::H264,
-            key: (ms / 100) % 10 == 0,
+            key: (ms / 100).is_multiple_of(10),
             size: [640, 360],
         };
         agent.on_frame(&meta, &[9; 500]);

@@ -283,10 +283,9 @@ impl Sink for ReplaySink {
         }
         if let Some(events) = &self.events
             && let Some(path) = self.pages.on_message(&message, bytes, events)?
+            && self.pages_written.len() < PAGES_LISTED
         {
-            if self.pages_written.len() < PAGES_LISTED {
-                self.pages_written.push(path);
-            }
+            self.pages_written.push(path);
         }
         Ok(())
     }

@@ -61,8 +61,8 @@ enum Owned {
 enum Inbox {
     /// A record, and when it was handed over (for the latency log).
     Record(Owned, SystemTime),
-    /// What the detector saw, and when its frame was handed over.
-    Seen { t: MonoTime, aspect: f32, detections: Detections, born: SystemTime },
+    /// What the detector saw, and when its frame was handed over. Boxed: the inbox has thousands of places.
+    Seen { t: MonoTime, aspect: f32, detections: Box<Detections>, born: SystemTime },
     /// Frames that were not looked at.
     Unseen(u32),
     /// An evidence file is safe, or is not.
@@ -279,7 +279,7 @@ fn eyes(
                     let _ = pool.try_send(bytes);
                     continue;
                 }
-                Ok(Some((t, aspect, detections))) => Inbox::Seen { t, aspect, detections, born },
+                Ok(Some((t, aspect, detections))) => Inbox::Seen { t, aspect, detections: Box::new(detections), born },
                 Err(error) => {
                     if !std::mem::replace(&mut said, true) {
                         say!("frame {} at {} could not be looked at: {error:#}", meta.seq, meta.t);
