@@ -20,6 +20,8 @@ use crate::fusion::{Fusion, Trigger};
 use crate::grounding;
 use crate::history::History;
 use crate::limits::{MAX_FRAME_BYTES, MAX_OPEN_EVENTS, MAX_OUTPUTS};
+use crate::losses::LossMeter;
+pub use crate::losses::Lost;
 use crate::rings::{ByteRing, FrameRing, SampleRing};
 use crate::samples::{CanFrame, FrameMeta, GnssFix, ImuSample, SignalSample, VehicleSignal};
 use crate::telemetry::{Alignment, TelemetryEvent, TelemetryTrigger};
@@ -45,21 +47,6 @@ pub enum Output {
     },
 }
 
-/// What a source could not deliver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lost {
-    /// Camera frames.
-    Frames,
-    /// IMU samples.
-    Imu,
-    /// CAN frames.
-    Can,
-    /// GNSS fixes.
-    Gnss,
-    /// Frames that the trigger model did not see.
-    UnseenFrames,
-}
-
 /// Header of a CAN frame in its ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CanHeader {
@@ -72,47 +59,6 @@ pub(crate) struct CanHeader {
 
 /// What one CAN frame takes in the index of its ring, bytes.
 pub const CAN_ENTRY_BYTES: usize = ByteRing::<CanHeader>::ENTRY_BYTES;
-
-/// Losses since the start and since the last message that carried them.
-#[derive(Debug, Default)]
-struct LossMeter {
-    total: Losses,
-    told: Losses,
-    ring_drops: [u64; 4],
-}
-
-impl LossMeter {
-    fn add(&mut self, what: Lost, count: u32) {
-        let field = match what {
-            Lost::Frames => &mut self.total.frames,
-            Lost::Imu => &mut self.total.imu,
-            Lost::Can => &mut self.total.can,
-            Lost::Gnss => &mut self.total.gnss,
-            Lost::UnseenFrames => &mut self.total.unseen_frames,
-        };
-        *field = field.saturating_add(count);
-    }
-
-    /// Records that left the rings before their time since this was last asked: what an event's evidence lacks.
-    fn add_ring_drops(&mut self, now: [(Lost, u64); 4]) {
-        let before = std::mem::replace(&mut self.ring_drops, now.map(|(_, total)| total));
-        for ((what, total), seen) in now.into_iter().zip(before) {
-            self.add(what, u32::try_from(total.saturating_sub(seen)).unwrap_or(u32::MAX));
-        }
-    }
-
-    fn take(&mut self) -> Losses {
-        let (a, b) = (self.total, self.told);
-        self.told = a;
-        Losses {
-            frames: a.frames - b.frames,
-            imu: a.imu - b.imu,
-            can: a.can - b.can,
-            gnss: a.gnss - b.gnss,
-            unseen_frames: a.unseen_frames - b.unseen_frames,
-        }
-    }
-}
 
 /// Counts for the summary of a replay and for health.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -213,7 +159,7 @@ impl Agent {
     /// Losses since the start.
     pub fn losses(&mut self) -> Losses {
         self.count_ring_drops();
-        self.losses.total
+        self.losses.total()
     }
 
     /// The mounting estimate.
@@ -592,7 +538,7 @@ impl Agent {
             outbox_expired: 0,
             events: self.counts.events,
             disturbances: self.counts.disturbances,
-            losses: self.losses.total,
+            losses: self.losses.total(),
             flags: self.flags(None),
         }
     }

@@ -15,6 +15,7 @@ pub mod fusion;
 pub mod grounding;
 pub mod history;
 pub mod limits;
+mod losses;
 pub mod outbox;
 pub mod rings;
 pub mod samples;

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use super::attributes::{Constant, constant, int, ints, text};
 use super::kernels::{Act, BLOCK, Combine, Filter, Window};
 use super::layout::{address, buffer, place, plane_stride};
 use super::{Kind, Part, Program, Step};
@@ -65,29 +66,6 @@ enum Value {
     Joined(Vec<Map>, bool),
 }
 
-struct Constant {
-    dims: Vec<usize>,
-    floats: Vec<f32>,
-    ints: Vec<i64>,
-}
-
-fn constant(t: &pb::TensorProto) -> Option<Constant> {
-    let dims: Vec<usize> = t.dims.iter().map(|d| usize::try_from(*d).ok()).collect::<Option<_>>()?;
-    let (mut floats, mut ints) = (t.float_data.clone(), t.int64_data.clone());
-    match t.data_type {
-        1 if floats.is_empty() => {
-            floats = t.raw_data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        }
-        7 if ints.is_empty() => {
-            ints = t.raw_data.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect();
-        }
-        1 | 7 => {}
-        _ => return None,
-    }
-    let count = dims.iter().try_fold(1usize, |a, d| a.checked_mul(*d))?;
-    (count == floats.len().max(ints.len())).then_some(Constant { dims, floats, ints })
-}
-
 struct Lowering<'a> {
     constants: BTreeMap<&'a str, Constant>,
     values: BTreeMap<String, Value>,
@@ -97,19 +75,6 @@ struct Lowering<'a> {
     buffers: Vec<(usize, Option<usize>)>,
     /// Earlier pools of the same input: input name, kernel, output name.
     pools: Vec<(String, usize, String)>,
-}
-
-fn ints(node: &pb::NodeProto, name: &str) -> Option<Vec<usize>> {
-    let a = node.attribute.iter().find(|a| a.name == name)?;
-    a.ints.iter().map(|i| usize::try_from(*i).ok()).collect()
-}
-
-fn int(node: &pb::NodeProto, name: &str, default: i64) -> i64 {
-    node.attribute.iter().find(|a| a.name == name).map_or(default, |a| a.i)
-}
-
-fn text<'a>(node: &'a pb::NodeProto, name: &str) -> &'a [u8] {
-    node.attribute.iter().find(|a| a.name == name).map_or(&[], |a| &a.s)
 }
 
 /// Lowers `model`, whose one input is an image of `[1, channels, height, width]`.
