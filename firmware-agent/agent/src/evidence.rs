@@ -60,6 +60,42 @@ pub(crate) fn write_part(
     Ok((part, path))
 }
 
+/// Deletes the oldest lesser evidence until `folder` with all evidence in it leaves room for `need` bytes below `quota`.
+/// Evidence of crashes is never deleted. Returns how many files went, and whether there is room now. A unit's files sort
+/// by age: their names hold start and sequence.
+pub(crate) fn make_room(folder: &Path, quota: u64, need: u64) -> (u32, bool) {
+    let (mut total, _) = files(folder);
+    let (lesser_bytes, mut lesser) = files(&folder.join(LESSER));
+    total += lesser_bytes;
+    lesser.sort_unstable();
+    let mut gone = 0;
+    for (path, bytes) in lesser {
+        if total.saturating_add(need) <= quota {
+            break;
+        }
+        if std::fs::remove_file(&path).is_ok() {
+            total = total.saturating_sub(bytes);
+            gone += 1;
+        }
+    }
+    (gone, total.saturating_add(need) <= quota)
+}
+
+/// Size of all files of a folder, and its evidence files. A folder that is not there is empty.
+fn files(folder: &Path) -> (u64, Vec<(PathBuf, u64)>) {
+    let (mut total, mut out) = (0, Vec::new());
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(data) = entry.metadata() else { continue };
+        if data.is_file() {
+            total += data.len();
+            if entry.path().extension().is_some_and(|e| e == "mcap") {
+                out.push((entry.path(), data.len()));
+            }
+        }
+    }
+    (total, out)
+}
+
 /// Hashes a written part and gives it its final name, after a sync if wanted.
 pub(crate) fn seal(part: &Path, path: &Path, durability: Durability) -> anyhow::Result<EvidenceFile> {
     let (bytes, sha256_8) = hash(part)?;
@@ -202,4 +238,26 @@ fn edr_json(view: &EvidenceView<'_>) -> Value {
             "esc": r.row.esc,
         })).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_lesser_evidence_goes_first_and_that_of_crashes_never() {
+        let folder = tempfile::tempdir().unwrap();
+        let lesser = folder.path().join(LESSER);
+        std::fs::create_dir(&lesser).unwrap();
+        std::fs::write(folder.path().join("u_00000001_000001.mcap"), [0; 600]).unwrap();
+        for seq in 2..6 {
+            std::fs::write(lesser.join(format!("u_00000001_00000{seq}.mcap")), [0; 100]).unwrap();
+        }
+        assert_eq!(make_room(folder.path(), 1000, 0), (0, true));
+        assert_eq!(make_room(folder.path(), 1000, 150), (2, true));
+        assert!(!lesser.join("u_00000001_000003.mcap").exists() && lesser.join("u_00000001_000004.mcap").exists());
+        assert_eq!(make_room(folder.path(), 500, 100), (2, false));
+        assert!(folder.path().join("u_00000001_000001.mcap").exists());
+        assert_eq!(make_room(&folder.path().join("absent"), 10, 5), (0, true));
+    }
 }

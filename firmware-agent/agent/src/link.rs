@@ -41,6 +41,7 @@ pub(crate) fn start(config: &Config, url: &str, store: &Path) -> anyhow::Result<
     link.limits = OutboxLimits {
         window: config.link.in_flight as usize,
         entries: outbox.max_messages as usize,
+        lesser_entries: outbox.max_messages as usize / 4 * 3,
         bytes: (outbox.max_mb as usize).saturating_mul(1_000_000),
         lesser_max_age: Span::from_s(u64::from(outbox.lesser_max_age_h) * 3600),
         ..OutboxLimits::default()

@@ -102,6 +102,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         to_eyes: detector.is_some().then_some(to_eyes),
         to_seal,
         folder: config.resolve(&config.evidence.dir),
+        quota: u64::from(config.evidence.quota_mb) * 1_000_000,
+        event_bytes: config.memory().event_bytes(),
         info: DriveInfo {
             unit: config.unit.name.to_string(),
             ..drives.first().map_or_else(Default::default, |d| d.1.clone())
@@ -337,6 +339,8 @@ struct Core {
     to_eyes: Option<SyncSender<(FrameMeta, Vec<u8>, SystemTime)>>,
     to_seal: SyncSender<(EventId, PathBuf, PathBuf)>,
     folder: PathBuf,
+    quota: u64,
+    event_bytes: u64,
     info: DriveInfo,
     latency: Option<std::fs::File>,
     unseen: u32,
@@ -452,6 +456,10 @@ impl Core {
     /// Writes the evidence into the page cache; the seal thread makes it safe.
     fn store(&mut self, event: &EventId) {
         let Some(view) = self.agent.evidence(event) else { return };
+        let (gone, room) = evidence::make_room(&self.folder, self.quota, self.event_bytes);
+        if gone > 0 || !room {
+            say!("evidence quota: {gone} lesser files deleted{}", if room { "" } else { "; crashes alone pass it" });
+        }
         // Evidence of crashes stands apart from lesser evidence, which may be rotated away.
         let crash = view.event().severity >= Severity::Severe;
         let folder = if crash { self.folder.clone() } else { self.folder.join(evidence::LESSER) };

@@ -38,3 +38,12 @@ pub(crate) const MAX_MEMORY_MB: u32 = 65_536;
 const _: () = assert!(MAX_DEPTH >= 5);
 const _: () = assert!(MAX_TRIGGER_SIGNALS <= u8::MAX as usize, "the core counts custom signals in a byte");
 const _: () = assert!(MAX_FRAME_BYTES <= MAX_MEMORY_MB as usize * 1_000_000);
+
+/// Most messages in flight: what the core's outbox is sized for.
+pub(crate) const MAX_IN_FLIGHT: u32 = agent_core::limits::MAX_OUTBOX_WINDOW as u32;
+
+/// Most messages that wait for the broker: what the core's outbox is sized for.
+pub(crate) const MAX_OUTBOX_MESSAGES: u32 = agent_core::limits::MAX_OUTBOX_ENTRIES as u32;
+
+/// Most MB of them.
+pub(crate) const MAX_OUTBOX_MB: u32 = (agent_core::limits::MAX_OUTBOX_BYTES / 1_000_000) as u32;

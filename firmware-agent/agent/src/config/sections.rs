@@ -413,13 +413,13 @@ fn link(files: &mut Files, top: &mut Section<'_>) -> Option<LinkConfig> {
     let broker = s.checked(files, "broker", "a URL such as \"mqtt://host:1883\"", BrokerUrl::parse);
     // rumqttc refuses a keep-alive below 5 s; MQTT holds it in 16 bits.
     let keep_alive_s = s.whole(files, "keep_alive_s", 5, u32::from(u16::MAX)).value;
-    let in_flight = s.whole(files, "in_flight", 1, 100).value;
+    let in_flight = s.whole(files, "in_flight", 1, limits::MAX_IN_FLIGHT).value;
     let health_interval_s = s.whole(files, "health_interval_s", 5, 86_400).value;
     let mut o = s.section(files, "outbox");
     let outbox = OutboxConfig {
         store: o.path(files, "store"),
-        max_messages: o.whole(files, "max_messages", 100, 1_000_000).value,
-        max_mb: o.whole(files, "max_mb", 1, 4096).value,
+        max_messages: o.whole(files, "max_messages", 100, limits::MAX_OUTBOX_MESSAGES).value,
+        max_mb: o.whole(files, "max_mb", 1, limits::MAX_OUTBOX_MB).value,
         lesser_max_age_h: o.whole(files, "lesser_max_age_h", 1, 8760).value,
     };
     o.finish(files);

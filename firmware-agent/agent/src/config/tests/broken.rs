@@ -302,7 +302,7 @@ const CHAINS: &[Case] = &[
             "2:1: unit.nam is not a known key; did you mean name?",
             "4:15: rings.post_roll_s is 0, below 1",
             "6:7: student.ask is \"never\"; one of crash, near, all is wanted",
-            "8:13: link.in_flight is 0.5; a whole number from 1 to 100 is wanted",
+            "8:13: link.in_flight is 0.5; a whole number from 1 to 64 is wanted",
         ],
     ),
     ("nesting without end", "a = [[[[[[[[[[1]]]]]]]]]]\n", &["1:13: nests deeper than 8 levels"]),
