@@ -40,6 +40,11 @@ impl std::fmt::Display for Coded {
 
 impl std::error::Error for Coded {}
 
+/// The command line was wrong where clap cannot tell.
+pub(crate) fn usage(what: impl std::fmt::Display) -> anyhow::Error {
+    Coded(Outcome::Usage, what.to_string()).into()
+}
+
 /// An input could not be read: `what` names the place.
 pub(crate) fn bad_input(what: impl std::fmt::Display) -> anyhow::Error {
     Coded(Outcome::BadInput, what.to_string()).into()

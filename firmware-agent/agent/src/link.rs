@@ -9,7 +9,7 @@ use agent_link::{Broker, EnqueueError, Link, LinkConfig, Store};
 use agent_wire::{Command, Health, Message};
 
 use crate::config::Config;
-use crate::exit::bad_input;
+use crate::exit::usage;
 use crate::show::say;
 
 /// How long a message may take to reach the disk before it is said that it did not.
@@ -25,7 +25,7 @@ pub(crate) struct RunningLink {
 
 /// Opens the outbox at `store` and connects to `url` in the background.
 pub(crate) fn start(config: &Config, url: &str, store: &Path) -> anyhow::Result<RunningLink> {
-    let broker = Broker::parse(url).map_err(bad_input)?;
+    let broker = Broker::parse(url).map_err(usage)?;
     if let Some(folder) = store.parent() {
         std::fs::create_dir_all(folder)?;
     }

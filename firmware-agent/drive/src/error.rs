@@ -27,6 +27,14 @@ pub enum DriveError {
         /// The first bytes, up to 8.
         first: Vec<u8>,
     },
+    /// The file of that name cannot be read as a drive.
+    #[error("{}: {why}", path.display())]
+    In {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it. Not called `source`: it stands in the message already.
+        why: Box<DriveError>,
+    },
     /// Writing failed.
     #[error("writing the drive failed: {0}")]
     Write(String),

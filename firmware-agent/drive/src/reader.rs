@@ -120,18 +120,20 @@ impl DriveReader {
     /// Opens the drive `path` and reads what it says of itself.
     ///
     /// # Errors
-    /// [`DriveError::Open`], [`DriveError::NotMcap`] or [`DriveError::Read`], never for damage behind the first 8 bytes.
+    /// [`DriveError::Open`], or [`DriveError::In`] around [`DriveError::NotMcap`] or [`DriveError::Read`], never for damage
+    /// behind the first 8 bytes.
     pub fn open(path: &Path) -> Result<Self, DriveError> {
         let fail = |source| DriveError::Open { path: path.to_owned(), source };
         let file = File::open(path).map_err(fail)?;
         let len = file.metadata().map_err(fail)?.len();
         Self::from_reader(BufReader::with_capacity(64 << 10, file), len)
+            .map_err(|why| DriveError::In { path: path.to_owned(), why: Box::new(why) })
     }
 
     /// Reads a drive of `len` bytes from any input (bytes in memory, say).
     ///
     /// # Errors
-    /// As [`DriveReader::open`].
+    /// [`DriveError::NotMcap`] or [`DriveError::Read`].
     pub fn from_reader(mut input: impl Read + Seek + Send + 'static, len: u64) -> Result<Self, DriveError> {
         let summary = container::summary(&mut input, len).map_err(|source| DriveError::Read { offset: 0, source })?;
         let mut this = Self {

@@ -3,6 +3,7 @@
 //! Every limit in time here is far above what is measured and only ends what hangs; nothing asserts how long a thing
 //! takes. What needs the shared data folder or Mosquitto says so in one line and passes where that is not there.
 
+mod bad;
 mod binary;
 mod broker;
 mod comma2k19;

@@ -1,5 +1,6 @@
 //! Inputs of the tests: the demo's drive, made once, and the shared data folder where it is there.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -40,6 +41,23 @@ fn remove_old(new: &Path) {
             let _ = std::fs::remove_dir_all(&path);
         }
     }
+}
+
+/// A drive of a minute of CAN frames, three chunks of a megabyte and a part: unlike the demo's it is the same bytes
+/// on every machine and after every change of the simulator.
+pub(crate) fn can_drive() -> &'static [u8] {
+    static MADE: OnceLock<Vec<u8>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let temp = tempfile::tempdir().unwrap();
+        let (mut log, mut noise) = (String::new(), 1u64);
+        for i in 0..60_000u32 {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let _ = writeln!(log, "({}.{:03}000) can0 100#{noise:016X}", i / 1000, i % 1000);
+        }
+        std::fs::write(temp.path().join("a.log"), log).unwrap();
+        run(temp.path(), &["import", "--out", "d.mcap", "--candump", "a.log"]).with_code(0);
+        std::fs::read(temp.path().join("d.mcap")).unwrap()
+    })
 }
 
 /// The shared data folder.

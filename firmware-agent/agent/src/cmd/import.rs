@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::cli::ImportArgs;
 use crate::convert::read_text;
-use crate::exit::{Coded, Outcome, bad_input};
+use crate::exit::{Outcome, bad_input, usage};
 use crate::show::{put, say};
 
 pub(crate) fn import(args: &ImportArgs) -> anyhow::Result<Outcome> {
@@ -54,12 +54,17 @@ fn inputs(args: &ImportArgs) -> anyhow::Result<Vec<Input>> {
     }
     if let Some(path) = &args.imu_csv {
         let text = args.imu_columns.as_deref().ok_or_else(|| usage("--imu-csv needs --imu-columns"))?;
-        let columns = columns(text).map_err(|why| usage(&format!("--imu-columns {text}: {why}")))?;
+        let columns = columns(text).map_err(|why| usage(format!("--imu-columns {text}: {why}")))?;
         add(path, InputKind::ImuCsv(columns), log_offset(args.imu_offset_s));
     }
     if let Some(path) = &args.comma2k19 {
-        let dbc = args.dbc.as_deref().map(read_text).transpose()?;
+        let dbc = args.dbc.as_ref().map(dbc_text).transpose()?;
         add(path, InputKind::Comma2k19(dbc), log_offset(args.comma2k19_offset_s));
+    }
+    // Making the drive would destroy the input before it is read.
+    let place = args.out.canonicalize().ok();
+    if let Some(same) = out.iter().find(|i| place.is_some() && i.path.canonicalize().ok() == place) {
+        return Err(usage(format!("--out {} is an input: the drive needs a file of its own", same.path.display())));
     }
     if out.is_empty() {
         return Err(usage("nothing to import: give --video, --candump, --imu-csv or --comma2k19"));
@@ -67,8 +72,11 @@ fn inputs(args: &ImportArgs) -> anyhow::Result<Vec<Input>> {
     Ok(out)
 }
 
-fn usage(why: &str) -> anyhow::Error {
-    Coded(Outcome::Usage, why.to_owned()).into()
+/// The text of a DBC file that can be read.
+fn dbc_text(path: &PathBuf) -> anyhow::Result<String> {
+    let text = read_text(path)?;
+    agent_drive::dbc::check(&text).map_err(|e| bad_input(format!("{}: {e}", path.display())))?;
+    Ok(text)
 }
 
 /// `t=NAME[:s|ms|us|ns],x=NAME,y=NAME,z=NAME[,gx=NAME,gy=NAME,gz=NAME][,accel=g|mps2][,gyro=radps|degps]`

@@ -8,14 +8,14 @@ use agent_wire::{Message, WallQuality};
 use serde_json::json;
 
 use crate::cli::ListenArgs;
-use crate::exit::{Outcome, bad_input};
+use crate::exit::{Outcome, usage};
 use crate::show::{put, say};
 
 /// How often the end conditions are looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
 pub(crate) fn listen(args: &ListenArgs) -> anyhow::Result<Outcome> {
-    let broker = Broker::parse(&args.broker).map_err(bad_input)?;
+    let broker = Broker::parse(&args.broker).map_err(usage)?;
     let mut config = ListenConfig::new(broker, &format!("listen-{}", std::process::id()));
     config.filter.clone_from(&args.topic);
     let listener = Listener::start(config)?;

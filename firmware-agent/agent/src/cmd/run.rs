@@ -79,6 +79,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     };
     let model = detector.as_ref().map(|d| Hash8(d.hash8()));
     let drives = open_drives(&config)?;
+    // Refused here, a DBC costs no start and tells the fleet nothing.
+    drop(convert::signal_map(&config)?);
     let made_up = drives.iter().any(|(_, info)| info.simulated || info.synthetic);
     let flags = Flags { replayed: true, simulated: made_up, ..Flags::default() };
     let store = config.resolve(&config.link.outbox.store);

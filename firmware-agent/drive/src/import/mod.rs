@@ -59,8 +59,8 @@ pub enum ImportError {
     #[error("{}: a drive has one camera, and another input has pictures already", .0.display())]
     TwoCameras(PathBuf),
     /// No input gave any sample.
-    #[error("nothing to import: no input gave a sample")]
-    Empty,
+    #[error("nothing to import: no input gave a sample ({})", .0.join("; "))]
+    Empty(Vec<String>),
     /// The drive could not be written.
     #[error(transparent)]
     Drive(#[from] DriveError),
@@ -229,7 +229,11 @@ pub fn import(
         heads.push(head);
     }
     if heads.iter().all(|h| h.item.is_none()) {
-        return Err(ImportError::Empty);
+        let why = |h: &mut Head| {
+            let first = h.source.notes().named.first().cloned();
+            format!("{}: {}", h.path.display(), first.unwrap_or_else(|| "there is none in it".to_owned()))
+        };
+        return Err(ImportError::Empty(heads.iter_mut().map(why).collect()));
     }
     info.composite |= inputs.len() > 1 && !same_recording;
     let mut writer = DriveWriter::create(out, &info)?;

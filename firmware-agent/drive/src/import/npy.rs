@@ -56,7 +56,12 @@ impl Array {
         if sides.next().is_some() {
             return Err(format!("its shape ({shape}) has more than two sides"));
         }
-        let element = if kind == "|u1" { 1 } else { 8 };
+        let element = match kind.as_str() {
+            "|u1" => 1,
+            "<f8" | "<i8" | "|S8" => 8,
+            // Refused by its kind, which says more than that the bytes do not fit.
+            _ => 0,
+        };
         let start = at + n;
         let want = rows.checked_mul(columns).and_then(|c| c.checked_mul(element)).ok_or("its shape is too large")?;
         let have = bytes.len() - start;
