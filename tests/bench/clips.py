@@ -15,6 +15,10 @@ from pathlib import Path
 
 import common
 
+# An alert belongs to the labelled crash from this long before it (the trigger's own limit of time to collision) ...
+EARLY_S = 2.0
+# ... to this long after it.
+LATE_S = 1.0
 
 def codec(path):
     return subprocess.run(["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "stream=codec_name",
@@ -56,7 +60,8 @@ def judge(label, out):
     else:
         before = [crash - t for _, t in fired]
         lead = ", ".join(f"{b:+.2f}" for b in before) or "-"
-        verdict = "fired" if fired else "missed"
+        in_time = any(-LATE_S <= b <= EARLY_S for b in before)
+        verdict = "in time" if in_time else "only outside" if fired else "missed"
     risk = f"{top[1]:.2f} at {top[0]:.2f}"
     name = label["clip"] + (" (converted)" if label["converted"] else " (anew)" if label["anew"] else "")
     return (name, label["label"], label["event_s"] or "-", len(rows), risk, times, lead, verdict)
@@ -81,9 +86,11 @@ def main():
                              quiet=False)
                 rows.append(judge(label, out))
             count = lambda verdict: sum(r[-1] == verdict for r in rows)
+            crashes, normal = (sum(r[1] == label for r in rows) for label in ("collision", "normal"))
             print(f"**{name}**, score threshold {score}, risk_on of the shipped configuration: "
-                  f"{count('fired')} of {count('fired') + count('missed')} clips with a crash fired, "
-                  f"{count('quiet')} of {count('quiet') + count('FALSE ALERT')} normal clips quiet.\n")
+                  f"of {crashes} clips with a crash {count('in time')} fired from {EARLY_S:g} s before to {LATE_S:g} s after it, "
+                  f"{count('only outside')} only outside that, {count('missed')} not at all; "
+                  f"{count('quiet')} of {normal} normal clips quiet.\n")
             common.table(["clip", "label", "event_s", "frames scored", "highest risk at s", "fired at s",
                           "s before event_s", "verdict"], rows)
 
