@@ -138,10 +138,10 @@ class Broker:
 
 
 def resident(pid):
-    """VmHWM and VmRSS of a process, bytes."""
+    """VmHWM, VmRSS, and of the latter the pages of files (the program itself), of a process, bytes."""
     found = {}
     for line in open(f"/proc/{pid}/status"):
         name, _, rest = line.partition(":")
-        if name in ("VmHWM", "VmRSS"):
+        if name in ("VmHWM", "VmRSS", "RssFile"):
             found[name] = int(rest.split()[0]) * 1024
-    return found["VmHWM"], found["VmRSS"]
+    return found["VmHWM"], found["VmRSS"], found["RssFile"]

@@ -80,6 +80,14 @@ def make_drive(folder, seconds, video, with_crashes=True):
     return drive, len(events)
 
 
+def make_clip_drive(folder, clip):
+    """Writes bench.mcap from a clip alone."""
+    (folder / "bench.dbc").write_text(DBC)
+    drive = folder / "bench.mcap"
+    common.import_drive(drive, "--video", clip)
+    return drive
+
+
 def write_config(folder, url, rings, model=None, extra=""):
     """A configuration for `run` on that drive, again and again; returns its path."""
     vision = f'[trigger.vision]\nmodel = "{model}"\n' if model else ""

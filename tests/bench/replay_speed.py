@@ -45,7 +45,8 @@ def main():
             rows.append((name, f"{one['times_real_time']:.1f}", f"{wall:.2f}", part("decode_s"), part("detect_s"), frames,
                          summary["events"], f"{one['peak_resident_bytes'] / 1e6:.1f}", f"{one['ring_bytes'] / 1e6:.1f}"))
     print(f"{summary['duration_s']:.1f} s, {made['frames']} frames 1280x720 H.264, {made['can_frames']} CAN frames, "
-          f"{made['imu_samples']} IMU samples, {made['gnss_fixes']} fixes; median of {rounds} rounds.\n")
+          f"{made['imu_samples']} IMU samples, {made['gnss_fixes']} fixes; "
+          f"{'encoded anew by the importer (B-frames)' if made['transcoded'] else 'video as in the clip'}; median of {rounds} rounds.\n")
     common.table(["detector", "times real time", "wall s", "decoding", "detector", "frames scored", "events",
                   "peak resident MB", "rings declared MB"], rows)
 
