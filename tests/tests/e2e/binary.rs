@@ -149,7 +149,7 @@ impl Running {
         if hung {
             let _ = self.child.kill();
         }
-        let status = status.map_or_else(|| self.child.wait().unwrap(), |s| s);
+        let status = status.unwrap_or_else(|| self.child.wait().unwrap());
         let [stdout, stderr] = self.output.each_mut().map(Output::end);
         Ended { code: status.code(), hung, stdout, stderr }
     }
