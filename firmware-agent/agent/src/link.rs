@@ -7,6 +7,7 @@ use agent_core::outbox::OutboxLimits;
 use agent_core::time::Span;
 use agent_link::{Broker, EnqueueError, Link, LinkConfig, Store};
 use agent_wire::{Command, Health, Message};
+use anyhow::Context as _;
 
 use crate::config::Config;
 use crate::exit::usage;
@@ -27,9 +28,9 @@ pub(crate) struct RunningLink {
 pub(crate) fn start(config: &Config, url: &str, store: &Path) -> anyhow::Result<RunningLink> {
     let broker = Broker::parse(url).map_err(usage)?;
     if let Some(folder) = store.parent() {
-        std::fs::create_dir_all(folder)?;
+        std::fs::create_dir_all(folder).with_context(|| format!("making {} for the outbox", folder.display()))?;
     }
-    let (mut store, opened) = Store::open(store)?;
+    let (mut store, opened) = Store::open(store).map_err(|error| anyhow::anyhow!("{error}"))?;
     if let Some(aside) = &opened.set_aside {
         say!("the outbox was unreadable and was set aside: {aside:?}");
     }

@@ -119,8 +119,8 @@ fn broken_imports_name_the_file_and_the_reason() {
         (trak(&mp4_box(b"mdhd", &[1; 40])), InputKind::Video, "its video track is malformed: no stbl box"),
         (vec![], csv(), "the file is empty"),
         (b"t,x,y\n1,2,3\n".to_vec(), csv(), "no column \"z\"; there are t, x, y"),
-        (b"".to_vec(), InputKind::Candump, "nothing to import: no input gave a sample"),
-        (b"no\nlog\n".to_vec(), InputKind::Candump, "nothing to import: no input gave a sample"),
+        (b"".to_vec(), InputKind::Candump, "input: there is none in it)"),
+        (b"no\nlog\n".to_vec(), InputKind::Candump, "input: line 1: no time in parentheses at its start)"),
         (b"x".to_vec(), segment.clone(), "not a comma2k19 segment: it has no folder processed_log"),
     ];
     for (bytes, kind, want) in cases {

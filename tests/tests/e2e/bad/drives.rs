@@ -34,6 +34,20 @@ fn changed(case: Case, change: impl Fn(&mut Vec<u8>) + Send + Sync + 'static) ->
     })
 }
 
+/// The middle of the second chunk of a drive: records are an opcode, a length of 8 bytes and that many bytes.
+fn middle_of_chunk(drive: &[u8]) -> usize {
+    const CHUNK: u8 = 6;
+    let (mut at, mut chunks) = (8, 0);
+    loop {
+        let length = u64::from_le_bytes(drive[at + 1..at + 9].try_into().unwrap()) as usize;
+        chunks += usize::from(drive[at] == CHUNK);
+        if chunks == 2 {
+            return at + 9 + length / 2;
+        }
+        at += 9 + length;
+    }
+}
+
 fn refused(what: &'static str, content: impl Into<Vec<u8>>, says: &'static str) -> Case {
     case(DRIVES, what, "replay d.mcap --out o", 4, &["d.mcap", says]).file("d.mcap", content)
 }
@@ -53,15 +67,15 @@ pub(super) fn cases() -> Vec<Case> {
         changed(case(DRIVES, "a wrong magic", "replay d.mcap --out o", 4, &["d.mcap", "not a drive"]), |b| b[0] ^= 1),
         lossy("cut in its first record", "first at byte 8", |b| b.truncate(20)),
         lossy("cut behind its header", "first at byte", |b| b.truncate(100)),
-        lossy("cut in half", "cut", |b| b.truncate(b.len() / 2)),
+        lossy("cut in its second chunk", "cut", |b| b.truncate(middle_of_chunk(b))),
         lossy("without its last byte", "first at byte", |b| b.truncate(b.len() - 1)),
         lossy("without its index", "first at byte", |b| b.truncate(b.len() - 200)),
-        lossy("a bit flipped in the middle", "1 places", |b| {
-            let at = b.len() / 2;
+        lossy("a bit flipped in its second chunk", "1 places", |b| {
+            let at = middle_of_chunk(b);
             b[at] ^= 4;
         }),
-        lossy("four kilobytes of zeros in the middle", "1 places", |b| {
-            let at = b.len() / 2;
+        lossy("four kilobytes of zeros in its second chunk", "1 places", |b| {
+            let at = middle_of_chunk(b);
             b[at..at + 4096].fill(0);
         }),
         lossy("a gigabyte claimed by a record", "first at byte", |b| {
@@ -80,9 +94,12 @@ pub(super) fn cases() -> Vec<Case> {
             &["a.txt: neither a drive (MCAP), a message nor a manifest"],
         )
         .file("a.txt", "hello\n"),
-        changed(case(DRIVES, "cut in half, for inspect", "inspect d.mcap", 5, &["bytes lost", "first at byte"]), |b| {
-            b.truncate(b.len() / 2);
-        }),
+        changed(
+            case(DRIVES, "cut in its second chunk, for inspect", "inspect d.mcap", 5, &["bytes lost", "first at byte"]),
+            |b| {
+                b.truncate(middle_of_chunk(b));
+            },
+        ),
         case(
             DRIVES,
             "a real clip in place of a drive",

@@ -48,7 +48,7 @@ pub(super) fn cases() -> Vec<Case> {
             fs::write(folder.join("outbox.redb"), "hello".repeat(2000)).unwrap();
         }),
         outbox("a folder", 1, &["outbox.redb", "directory"], |f| fs::create_dir(f.join("outbox.redb")).unwrap()),
-        outbox("below a file", 1, &["o"], |folder| {
+        outbox("below a file", 1, &["making o/p for the outbox: "], |folder| {
             fs::write(folder.join("o"), "x").unwrap();
             let config = fs::read_to_string(folder.join("unit.toml")).unwrap();
             fs::write(folder.join("unit.toml"), config + "outbox.store = \"o/p/outbox.redb\"\n").unwrap();
