@@ -106,7 +106,8 @@ fn override_config(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()>
         config.can.signals.clear();
     }
     for text in &args.signal {
-        let parsed = convert::parse_signal(text).map_err(|why| crate::exit::usage(format!("--signal {text}: {why}")))?;
+        let parsed =
+            convert::parse_signal(text).map_err(|why| crate::exit::usage(format!("--signal {text}: {why}")))?;
         config.can.signals.push(parsed);
     }
     Ok(())

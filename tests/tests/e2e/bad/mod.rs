@@ -1,7 +1,7 @@
 //! Broken inputs over all commands: each ends with its exit code and says what is wrong and where; none panics or hangs.
 //!
 //! A *case* is a folder with files, a command run in it, and what must come of it. All cases together are the table in
-//! `docs/bad-input.md`; run the tests with `AGENT_UPDATE_DOCS=1` to write it anew.
+//! `firmware-agent/docs/bad-input.md`; run the tests with `AGENT_UPDATE_DOCS=1` to write it anew.
 
 mod config;
 mod drives;

@@ -1,4 +1,4 @@
-//! The table of `docs/bad-input.md`: made from the cases, held against the file.
+//! The table of `firmware-agent/docs/bad-input.md`: made from the cases, held against the file.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ anew. Exit codes: 1 failed, 2 wrong command line, 3 configuration refused, 4 inp
 
 /// Compares with the committed file, or writes it. Rows whose data are not here are taken as they stand there.
 pub(super) fn hold(cases: &[Case], shown: &[Option<String>]) {
-    let path = crate::tidy::root().join("docs/bad-input.md");
+    let path = crate::tidy::root().join("firmware-agent/docs/bad-input.md");
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     let text = render(cases, shown, &committed);
     if std::env::var_os("AGENT_UPDATE_DOCS").is_some() {
@@ -29,7 +29,7 @@ pub(super) fn hold(cases: &[Case], shown: &[Option<String>]) {
         .map(|l| format!("+ {l}"))
         .chain(committed.lines().filter(|c| !text.lines().any(|l| l == *c)).map(|c| format!("- {c}")))
         .collect();
-    assert!(text == committed, "docs/bad-input.md is not what happens:\n{}", differing.join("\n"));
+    assert!(text == committed, "firmware-agent/docs/bad-input.md is not what happens:\n{}", differing.join("\n"));
 }
 
 fn render(cases: &[Case], shown: &[Option<String>], committed: &str) -> String {
