@@ -5,6 +5,8 @@
 
 mod candump;
 mod comma2k19;
+mod edits;
+mod encode;
 mod fragments;
 mod imu_csv;
 mod mp4;

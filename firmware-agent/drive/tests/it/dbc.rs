@@ -19,7 +19,7 @@ fn frame(id: u32, extended: bool, payload: &[u8]) -> CanFrame {
 }
 
 fn map(body: &str, message: &str, name: &str) -> Result<SignalMap, DbcError> {
-    let mapping = SignalMapping { signal: VehicleSignal::Speed, message, name, scale: 1.0, bus: None };
+    let mapping = SignalMapping { signal: VehicleSignal::Speed, message, name, scale: 1.0, bus: None, offset: 0.0 };
     SignalMap::from_dbc(&format!("{HEAD}{body}\n"), &[mapping])
 }
 
@@ -73,7 +73,9 @@ fn j1939_messages_match_by_pgn() {
     let Some(path) = data("dbc/CSS-J1939-DEMO.dbc") else { return };
     let text = std::fs::read_to_string(path).unwrap();
     let (signal, message, name) = (VehicleSignal::EngineSpeed, "EEC1", "EngineSpeed");
-    let mut m = SignalMap::from_dbc(&text, &[SignalMapping { signal, message, name, scale: 1.0, bus: None }]).unwrap();
+    let mut m =
+        SignalMap::from_dbc(&text, &[SignalMapping { signal, message, name, scale: 1.0, bus: None, offset: 0.0 }])
+            .unwrap();
     // The truck of the real log idles at 650 rpm; its EEC1 has another priority than the DBC's.
     assert_eq!(value(&mut m, &frame(0x0CF0_0400, true, &[0x60, 0x7D, 0x84, 0x48, 0x14, 0, 0xF0, 0x84])), Some(649.0));
     assert_eq!(value(&mut m, &frame(0x18F0_0417, true, &[0, 0, 0, 0x48, 0x14, 0, 0, 0])), Some(649.0));
@@ -138,7 +140,14 @@ fn the_real_cars_wheel_speed_agrees_with_the_processed_speed() {
     let out = temp.path().join("d.mcap");
     import(&one(&log, InputKind::Candump, Offset::OwnClock(0.0)), &out, DriveInfo::new("rav4"), true).unwrap();
     let name = "WHEEL_SPEED_FL,WHEEL_SPEED_FR,WHEEL_SPEED_RL,WHEEL_SPEED_RR";
-    let mapping = SignalMapping { signal: VehicleSignal::Speed, message: "0xAA", name, scale: 1.0 / 3.6, bus: Some(0) };
+    let mapping = SignalMapping {
+        signal: VehicleSignal::Speed,
+        message: "0xAA",
+        name,
+        scale: 1.0 / 3.6,
+        bus: Some(0),
+        offset: 0.0,
+    };
     let mut map = SignalMap::from_dbc(&std::fs::read_to_string(dbc).unwrap(), &[mapping]).unwrap();
     let (mut reader, mut decoded) = (DriveReader::open(&out).unwrap(), Vec::new());
     while let Some(record) = reader.next().unwrap() {

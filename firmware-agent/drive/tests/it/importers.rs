@@ -22,10 +22,11 @@ fn all(path: &Path) -> Vec<Owned> {
     out
 }
 
-/// Frames that ffprobe counts, and the nominal rate, of each clip in H.264.
+/// Frames that a player shows (ffprobe -count_frames) of each clip in H.264, and whether they are encoded anew.
 const CLIPS: [(&str, u64, bool); 13] = [
     ("carnd_solidWhiteRight", 221, false),
-    ("carnd_vd_test_small2", 116, false),
+    // 116 coded; its edit list shows 100, from a frame that is no key frame.
+    ("carnd_vd_test_small2", 100, true),
     ("carnd_vd_test_video", 38, false),
     ("dad_000478", 100, true),
     ("dad_000487", 100, true),
@@ -46,7 +47,7 @@ fn every_h264_clip_imports_whole_in_order_and_decodes_whole() {
     // Every clip takes most of a minute; the full set runs where it is asked for.
     let full = std::env::var_os("AGENT_ALL_CLIPS").is_some();
     for (name, frames, b_frames) in CLIPS {
-        if !full && !matches!(name, "carnd_vd_test_video" | "dad_000478") {
+        if !full && !matches!(name, "carnd_vd_test_video" | "carnd_vd_test_small2" | "dad_000478") {
             continue;
         }
         let out = temp.path().join("drive.mcap");
