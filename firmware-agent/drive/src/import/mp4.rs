@@ -194,7 +194,10 @@ fn read_moov(path: &Path, file: &mut File) -> Result<Vec<u8>, ImportError> {
         file.read_exact(head.get_mut(..take).unwrap_or(&mut [])).map_err(io_error(path))?;
         let kind = [head[4], head[5], head[6], head[7]];
         if first && !matches!(&kind, b"ftyp" | b"moov" | b"free" | b"skip" | b"wide" | b"mdat") {
-            return Err(bad(path, "not an MP4 file: it does not begin with a box that MP4 files begin with"));
+            return Err(match container(path, file)? {
+                Some(name) => ImportError::Codec { path: path.to_owned(), codec: format!("in {name}") },
+                None => bad(path, "not an MP4 file: it does not begin with a box that MP4 files begin with"),
+            });
         }
         first = false;
         let n = match u32::from_be_bytes([head[0], head[1], head[2], head[3]]) {
@@ -224,6 +227,26 @@ fn read_moov(path: &Path, file: &mut File) -> Result<Vec<u8>, ImportError> {
         path,
         if first { "the file is empty" } else { "cut: it has no index (moov box); the recording was not finished" },
     ))
+}
+
+/// The name of a container of videos that is not MP4, by the file's first bytes.
+fn container(path: &Path, file: &mut File) -> Result<Option<&'static str>, ImportError> {
+    let mut head = Vec::new();
+    file.seek(SeekFrom::Start(0)).map_err(io_error(path))?;
+    file.take(400).read_to_end(&mut head).map_err(io_error(path))?;
+    let at = |i: usize, what: &[u8]| head.get(i..i + what.len()) == Some(what);
+    let every = |from: usize, step: usize| (0..2).all(|n| at(from + n * step, b"G"));
+    Ok(match () {
+        () if at(0, &[0x1A, 0x45, 0xDF, 0xA3]) => Some("Matroska or WebM"),
+        () if at(0, b"RIFF") && at(8, b"AVI ") => Some("AVI"),
+        () if every(0, 188) || every(4, 192) => Some("an MPEG transport stream"),
+        () if at(0, &[0, 0, 1, 0xBA]) => Some("an MPEG program stream"),
+        () if at(0, b"FLV\x01") => Some("FLV"),
+        () if at(0, b"OggS") => Some("Ogg"),
+        () if at(0, &[0x30, 0x26, 0xB2, 0x75]) => Some("ASF (WMV)"),
+        () if at(0, &[0, 0, 0, 1]) || at(0, &[0, 0, 1]) => Some("a bare stream without a container"),
+        () => None,
+    })
 }
 
 fn open_track(path: &Path) -> Result<(Track, Notes), ImportError> {

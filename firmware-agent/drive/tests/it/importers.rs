@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use agent_drive::import::{AccelUnit, GyroUnit, ImportError, ImuColumns, Input, InputKind, Offset, TimeUnit, import};
+use agent_drive::import::{AccelUnit, GyroUnit, ImuColumns, Input, InputKind, Offset, TimeUnit, import};
 use agent_drive::{DriveInfo, DriveReader, DriveRecord, VideoDecoder};
 
 use crate::util::{Owned, data};
@@ -73,13 +73,18 @@ fn every_h264_clip_imports_whole_in_order_and_decodes_whole() {
     }
 }
 
+#[cfg(not(feature = "gstreamer"))]
 #[test]
 fn mpeg4_clips_are_refused_by_the_name_of_their_codec() {
     let Some(clip) = data("clips/jg_ccd_crash_01.mp4") else { return };
     let temp = tempfile::tempdir().unwrap();
     let inputs = one(&clip, InputKind::Video, Offset::FirstAt(0.0));
     let e = import(&inputs, &temp.path().join("d.mcap"), DriveInfo::new(""), true).unwrap_err();
-    assert!(matches!(&e, ImportError::Codec { codec, .. } if codec == "MPEG-4 part 2 (mp4v)"), "{e}");
+    assert!(
+        matches!(&e, agent_drive::import::ImportError::Codec { codec, .. } if codec == "MPEG-4 part 2 (mp4v)"),
+        "{e}"
+    );
+    assert!(e.to_string().contains("feature gstreamer") && e.to_string().contains("ffmpeg -i"), "{e}");
 }
 
 #[test]
