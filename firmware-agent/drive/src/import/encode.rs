@@ -19,7 +19,7 @@ use crate::h264::is_key;
 pub(crate) struct Picture {
     width: usize,
     height: usize,
-    pub(crate) planes: [Vec<u8>; 3],
+    planes: [Vec<u8>; 3],
 }
 
 impl Picture {

@@ -16,7 +16,7 @@ use gstreamer::prelude::*;
 use gstreamer::{ClockTime, MessageType, MessageView, Pipeline, State};
 use gstreamer_app::AppSink;
 use gstreamer_video::prelude::*;
-use gstreamer_video::{VideoColorRange, VideoFrameRef, VideoInfo};
+use gstreamer_video::{VideoFrameRef, VideoInfo};
 
 use super::encode::{Picture, PictureEncoder};
 use super::{ImportError, Item, Notes, Source, bad, io_error};
@@ -69,7 +69,7 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn Source>, ImportError> {
     let name = std::path::absolute(path).map_err(io_error(path))?;
     let name = name.to_str().ok_or_else(|| bad(path, "GStreamer: its name is not UTF-8"))?.to_owned();
     let text = format!(
-        "filesrc name=in ! decodebin name=decode caps=video/x-raw expose-all-streams=false ! videoconvert \
+        "filesrc name=in ! decodebin name=decode ! videoconvert \
          ! video/x-raw,format=I420 ! appsink name=out sync=false max-buffers={GST_PICTURES} drop=false"
     );
     let pipeline = gstreamer::parse::launch(&text).map_err(|e| fail("its plug-ins are not all installed", &e))?;
@@ -228,12 +228,6 @@ impl Decoded {
         let stride = |i: usize| frame.plane_stride().get(i).and_then(|s| usize::try_from(*s).ok());
         let size = (info.width() as usize, info.height() as usize);
         self.picture.copy_from(size, planes, [stride(0)?, stride(1)?, stride(2)?])?;
-        // Full range, as Motion JPEG has it; drives are limited range, as decoders of untagged H.264 take it.
-        if info.colorimetry().range() == VideoColorRange::Range0_255 {
-            for (plane, (span, base)) in self.picture.planes.iter_mut().zip([(219, 16), (224, 16), (224, 16)]) {
-                plane.iter_mut().for_each(|v| *v = ((u32::from(*v) * span + 127) / 255 + base) as u8);
-            }
-        }
         self.picture.fits(self.encoder.size()).then_some(())
     }
 }
