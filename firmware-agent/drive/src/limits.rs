@@ -27,6 +27,15 @@ pub const MAX_MOOV_BYTES: usize = 64 << 20;
 pub const MAX_VIDEO_SAMPLES: usize = 6 * 3600 * 60;
 /// Most pictures held for reordering: the H.264 standard allows 16.
 pub const MAX_REORDER: usize = 16;
+/// Decoded pictures that wait between GStreamer and the encoder; the pipeline waits when they are full.
+#[cfg(feature = "gstreamer")]
+pub const GST_PICTURES: u32 = 4;
+/// How long one look for the next picture waits, milliseconds, and after how many without one the import gives up (30 s).
+#[cfg(feature = "gstreamer")]
+pub const GST_POLL_MS: u64 = 50;
+/// See [`GST_POLL_MS`].
+#[cfg(feature = "gstreamer")]
+pub const GST_STALL_POLLS: u64 = 600;
 /// Longest line of a text input, bytes.
 pub const MAX_LINE_BYTES: usize = 64 << 10;
 /// Bad lines, or warnings of another kind, that are named one by one; the rest is counted.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::mp4::{Sample, be32, child, from_first, next_box};
+use super::mp4::{Sample, be32, child, next_box};
 use super::{ImportError, bad, io_error};
 use crate::limits::{MAX_RECORD_BYTES, MAX_VIDEO_SAMPLES};
 
@@ -17,8 +17,9 @@ struct Defaults {
     size: u32,
 }
 
-/// All samples of the file, in decode order. A file cut in a fragment gives the fragments before.
-pub(crate) fn samples(path: &Path, file: &mut File, mvex: &[u8], timescale: u32) -> Result<Vec<Sample>, ImportError> {
+/// All samples of the file, in decode order, and their composition times in units of the track. A file cut in a fragment
+/// gives the fragments before.
+pub(crate) fn samples(path: &Path, file: &mut File, mvex: &[u8]) -> Result<(Vec<Sample>, Vec<i64>), ImportError> {
     let trex = child(mvex, b"trex").ok_or_else(|| bad(path, "its index is malformed: no trex box"))?;
     let field = |at: usize| be32(trex, at).unwrap_or(0);
     let defaults = Defaults { track: field(4), duration: field(12), size: field(16) };
@@ -51,8 +52,7 @@ pub(crate) fn samples(path: &Path, file: &mut File, mvex: &[u8], timescale: u32)
     if samples.is_empty() {
         return Err(bad(path, "its video track is malformed: no fragment holds a frame"));
     }
-    from_first(&times, timescale, &mut samples);
-    Ok(samples)
+    Ok((samples, times))
 }
 
 /// Adds the samples of one `moof` box that begins at byte `start`.
@@ -130,7 +130,7 @@ fn run(
         field(0x400, 0)?;
         let shift = field(0x800, 0)? as i32;
         (samples.len() < MAX_VIDEO_SAMPLES).then_some(())?;
-        samples.push(Sample { offset, size, t_ns: 0 });
+        samples.push(Sample { offset, size, t_ns: 0, shown: true });
         times.push(decode.saturating_add(i64::from(shift)));
         *decode = decode.saturating_add(i64::from(duration));
         offset = offset.saturating_add(u64::from(size));

@@ -5,7 +5,11 @@
 
 mod candump;
 mod comma2k19;
+mod edits;
+mod encode;
 mod fragments;
+#[cfg(feature = "gstreamer")]
+mod gst;
 mod imu_csv;
 mod mp4;
 mod npy;
@@ -46,7 +50,8 @@ pub enum ImportError {
     },
     /// The video is in a codec that is not imported.
     #[error(
-        "{}: the video is {codec}; this build imports H.264 only. Convert it first: ffmpeg -i IN -an -c:v libx264 -bf 0 OUT.mp4",
+        "{}: the video is {codec}; this build imports H.264 in MP4 only. Build it with the feature gstreamer, or convert the \
+         video: ffmpeg -i IN -an -c:v libx264 -bf 0 OUT.mp4",
         path.display()
     )]
     Codec {
@@ -69,7 +74,7 @@ pub enum ImportError {
 /// What an input is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum InputKind {
-    /// An MP4 file with H.264.
+    /// An MP4 file with H.264; with the feature `gstreamer` any video that the system decodes.
     Video,
     /// A candump log (`candump -l`), plain or gzip (`.gz`).
     Candump,
@@ -278,11 +283,20 @@ fn write<W: std::io::Write + std::io::Seek>(w: &mut DriveWriter<W>, item: &Item)
 fn open(input: &Input) -> Result<Box<dyn Source>, ImportError> {
     let path = input.path.as_path();
     Ok(match &input.kind {
-        InputKind::Video => mp4::open(path)?,
+        InputKind::Video => open_video(path)?,
         InputKind::Candump => Box::new(candump::Candump::open(path)?),
         InputKind::ImuCsv(columns) => Box::new(imu_csv::ImuCsv::open(path, columns)?),
         InputKind::Comma2k19(dbc) => Box::new(comma2k19::Segment::open(path, dbc.as_deref())?),
     })
+}
+
+/// H.264 in MP4 is read as it is; what else there is goes to GStreamer where it is built in.
+fn open_video(path: &Path) -> Result<Box<dyn Source>, ImportError> {
+    match mp4::open(path) {
+        #[cfg(feature = "gstreamer")]
+        Err(ImportError::Codec { .. }) => gst::open(path),
+        result => result,
+    }
 }
 
 pub(crate) fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> ImportError {

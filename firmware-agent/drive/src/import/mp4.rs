@@ -1,9 +1,9 @@
 //! MP4 video files (ISO/IEC 14496-12) with H.264, read without system libraries.
 //!
 //! Only the `moov` box is held in memory; pictures are read one at a time. Frame times are composition times, so that
-//! frames come out in presentation order, the first at 0. A stream with B-frames cannot be cut at any frame and
-//! is not what live cameras give (nor what Foxglove's `CompressedVideo` allows): it is decoded and encoded anew without
-//! them, which is said. We parse the boxes ourselves because the parser crates index unchecked on malformed files.
+//! frames come out in presentation order, the first at 0. What the edit list hides is left out. A stream with B-frames
+//! cannot be cut at any frame and is not what live cameras give (nor what Foxglove's `CompressedVideo` allows): it is
+//! decoded and encoded anew without them, which is said; so is one whose first shown frame is no key frame. We parse the boxes ourselves because the parser crates index unchecked on malformed files.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -13,7 +13,7 @@ use agent_core::samples::{FrameMeta, VideoCodec};
 use agent_core::time::MonoTime;
 
 use super::transcode::Transcoder;
-use super::{ImportError, Item, Notes, Source, bad, fragments, io_error};
+use super::{ImportError, Item, Notes, Source, bad, edits, fragments, io_error};
 use crate::h264::{AvcConfig, is_key};
 use crate::info::CameraInfo;
 use crate::limits::{MAX_MOOV_BYTES, MAX_PICTURE_SIDE, MAX_VIDEO_SAMPLES};
@@ -24,8 +24,10 @@ use agent_core::limits::MAX_FRAME_BYTES;
 pub(crate) struct Sample {
     pub(crate) offset: u64,
     pub(crate) size: u32,
-    /// Presentation time, nanoseconds from the first picture.
+    /// Presentation time, nanoseconds from the first picture that is shown (0 for earlier ones).
     pub(crate) t_ns: u64,
+    /// Whether the file's edit list shows it.
+    pub(crate) shown: bool,
 }
 
 /// The video track of a file.
@@ -54,9 +56,44 @@ impl Track {
 
 /// Opens a video file as a source of frames.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn Source>, ImportError> {
-    let track = open_track(path)?;
-    let in_order = track.samples.windows(2).all(|w| w[0].t_ns < w[1].t_ns);
-    Ok(if in_order { Box::new(Video::new(track)) } else { Box::new(Transcoder::new(track)?) })
+    let (mut track, mut notes) = open_track(path)?;
+    leave_out_hidden(&mut track, &mut notes)?;
+    let why = if !track.samples.iter().all(|s| s.shown) {
+        Some("the first frame that it shows is no key frame, or it has B-frames")
+    } else if !track.samples.windows(2).all(|w| w[0].t_ns < w[1].t_ns) {
+        Some("it has B-frames")
+    } else {
+        None
+    };
+    Ok(match why {
+        Some(why) => Box::new(Transcoder::new(track, notes, why)?),
+        None => Box::new(Video::new(track, notes)),
+    })
+}
+
+/// Drops the samples that nothing shown needs: those before the key frame of the first shown one, and those behind the
+/// last shown one, in decode order.
+fn leave_out_hidden(track: &mut Track, notes: &mut Notes) -> Result<(), ImportError> {
+    let hidden = track.samples.iter().filter(|s| !s.shown).count();
+    let shown = |s: &Sample| s.shown;
+    let (Some(mut first), Some(last)) = (track.samples.iter().position(shown), track.samples.iter().rposition(shown))
+    else {
+        return Ok(());
+    };
+    if hidden == 0 {
+        return Ok(());
+    }
+    notes.say(format!("{hidden} frames outside of what its edit list shows were left out"));
+    let (mut sample, mut unit) = (Vec::new(), Vec::new());
+    while first > 0 {
+        if track.read(first, &mut sample)? && track.avc.annex_b(&sample, &mut unit) && is_key(&unit) {
+            break;
+        }
+        first -= 1;
+    }
+    track.samples.truncate(last + 1);
+    track.samples.drain(..first);
+    Ok(())
 }
 
 /// A stream without B-frames: its access units are kept as they are.
@@ -71,9 +108,8 @@ struct Video {
 }
 
 impl Video {
-    fn new(track: Track) -> Self {
-        let (buf, notes) = (Vec::new(), Notes::default());
-        Self { track, next: 0, seq: 0, last_key_ns: 0, longest_ns: 0, buf, notes }
+    fn new(track: Track, notes: Notes) -> Self {
+        Self { track, next: 0, seq: 0, last_key_ns: 0, longest_ns: 0, buf: Vec::new(), notes }
     }
 }
 
@@ -158,7 +194,10 @@ fn read_moov(path: &Path, file: &mut File) -> Result<Vec<u8>, ImportError> {
         file.read_exact(head.get_mut(..take).unwrap_or(&mut [])).map_err(io_error(path))?;
         let kind = [head[4], head[5], head[6], head[7]];
         if first && !matches!(&kind, b"ftyp" | b"moov" | b"free" | b"skip" | b"wide" | b"mdat") {
-            return Err(bad(path, "not an MP4 file: it does not begin with a box that MP4 files begin with"));
+            return Err(match container(path, file)? {
+                Some(name) => ImportError::Codec { path: path.to_owned(), codec: format!("in {name}") },
+                None => bad(path, "not an MP4 file: it does not begin with a box that MP4 files begin with"),
+            });
         }
         first = false;
         let n = match u32::from_be_bytes([head[0], head[1], head[2], head[3]]) {
@@ -190,7 +229,27 @@ fn read_moov(path: &Path, file: &mut File) -> Result<Vec<u8>, ImportError> {
     ))
 }
 
-fn open_track(path: &Path) -> Result<Track, ImportError> {
+/// The name of a container of videos that is not MP4, by the file's first bytes.
+fn container(path: &Path, file: &mut File) -> Result<Option<&'static str>, ImportError> {
+    let mut head = Vec::new();
+    file.seek(SeekFrom::Start(0)).map_err(io_error(path))?;
+    file.take(400).read_to_end(&mut head).map_err(io_error(path))?;
+    let at = |i: usize, what: &[u8]| head.get(i..i + what.len()) == Some(what);
+    let every = |from: usize, step: usize| (0..2).all(|n| at(from + n * step, b"G"));
+    Ok(match () {
+        () if at(0, &[0x1A, 0x45, 0xDF, 0xA3]) => Some("Matroska or WebM"),
+        () if at(0, b"RIFF") && at(8, b"AVI ") => Some("AVI"),
+        () if every(0, 188) || every(4, 192) => Some("an MPEG transport stream"),
+        () if at(0, &[0, 0, 1, 0xBA]) => Some("an MPEG program stream"),
+        () if at(0, b"FLV\x01") => Some("FLV"),
+        () if at(0, b"OggS") => Some("Ogg"),
+        () if at(0, &[0x30, 0x26, 0xB2, 0x75]) => Some("ASF (WMV)"),
+        () if at(0, &[0, 0, 0, 1]) || at(0, &[0, 0, 1]) => Some("a bare stream without a container"),
+        () => None,
+    })
+}
+
+fn open_track(path: &Path) -> Result<(Track, Notes), ImportError> {
     let mut file = File::open(path).map_err(io_error(path))?;
     let moov_box = read_moov(path, &mut file)?;
     let moov = child(&moov_box, b"moov").ok_or_else(|| bad(path, "its index is malformed"))?;
@@ -206,14 +265,24 @@ fn open_track(path: &Path) -> Result<Track, ImportError> {
         let timescale = be32(mdhd, scale_at).filter(|s| *s > 0).ok_or_else(|| fail("no time scale"))?;
         let stbl = child(mdia, b"minf").and_then(|m| child(m, b"stbl")).ok_or_else(|| fail("no stbl box"))?;
         let (avc, size) = description(path, stbl)?;
-        let fragmented = child(moov, b"mvex");
-        let samples = match fragmented {
-            Some(mvex) => fragments::samples(path, &mut file, mvex, timescale)?,
-            None => sample_table(stbl, timescale).map_err(|what| fail(&what))?,
+        let (mut samples, times) = match child(moov, b"mvex") {
+            Some(mvex) => fragments::samples(path, &mut file, mvex)?,
+            None => sample_table(stbl).map_err(|what| fail(&what))?,
         };
-        let span_s = samples.iter().map(|s| s.t_ns).max().unwrap_or(0) as f64 * 1e-9;
-        let fps = if span_s > 0.0 { ((samples.len() - 1) as f64 / span_s) as f32 } else { 0.0 };
-        return Ok(Track { path: path.to_owned(), file, avc, size, samples, fps });
+        let mut notes = Notes::default();
+        let movie_scale = child(moov, b"mvhd").and_then(|m| be32(m, if m.first() == Some(&1) { 20 } else { 12 }));
+        match edits::shown(trak, movie_scale.unwrap_or(0), timescale) {
+            Ok(Some(range)) if !edits::mark(range, &times, &mut samples) => {
+                notes.say("its edit list shows no frame; all frames were taken".to_owned());
+            }
+            Ok(_) => {}
+            Err(what) => notes.say(format!("its edit list was left aside: {what}; all frames were taken")),
+        }
+        from_first_shown(&times, timescale, &mut samples);
+        let shown = || samples.iter().filter(|s| s.shown);
+        let span_s = shown().map(|s| s.t_ns).max().unwrap_or(0) as f64 * 1e-9;
+        let fps = if span_s > 0.0 { ((shown().count() - 1) as f64 / span_s) as f32 } else { 0.0 };
+        return Ok((Track { path: path.to_owned(), file, avc, size, samples, fps }, notes));
     }
     Err(bad(path, "it has no video track"))
 }
@@ -269,8 +338,8 @@ fn rows<'a, const N: usize>(
     }))
 }
 
-/// Sizes, places and times of all samples, in decode order.
-fn sample_table(stbl: &[u8], timescale: u32) -> Result<Vec<Sample>, String> {
+/// Sizes and places of all samples, in decode order, and their composition times in units of the track.
+fn sample_table(stbl: &[u8]) -> Result<(Vec<Sample>, Vec<i64>), String> {
     let stsz = child(stbl, b"stsz").ok_or("no stsz box")?;
     let (fixed, count) = be32(stsz, 4).zip(be32(stsz, 8)).ok_or("stsz is cut")?;
     let count = count as usize;
@@ -293,7 +362,7 @@ fn sample_table(stbl: &[u8], timescale: u32) -> Result<Vec<Sample>, String> {
                     break;
                 }
                 let size = size(samples.len()).ok_or("stsz is cut")?;
-                samples.push(Sample { offset, size, t_ns: 0 });
+                samples.push(Sample { offset, size, t_ns: 0, shown: true });
                 offset = offset.saturating_add(u64::from(size));
             }
         }
@@ -301,12 +370,12 @@ fn sample_table(stbl: &[u8], timescale: u32) -> Result<Vec<Sample>, String> {
     if samples.len() < count {
         return Err(format!("places for {} of {count} frames", samples.len()));
     }
-    stamp(stbl, timescale, &mut samples)?;
-    Ok(samples)
+    let times = times(stbl, samples.len())?;
+    Ok((samples, times))
 }
 
-/// Composition times, with the first picture at 0.
-fn stamp(stbl: &[u8], timescale: u32, samples: &mut [Sample]) -> Result<(), String> {
+/// The composition times of `count` samples.
+fn times(stbl: &[u8], count: usize) -> Result<Vec<i64>, String> {
     let spread = |rows: Vec<[u32; 2]>| rows.into_iter().flat_map(|[n, v]| std::iter::repeat_n(v, n as usize));
     let mut deltas = spread(rows::<2>(stbl, b"stts")?.collect());
     let mut shifts = match child(stbl, b"ctts") {
@@ -314,22 +383,21 @@ fn stamp(stbl: &[u8], timescale: u32, samples: &mut [Sample]) -> Result<(), Stri
         None => spread(Vec::new()),
     };
     let mut decode = 0i64;
-    let mut times = Vec::with_capacity(samples.len());
+    let mut times = Vec::with_capacity(count);
     let mut last_delta = 0;
-    for _ in 0..samples.len() {
+    for _ in 0..count {
         // Version 0 of ctts is unsigned by the letter, but offsets above 2^31 are negative ones everywhere.
         times.push(decode.saturating_add(i64::from(shifts.next().unwrap_or(0) as i32)));
         // A short stts: the last duration goes on.
         last_delta = deltas.next().unwrap_or(last_delta);
         decode = decode.saturating_add(i64::from(last_delta));
     }
-    from_first(&times, timescale, samples);
-    Ok(())
+    Ok(times)
 }
 
-/// Composition times, in units of the track, to nanoseconds from the earliest.
-pub(crate) fn from_first(times: &[i64], timescale: u32, samples: &mut [Sample]) {
-    let first = times.iter().copied().min().unwrap_or(0);
+/// Composition times, in units of the track, to nanoseconds from the earliest that is shown.
+fn from_first_shown(times: &[i64], timescale: u32, samples: &mut [Sample]) {
+    let first = samples.iter().zip(times).filter(|(s, _)| s.shown).map(|(_, t)| *t).min().unwrap_or(0);
     for (sample, t) in samples.iter_mut().zip(times) {
         let ns = (i128::from(*t) - i128::from(first)) * 1_000_000_000 / i128::from(timescale.max(1));
         sample.t_ns = u64::try_from(ns).unwrap_or(0);

@@ -94,7 +94,7 @@ fn broken_imports_name_the_file_and_the_reason() {
     let cases: Vec<(Vec<u8>, InputKind, &str)> = vec![
         (vec![], InputKind::Video, "the file is empty"),
         (
-            b"RIFF\0\0\0\0AVI LIST".to_vec(),
+            b"RIFF\0\0\0\0WAVEfmt ".to_vec(),
             InputKind::Video,
             "not an MP4 file: it does not begin with a box that MP4 files begin with",
         ),
@@ -128,6 +128,11 @@ fn broken_imports_name_the_file_and_the_reason() {
         let e = import_error(&path, kind);
         assert!(e.ends_with(want), "{e:?} for {want:?}");
         assert!(e.starts_with(&path.display().to_string()) || e.starts_with("nothing"), "{e}");
+    }
+    if cfg!(not(feature = "gstreamer")) {
+        std::fs::write(&path, b"RIFF\0\0\0\0AVI LIST").unwrap();
+        let e = import_error(&path, InputKind::Video);
+        assert!(e.contains("input: the video is in AVI; this build imports H.264 in MP4 only. Build it with"), "{e}");
     }
     let gone = temp.path().join("gone");
     for kind in [InputKind::Video, InputKind::Candump, csv()] {

@@ -7,6 +7,8 @@
 mod broken;
 mod damage;
 mod dbc;
+#[cfg(feature = "gstreamer")]
+mod gst;
 mod importers;
 mod roundtrip;
 mod util;
