@@ -73,7 +73,7 @@ fn inputs(args: &ImportArgs) -> anyhow::Result<Vec<Input>> {
 }
 
 /// The text of a DBC file that can be read.
-fn dbc_text(path: &PathBuf) -> anyhow::Result<String> {
+fn dbc_text(path: &std::path::Path) -> anyhow::Result<String> {
     let text = read_text(path)?;
     agent_drive::dbc::check(&text).map_err(|e| bad_input(format!("{}: {e}", path.display())))?;
     Ok(text)
