@@ -58,7 +58,7 @@ fn inputs(args: &ImportArgs) -> anyhow::Result<Vec<Input>> {
         add(path, InputKind::ImuCsv(columns), log_offset(args.imu_offset_s));
     }
     if let Some(path) = &args.comma2k19 {
-        let dbc = args.dbc.as_ref().map(dbc_text).transpose()?;
+        let dbc = args.dbc.as_deref().map(dbc_text).transpose()?;
         add(path, InputKind::Comma2k19(dbc), log_offset(args.comma2k19_offset_s));
     }
     // Making the drive would destroy the input before it is read.
