@@ -237,8 +237,16 @@ fn path(text: &str) -> Result<PathBuf, String> {
 
 /// Notes that the value at `spot` breaks a rule.
 pub(super) fn refuse(files: &mut Files, spot: Spot, key: String, reason: String) {
-    let value = files.quote(spot);
+    let value = without_credentials(&files.quote(spot));
     files.problem(spot, Problem::Refused { key, value, reason });
+}
+
+/// A refused URL is shown without its user and password: errors end up in logs.
+fn without_credentials(quoted: &str) -> String {
+    match (quoted.split_once("://"), quoted.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://...@{host}"),
+        _ => quoted.to_owned(),
+    }
 }
 
 fn wanted(files: &mut Files, key: &str, node: &Node, wanted: &str) {
