@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every measurement, one after the other, as Markdown on stdout with machine, date and load; about 25 minutes on two
+# Every measurement, one after the other, as Markdown on stdout with machine, date and load; about 20 minutes on two
 # cores. docs/measurements.md holds the last results.
 #
 # Needs python3, mosquitto with mosquitto_sub, ffmpeg with ffprobe, a release build of the agent (or AGENT_BIN), and for

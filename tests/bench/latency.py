@@ -6,7 +6,7 @@ hidden --latency-log), and the arrival at a subscriber of a real Mosquitto (mosq
 last figure holds the durable write to disk, both hops through the broker and the subscriber's wake-up.
 
 Three loads: telemetry alone; the same with 720p video and FastestDet on every frame; and a clip whose looming vehicles
-make alerts by vision alone, over and over (a quarter of the events): there the time begins when the encoded frame is
+make alerts by vision alone, over and over (an eighth of the events): there the time begins when the encoded frame is
 handed over and holds the waiting, the decoding and the detector.
 
 usage: latency.py [EVENTS]        (default 200; 1.25 s each)
@@ -148,7 +148,7 @@ def main():
     if common.DATA.is_dir():
         common.need("ffmpeg")
         variants.append(("the same, 720p video and FastestDet on every frame", "video", wanted))
-        variants.append(("vision alone: a 720p crash clip and FastestDet", "vision", max(1, wanted // 4)))
+        variants.append(("vision alone: a 720p crash clip and FastestDet", "vision", max(1, wanted // 8)))
     else:
         print("no data folder: without the loads with video\n")
     rows, notes, failed = [], [], []
