@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every measurement, one after the other, as Markdown on stdout with machine, date and load; about 20 minutes on two
-# cores. docs/measurements.md holds the last results.
+# cores. firmware-agent/docs/measurements.md holds the last results.
 #
 # Needs python3, mosquitto with mosquitto_sub, ffmpeg with ffprobe, a release build of the agent (or AGENT_BIN), and for
 # all but the first two the data folder (AGENT_DATA, default ../shared/data). One that fails is said at the end.
