@@ -136,7 +136,7 @@ fn replay_one(
     let agent = Agent::new(convert::agent(config, boot, flags, model));
     let nth = u64::from(config.trigger.vision.every_nth_frame);
     let mut pipeline = Pipeline::new(agent, detector, convert::signal_map(config)?, nth);
-    sink.begin(&info);
+    sink.begin(boot, &info);
     let (mut first, mut last) = (None, MonoTime::ZERO);
     let pace = Instant::now();
     while let Some(record) = reader.next().map_err(bad_input)? {
@@ -223,6 +223,7 @@ pub(crate) struct ReplaySink {
     prefix: String,
     info: DriveInfo,
     unit: String,
+    boot: u32,
     pages: PageStore,
     pub(crate) link: Option<crate::link::RunningLink>,
     written: u64,
@@ -251,6 +252,7 @@ impl ReplaySink {
             prefix: format!("fleet/{}/{}", config.unit.fleet, config.unit.name),
             info: DriveInfo::default(),
             unit: config.unit.name.to_string(),
+            boot: 0,
             pages: PageStore::default(),
             link,
             written: 0,
@@ -259,7 +261,8 @@ impl ReplaySink {
         })
     }
 
-    pub(crate) fn begin(&mut self, drive: &DriveInfo) {
+    fn begin(&mut self, boot: u32, drive: &DriveInfo) {
+        self.boot = boot;
         self.info = DriveInfo { unit: self.unit.clone(), importer: String::new(), ..drive.clone() };
     }
 }
@@ -309,6 +312,6 @@ impl Sink for ReplaySink {
         let (Some(file), Some((t, seen))) = (&mut self.risk, agent.last_seen()) else { return };
         let ttc = seen.ttc_s.map_or(String::new(), |v| format!("{v:.3}"));
         // A full disk shows itself at the flush of the messages.
-        let _ = writeln!(file, "{:.4},{:.4},{ttc},{}", t.as_s(), seen.risk, seen.objects.len());
+        let _ = writeln!(file, "{},{:.4},{:.4},{ttc},{}", self.boot, t.as_s(), seen.risk, seen.objects.len());
     }
 }
