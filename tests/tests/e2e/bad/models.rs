@@ -55,7 +55,7 @@ pub(super) fn cases() -> Vec<Case> {
         changed("a class that no road has", "person = 0", "zebra = 0", &["m.toml: line 27, column 1: class \"zebra\""]),
         changed(
             "a threshold above 1",
-            "score_threshold = 0.5",
+            "score_threshold = 0.6",
             "score_threshold = 5.0",
             &["m.toml: line ", "5 is not within 0 to 1"],
         ),
