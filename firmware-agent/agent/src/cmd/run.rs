@@ -80,7 +80,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let model = detector.as_ref().map(|d| Hash8(d.hash8()));
     let drives = open_drives(&config)?;
     // Refused here, a DBC costs no start and tells the fleet nothing.
-    drop(convert::signal_map(&config)?);
+    let signals = convert::signal_map(&config)?;
     let made_up = drives.iter().any(|(_, info)| info.simulated || info.synthetic);
     let flags = Flags { replayed: true, simulated: made_up, ..Flags::default() };
     let store = config.resolve(&config.link.outbox.store);
@@ -98,7 +98,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let (to_seal, seals) = sync_channel::<(EventId, PathBuf, PathBuf)>(SEALS);
     let mut core = Core {
         agent,
-        samples: Samples::new(convert::signal_map(&config)?),
+        samples: Samples::new(signals),
         link,
         give_back: give_back.clone(),
         to_eyes: detector.is_some().then_some(to_eyes),

@@ -7,8 +7,6 @@
 //! What it never does: read or write files, trust a text (all are escaped and cut), draw more than [`limits`] allow, or
 //! leave out that the input was simulated or replayed.
 
-#![allow(dead_code, reason = "the commands that write the page are not there yet")]
-
 mod html;
 mod limits;
 mod plot;
