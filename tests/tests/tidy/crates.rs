@@ -21,10 +21,19 @@ const MQTT: &str = "rumqtt";
 const TRACT: &str = "tract";
 const CANDLE: &str = "candle";
 const CONTRACTS: &[&str] = &["agent-core", "agent-wire"];
-const ALL: &[&str] = &["agent-core", "agent-drive", "agent-link", "agent-models", "agent-sim", "agent-wire"];
+const ALL: &[&str] = &[
+    "agent-core",
+    "agent-drive",
+    "agent-link",
+    "agent-models",
+    "agent-sim",
+    "agent-student",
+    "agent-wire",
+    "agent-worker",
+];
 
 /// One rule for every crate of the workspace; a new crate needs one.
-const RULES: [Rule; 8] = [
+const RULES: [Rule; 10] = [
     Rule {
         name: "agent-wire",
         ours: &[],
@@ -33,6 +42,15 @@ const RULES: [Rule; 8] = [
     },
     Rule { name: "agent-core", ours: &["agent-wire"], only: Some(&["heapless", "thiserror"]), never: &[] },
     Rule { name: "agent-models", ours: CONTRACTS, only: None, never: &[MQTT, "tokio", "redb", "mcap"] },
+    // The model and its worker: files and one socket, no broker.
+    Rule {
+        name: "agent-student",
+        ours: &["agent-core", "agent-wire", "agent-worker"],
+        only: None,
+        never: &[MQTT, TRACT, "tokio", "redb", "mcap"],
+    },
+    // The daemon's side of the worker: it knows no model.
+    Rule { name: "agent-worker", ours: CONTRACTS, only: None, never: &[MQTT, TRACT, CANDLE, "tokio", "redb", "mcap"] },
     Rule { name: "agent-sim", ours: CONTRACTS, only: None, never: &[MQTT, TRACT, CANDLE, "tokio", "redb"] },
     // Files in, samples out.
     Rule { name: "agent-drive", ours: CONTRACTS, only: None, never: &[MQTT, TRACT, CANDLE, "tokio", "redb"] },

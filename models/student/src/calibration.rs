@@ -1,0 +1,1 @@
+//! Calibration of the label: Platt scaling and the prior of the field.

@@ -1,0 +1,1 @@
+//! Import of checkpoints into the model file.

@@ -1,0 +1,1 @@
+//! Decoding: drafting from the trie of known answers, greedy verification, probabilities.

@@ -1,0 +1,1 @@
+//! The CPU engine: kernels, threads and the layers on them.

@@ -1,0 +1,1 @@
+//! The model file: one GGUF with weights, tokenizer, preprocessing, prompts, codebook, calibration and licence.

@@ -1,0 +1,1 @@
+//! Frames: sampling, resize, patches and pruning.

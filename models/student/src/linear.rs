@@ -1,0 +1,1 @@
+//! A linear layer over any of the stored types.

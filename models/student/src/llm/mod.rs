@@ -1,0 +1,1 @@
+//! The language model: a prefix that grows, and branches that share it.

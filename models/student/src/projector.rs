@@ -1,0 +1,1 @@
+//! The projector from vision to language.

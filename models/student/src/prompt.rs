@@ -1,0 +1,1 @@
+//! The chat format and the order of frames, telemetry and questions.

@@ -1,0 +1,1 @@
+//! The worker: serves jobs over a Unix socket.

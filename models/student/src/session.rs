@@ -1,0 +1,1 @@
+//! A loaded student and one job on it: frames in, answers out.

@@ -1,0 +1,1 @@
+//! Shapes of the model, read from the metadata of its file.

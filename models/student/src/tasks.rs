@@ -1,0 +1,1 @@
+//! The six tasks: questions, answers and how they are read.
