@@ -7,21 +7,21 @@
 //! Upstream's threshold of 0.1 keeps every token of a camera with half a grey level of noise, so a second rule measures
 //! the floor. Method: the quarter of a frame's tokens that changed least is taken as still, the median of their
 //! differences as that frame's estimate, the least of all estimates so far as the floor (a camera's noise does not
-//! change within seconds, while motion only adds), and [`FLOOR_FACTOR`] times the floor as the threshold. It is capped,
+//! change within seconds, while motion only adds), and 1.5 times the floor as the threshold. It is capped,
 //! so that a drive in which everything moves is not taken for noise; and a token is compared with what was last *sent*
 //! of it, so that slow drift adds up and is sent once it shows.
 
 use super::PatchFrame;
 
 /// Upstream's threshold (VideoLLaMA3, arXiv:2501.13106).
-pub const UPSTREAM_THRESHOLD: f64 = 0.1;
+const UPSTREAM_THRESHOLD: f64 = 0.1;
 /// Tokens of each frame that are always kept (the first ones), as upstream.
 const MIN_TOKENS: usize = 1;
 /// Threshold over floor. A token's mean over 2,352 values of white noise strays by some 2 % from the floor; 1.5 leaves
 /// room for noise that differs between dark and bright places.
-pub const FLOOR_FACTOR: f64 = 1.5;
+const FLOOR_FACTOR: f64 = 1.5;
 /// The most that is taken for noise: 4 grey levels of difference at a standard deviation of 0.5.
-pub const MAX_FLOOR: f64 = 8.0;
+const MAX_FLOOR: f64 = 8.0;
 
 /// Which rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Pruner {
     /// Sets the marks of the next frame. A frame of another size than the one before is kept whole.
     pub fn mark(&mut self, frame: &mut PatchFrame) {
         let tokens = frame.keep.len();
-        let values = if tokens == 0 { 0 } else { frame.pixels.len() / tokens };
+        let values = frame.pixels.len().checked_div(tokens).unwrap_or(0);
         if values == 0 || self.sent.len() != frame.pixels.len() {
             frame.keep.fill(true);
             self.sent.clone_from(&frame.pixels);
@@ -106,8 +106,8 @@ impl Pruner {
     }
 }
 
-/// Mean of |now - then| times 255. Summed in f64: the reference sums in f32 in an order of its own, and with normalised
-/// bytes a mean never stands within its error of the threshold.
+/// Mean of |now - then| times 255. Summed in f64: the reference sums in f32 in an order of its own. With a mean and a
+/// deviation of 0.5 and whole grey levels the sums are whole, and none lies within that error of the threshold.
 fn difference(now: &[f32], then: &[f32]) -> f64 {
     let sum: f64 = now.iter().zip(then).map(|(now, then)| f64::from((now - then).abs())).sum();
     sum / now.len() as f64 * 255.0
