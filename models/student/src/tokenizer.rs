@@ -261,3 +261,9 @@ impl std::fmt::Debug for Tokens {
         f.debug_struct("Tokens").field("len", &self.kinds.len()).field("chat", &self.chat).finish()
     }
 }
+
+impl From<TokenizerError> for crate::error::StudentError {
+    fn from(error: TokenizerError) -> Self {
+        crate::error::StudentError::Tokenizer { what: error.to_string() }
+    }
+}
