@@ -1,0 +1,7 @@
+//! Tests of the student.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+#[path = "it/decode_prompt.rs"]
+mod decode_prompt;
+#[path = "it/decode_tokenizer.rs"]
+mod decode_tokenizer;

@@ -1,0 +1,1 @@
+//! The worker: serves jobs over one Unix socket with any engine.
