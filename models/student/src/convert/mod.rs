@@ -8,8 +8,8 @@ pub mod gguf;
 pub mod limits;
 pub mod metadata;
 pub mod random;
-pub mod spec;
+pub mod tensors;
 
 pub use error::ConvertError;
 pub use random::write_random;
-pub use spec::{Preset, Spec};
+pub use tensors::{Preset, shape_2b, shape_7b, shape_small, shape_tiny};
