@@ -36,6 +36,9 @@ pub const MAX_PREFIX_TOKENS: usize = 24_576;
 /// Rows of one step.
 pub const MAX_STEP_ROWS: usize = 8192;
 
+/// Attention scores held at once, 64 MiB in f32; a longer pass is cut.
+pub const MAX_SCORES: usize = 1 << 24;
+
 /// Tensors of one file: 12 a text layer, 16 a vision layer, and a few.
 pub const MAX_TENSORS: usize = 8192;
 /// Metadata entries of one file.

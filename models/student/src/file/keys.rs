@@ -61,11 +61,12 @@ impl ModelFile {
     pub fn texts(&self, key: &str) -> Result<Option<Vec<&str>>> {
         let Some(value) = self.meta().get(key) else { return Ok(None) };
         let Value::Array(entries) = value else { return Err(fault(key, "no list of texts")) };
-        let text = |entry| match entry {
-            Value::String(text) => Ok(text.as_str()),
-            _ => Err(fault(key, "no list of texts")),
-        };
-        entries.iter().map(text).collect::<Result<_>>().map(Some)
+        let mut texts = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let Value::String(text) = entry else { return Err(fault(key, "no list of texts")) };
+            texts.push(text.as_str());
+        }
+        Ok(Some(texts))
     }
 
     /// The shape of the language half alone: files without a vision half have this too.
