@@ -3,5 +3,9 @@
 
 #[path = "it/decode_prompt.rs"]
 mod decode_prompt;
+#[path = "it/decode_run.rs"]
+mod decode_run;
 #[path = "it/decode_tokenizer.rs"]
 mod decode_tokenizer;
+#[path = "it/decode_toy.rs"]
+mod decode_toy;
