@@ -5,3 +5,7 @@
 mod decode_prompt;
 #[path = "it/decode_tokenizer.rs"]
 mod decode_tokenizer;
+#[path = "it/exact.rs"]
+mod exact;
+#[path = "it/tiny.rs"]
+mod tiny;
