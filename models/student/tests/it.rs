@@ -7,5 +7,9 @@ mod decode_prompt;
 mod decode_tokenizer;
 #[path = "it/exact.rs"]
 mod exact;
+#[path = "it/exact_quantised.rs"]
+mod exact_quantised;
+#[path = "it/file.rs"]
+mod file;
 #[path = "it/tiny.rs"]
 mod tiny;
