@@ -299,10 +299,10 @@ KERNEL add_rms_norm(float *x, const float *add, const float *weight, float *out,
     for (int i = threadIdx.x; i < hidden; i += blockDim.x) out[(size_t)blockIdx.x * hidden + i] = row[i] * scale * weight[i];
 }
 
-// silu(gate) * up, in place of gate.
-KERNEL silu_mul(float *gate, const float *up, size_t count) {
-    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < count; i += (size_t)gridDim.x * blockDim.x) {
+// silu(gate) * up.
+KERNEL silu_mul(const float *gate, const float *up, float *out, int count) {
+    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
         const float g = gate[i];
-        gate[i] = g / (1.f + __expf(-g)) * up[i];
+        out[i] = g / (1.f + __expf(-g)) * up[i];
     }
 }
