@@ -20,6 +20,8 @@ fn main() -> Result<(), String> {
         .arg(&out)
         .arg("cuda/kernels.cu")
         .status()
-        .map_err(|error| format!("{}: {error}; the feature cuda needs NVIDIA's compiler (CUDA_HOME)", nvcc.display()))?;
+        .map_err(|error| {
+            format!("{}: {error}; the feature cuda needs NVIDIA's compiler (CUDA_HOME)", nvcc.display())
+        })?;
     if status.success() { Ok(()) } else { Err(format!("{} ended with {status}", nvcc.display())) }
 }

@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use candle_core::{
     CudaDevice, CudaStorage, DType, Device, Storage, Tensor,
-    backend::BackendStorage,
     cuda_backend::{
-        CudaFunc, WrapErr,
-        cudarc::driver::{CudaSlice, LaunchConfig, PushKernelArg},
+        WrapErr,
+        cudarc::driver::{CudaFunction, CudaSlice, CudaStream, LaunchConfig, PushKernelArg},
     },
     op::BackpropOp,
 };
@@ -19,7 +18,7 @@ use half::f16;
 
 use super::{Language, Room, Row, call, check_token, limit, runs};
 use crate::{
-    error::{Place, Result, StudentError},
+    error::{Place, Result},
     file::ModelFile,
     limits::MAX_STEP_ROWS,
     linear::{Linear, Table, vector},
@@ -41,16 +40,19 @@ type Outcome<T> = candle_core::Result<T>;
 /// The kernels, loaded once.
 struct Kernels {
     device: CudaDevice,
-    rope_store: CudaFunc,
-    attend: CudaFunc,
-    join_splits: CudaFunc,
-    add_rms_norm: CudaFunc,
-    silu_mul: CudaFunc,
+    stream: Arc<CudaStream>,
+    rope_store: CudaFunction,
+    attend: CudaFunction,
+    join_splits: CudaFunction,
+    add_rms_norm: CudaFunction,
+    silu_mul: CudaFunction,
 }
 
 impl Kernels {
     fn load(device: &CudaDevice, head_dim: usize) -> Outcome<Self> {
-        let get = |name: &str| device.get_or_load_custom_func(name, "student", PTX);
+        let get = |name: &str| -> Outcome<CudaFunction> {
+            Ok(device.get_or_load_custom_func(name, "student", PTX)?.into_cuda_function())
+        };
         // Heads are padded with zeros to the next width that a kernel is made for.
         let attend = match head_dim {
             0..=64 => "attend_64",
@@ -60,6 +62,7 @@ impl Kernels {
         };
         Ok(Self {
             device: device.clone(),
+            stream: device.cuda_stream(),
             rope_store: get("rope_store")?,
             attend: get(attend)?,
             join_splits: get("join_splits")?,
@@ -156,7 +159,7 @@ impl CudaLanguage {
     /// Reads the language half of a model file to the GPU and allocates its caches.
     ///
     /// # Errors
-    /// As [`super::candle::CandleLanguage::load`], and [`StudentError::Compute`] for what the driver refuses.
+    /// As [`super::candle::CandleLanguage::load`], and a fault of the device for what the driver refuses.
     pub fn load(file: &ModelFile, room: Room, device: &Device) -> Result<Self> {
         let shape = file.text_shape()?;
         room.check(&shape)?;
@@ -250,7 +253,8 @@ impl CudaLanguage {
             return Ok(Vec::new());
         }
         let count = marked.len();
-        let x = if count == rows.len() { x } else { x.index_select(&Tensor::from_vec(marked, count, &self.device)?, 0)? };
+        let x =
+            if count == rows.len() { x } else { x.index_select(&Tensor::from_vec(marked, count, &self.device)?, 0)? };
         self.head.as_ref().unwrap_or(&self.table).logits(&x)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
     }
 }
@@ -362,7 +366,10 @@ fn tensor(kernels: &Kernels, data: CudaSlice<f32>, dims: (usize, usize)) -> Tens
 
 /// A buffer whose every value the next kernel writes.
 #[allow(unsafe_code, reason = "memory that is not set to zero first")]
-fn fresh<T: candle_core::cuda_backend::cudarc::driver::DeviceRepr>(kernels: &Kernels, len: usize) -> Outcome<CudaSlice<T>> {
+fn fresh<T: candle_core::cuda_backend::cudarc::driver::DeviceRepr>(
+    kernels: &Kernels,
+    len: usize,
+) -> Outcome<CudaSlice<T>> {
     // SAFETY: callers hand it to a kernel that writes all of it before anything reads it.
     unsafe { kernels.device.alloc::<T>(len) }
 }
@@ -403,7 +410,7 @@ fn norm(
     let (hidden, eps, null) = (shape.hidden as i32, shape.eps, 0u64);
     let (weight_storage, add_storage);
     let weight = slice_of!(weight, weight_storage);
-    let mut args = kernels.add_rms_norm.builder();
+    let mut args = kernels.stream.launch_builder(&kernels.add_rms_norm);
     args.arg(stream);
     let add = match add {
         Some(add) => Some(slice_of!(add, add_storage)),
@@ -427,7 +434,7 @@ fn silu_mul(kernels: &Kernels, gate: &Tensor, up: &Tensor) -> Outcome<Tensor> {
     let (gate, up) = (slice_of!(gate, gate_storage), slice_of!(up, up_storage));
     let mut out = fresh(kernels, count)?;
     let ints = count as i32;
-    let mut args = kernels.silu_mul.builder();
+    let mut args = kernels.stream.launch_builder(&kernels.silu_mul);
     args.arg(gate).arg(up).arg(&mut out).arg(&ints);
     // SAFETY: count values in all three; the kernel walks the whole count with any grid.
     unsafe { args.launch(launch((count.div_ceil(256).min(4096), 1, 1), 256)) }.w()?;
@@ -456,7 +463,7 @@ fn attention(
         let (q_bias, k_bias) = (slice_of!(block.query.1, bq), slice_of!(block.key.1, bk));
         let (v_bias, cos, sin) = (slice_of!(block.value.1, bv), slice_of!(cos, sc), slice_of!(sin, ss));
         let ([pk, pv], [bk, bv]) = (&mut block.prefix, &mut block.branch);
-        let mut args = kernels.rope_store.builder();
+        let mut args = kernels.stream.launch_builder(&kernels.rope_store);
         args.arg(q).arg(k).arg(v).arg(q_bias).arg(k_bias).arg(v_bias).arg(cos).arg(sin).arg(&pass.places);
         args.arg(&mut turned).arg(pk).arg(pv).arg(bk).arg(bv);
         args.arg(&heads).arg(&kv_heads).arg(&dim).arg(&prefix_room).arg(&branch_room);
@@ -467,7 +474,7 @@ fn attention(
     let mut stat = fresh::<f32>(kernels, pass.splits * rows * shape.heads * 2)?;
     let tiles = (rows * shape.group()).div_ceil(BLOCK_QUERIES);
     let scale = 1.0 / (width as f32).sqrt();
-    let mut args = kernels.attend.builder();
+    let mut args = kernels.stream.launch_builder(&kernels.attend);
     args.arg(&turned).arg(&block.prefix[0]).arg(&block.prefix[1]).arg(&block.branch[0]).arg(&block.branch[1]);
     args.arg(&pass.places).arg(&pass.branch_len).arg(&mut part).arg(&mut stat);
     args.arg(&row_count).arg(&heads).arg(&kv_heads).arg(&dim).arg(&prefix).arg(&prefix_room);
@@ -476,7 +483,7 @@ fn attention(
     unsafe { args.launch(launch((tiles, shape.kv_heads, pass.splits), 128)) }.w()?;
     let mut out = fresh::<f32>(kernels, rows * shape.hidden)?;
     let row_heads = (rows * shape.heads) as i32;
-    let mut args = kernels.join_splits.builder();
+    let mut args = kernels.stream.launch_builder(&kernels.join_splits);
     args.arg(&part).arg(&stat).arg(&mut out).arg(&row_heads).arg(&dim).arg(&splits);
     // SAFETY: one block a row and head, as `part` and `out` have them.
     unsafe { args.launch(launch((rows * shape.heads, 1, 1), width.clamp(32, 128))) }.w()?;
