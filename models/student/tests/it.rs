@@ -9,3 +9,7 @@ mod decode_run;
 mod decode_tokenizer;
 #[path = "it/decode_toy.rs"]
 mod decode_toy;
+#[path = "it/exact.rs"]
+mod exact;
+#[path = "it/tiny.rs"]
+mod tiny;
