@@ -58,6 +58,7 @@ pub(crate) fn report(seq: u32) -> Message {
         severity: Severity::Severe,
         time: time(),
         student: StudentOutcome::Refused(StudentRefusal::NotInstalled),
+        student_falls: heapless::Vec::new(),
         edr: None,
         grounding: heapless::Vec::new(),
         evidence_file: None,

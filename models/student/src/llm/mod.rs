@@ -7,6 +7,8 @@
 
 mod cache;
 pub mod candle;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 
 use crate::{
     error::{Result, StudentError},
