@@ -5,6 +5,8 @@
 mod decode_prompt;
 #[path = "it/decode_run.rs"]
 mod decode_run;
+#[path = "it/decode_session.rs"]
+mod decode_session;
 #[path = "it/decode_tokenizer.rs"]
 mod decode_tokenizer;
 #[path = "it/decode_toy.rs"]
