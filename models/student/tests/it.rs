@@ -1,6 +1,8 @@
 //! Tests of the student.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+#[path = "it/cuda_kernels.rs"]
+mod cuda_kernels;
 #[path = "it/decode_prompt.rs"]
 mod decode_prompt;
 #[path = "it/decode_run.rs"]
