@@ -36,6 +36,9 @@ pub const MAX_PREFIX_TOKENS: usize = 24_576;
 /// Rows of one step.
 pub const MAX_STEP_ROWS: usize = 8192;
 
+/// Attention scores held at once, 64 MiB in f32; a longer pass is cut.
+pub const MAX_SCORES: usize = 1 << 24;
+
 /// Tensors of one file: 12 a text layer, 16 a vision layer, and a few.
 pub const MAX_TENSORS: usize = 8192;
 /// Metadata entries of one file.
@@ -44,15 +47,17 @@ pub const MAX_META_ENTRIES: usize = 4096;
 pub const MAX_NAME_BYTES: usize = 256;
 /// Bytes of a string in the metadata (chat templates, licences).
 pub const MAX_META_STRING: usize = 1 << 20;
-/// Entries of an array in the metadata (the merges of a vocabulary).
-pub const MAX_META_ARRAY: usize = 1 << 20;
+/// Entries of all arrays in the metadata together (tokens, their types, merges: three times a vocabulary). An entry
+/// takes 32 bytes in memory and as little as one in the file.
+pub const MAX_META_ELEMENTS: usize = 1 << 21;
 /// Bytes of everything before the tensors.
-pub const MAX_HEADER_BYTES: u64 = 256 << 20;
+pub const MAX_HEADER_BYTES: u64 = 64 << 20;
 /// Bytes of one tensor.
 pub const MAX_TENSOR_BYTES: u64 = 8 << 30;
 
 const _: () = assert!(MAX_PICTURE_PIXELS <= MAX_PICTURE_SIDE * MAX_PICTURE_SIDE);
 const _: () = assert!(MAX_IMAGE_TOKENS < MAX_PREFIX_TOKENS);
+const _: () = assert!(3 * MAX_VOCAB < MAX_META_ELEMENTS);
 const _: () = assert!(MAX_LAYERS * (12 + 16) < MAX_TENSORS);
 const _: () = assert!(MAX_PREFIX_TOKENS + MAX_BRANCH_TOKENS < MAX_CONTEXT);
 const _: () = assert!(MAX_BRANCHES <= u8::MAX as usize);

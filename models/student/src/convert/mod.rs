@@ -1,1 +1,15 @@
-//! Import of checkpoints into the model file.
+//! Makes and checks model files: one GGUF with weights, tokenizer, preprocessing, prompts, codebook and licence.
+//!
+//! Terms: *checkpoint*, the folder others publish; *adapter*, a PEFT LoRA or DoRA; *preset*, the types of a file.
+//! Streams: no tensor is ever in memory whole. Never runs a model, never fetches anything.
+
+pub mod error;
+pub mod gguf;
+pub mod limits;
+pub mod metadata;
+pub mod random;
+pub mod tensors;
+
+pub use error::ConvertError;
+pub use random::write_random;
+pub use tensors::{Preset, shape_2b, shape_7b, shape_small, shape_tiny};
