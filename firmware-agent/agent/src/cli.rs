@@ -29,6 +29,10 @@ pub(crate) enum Command {
     Listen(ListenArgs),
     /// Shows a drive, an evidence file, a message or a trigger model
     Inspect(InspectArgs),
+    /// The student's worker: started by the other commands, or by a service manager with --listen
+    Student(StudentArgs),
+    /// Puts a free question about an event to the student
+    Ask(AskArgs),
     /// Resolves and prints the effective configuration, or every error with its line
     CheckConfig(CheckConfigArgs),
 }
@@ -38,6 +42,9 @@ pub(crate) struct RunArgs {
     /// Configuration file (TOML)
     #[arg(long)]
     pub(crate) config: PathBuf,
+    /// Model file of the student that describes events (overrides the configuration)
+    #[arg(long)]
+    pub(crate) student: Option<PathBuf>,
     /// Stop after this many seconds of wall time (for tests)
     #[arg(long, hide = true)]
     pub(crate) stop_after_s: Option<f64>,
@@ -54,6 +61,9 @@ pub(crate) struct DemoArgs {
     /// Seed of the synthetic drive
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Model file of the student that describes the event
+    #[arg(long)]
+    pub(crate) student: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +95,9 @@ pub(crate) struct ReplayArgs {
     /// Signal of that DBC: NAME=MESSAGE.SIGNAL[*SCALE], e.g. speed=SPEED.SPEED*0.27778; may be repeated
     #[arg(long, requires = "dbc")]
     pub(crate) signal: Vec<String>,
+    /// Model file of the student that describes events (overrides the configuration)
+    #[arg(long)]
+    pub(crate) student: Option<PathBuf>,
     /// Write one line for each scored frame (time, risk, time to collision) to DIR/risk.csv
     #[arg(long)]
     pub(crate) risk_log: bool,
@@ -144,6 +157,9 @@ pub(crate) struct ListenArgs {
     /// Topic filter
     #[arg(long, default_value = "fleet/#")]
     pub(crate) topic: String,
+    /// Known answers in words: the codebook.json of a replay, or the student's model file
+    #[arg(long)]
+    pub(crate) codebook: Option<PathBuf>,
     /// One JSON object a line instead of a table
     #[arg(long)]
     pub(crate) json: bool,
@@ -162,6 +178,29 @@ pub(crate) struct InspectArgs {
     /// JSON on stdout instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StudentArgs {
+    #[command(flatten)]
+    pub(crate) worker: agent_student::serve::WorkerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AskArgs {
+    /// Evidence file of the event (.mcap)
+    pub(crate) event: PathBuf,
+    /// The question
+    pub(crate) question: String,
+    /// Model file (overrides the configuration)
+    #[arg(long)]
+    pub(crate) model: Option<PathBuf>,
+    /// Configuration file; embedded defaults without it
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+    /// Most tokens of the answer
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) max_tokens: u16,
 }
 
 #[derive(Debug, Args)]

@@ -16,7 +16,7 @@ use candle_core::{
 };
 use half::f16;
 
-use super::{Language, Room, Row, call, check_token, limit, runs};
+use super::{Language, Piece, Room, Row, call, check_token, limit, runs};
 use crate::{
     error::{Place, Result},
     file::ModelFile,
@@ -225,7 +225,7 @@ impl CudaLanguage {
         norm(&self.kernels, &mut stream, add.as_ref(), &self.norm, shape)
     }
 
-    fn extend(&mut self, rows: usize, embed: &dyn Fn(&Table, usize, usize) -> Outcome<Tensor>) -> Result<()> {
+    fn grow(&mut self, rows: usize, embed: &dyn Fn(&Table, usize, usize) -> Outcome<Tensor>) -> Result<()> {
         if !self.lens.is_empty() {
             return Err(call("the prefix cannot grow while branches are open".to_owned()));
         }
@@ -278,7 +278,7 @@ impl Language for CudaLanguage {
             check_token(&self.shape, *id)?;
         }
         let device = self.device.clone();
-        self.extend(ids.len(), &|table, start, count| table.rows(&Tensor::new(&ids[start..start + count], &device)?))
+        self.grow(ids.len(), &|table, start, count| table.rows(&Tensor::new(&ids[start..start + count], &device)?))
     }
 
     fn extend_embeddings(&mut self, x: &[f32], rows: usize) -> Result<()> {
@@ -286,9 +286,36 @@ impl Language for CudaLanguage {
         if rows.checked_mul(hidden) != Some(x.len()) {
             return Err(call(format!("{} values for {rows} rows of {hidden}", x.len())));
         }
-        self.extend(rows, &|_, start, count| {
+        self.grow(rows, &|_, start, count| {
             Tensor::from_slice(&x[start * hidden..(start + count) * hidden], (count, hidden), &device)
         })
+    }
+
+    fn extend_pieces(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
+        let hidden = self.shape.hidden;
+        let mut parts = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            let part = match piece {
+                Piece::Tokens([]) | Piece::Embeddings([]) => continue,
+                Piece::Tokens(ids) => {
+                    for id in *ids {
+                        check_token(&self.shape, *id)?;
+                    }
+                    Tensor::new(*ids, &self.device).and_then(|ids| self.table.rows(&ids))
+                }
+                Piece::Embeddings(x) if x.len() % hidden == 0 => {
+                    Tensor::from_slice(x, (x.len() / hidden, hidden), &self.device)
+                }
+                Piece::Embeddings(x) => return Err(call(format!("{} values for rows of {hidden}", x.len()))),
+            };
+            parts.push(part.place("prefix")?);
+        }
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let x = Tensor::cat(&parts, 0).place("prefix")?;
+        let rows = x.dim(0).place("prefix")?;
+        self.grow(rows, &|_, start, count| x.narrow(0, start, count)?.force_contiguous())
     }
 
     fn open_branches(&mut self, n: usize) -> Result<()> {

@@ -26,6 +26,15 @@ pub struct Row {
     pub token: u32,
 }
 
+/// A piece of the prefix.
+#[derive(Clone, Copy, Debug)]
+pub enum Piece<'a> {
+    /// Text.
+    Tokens(&'a [u32]),
+    /// Vision tokens: rows x hidden.
+    Embeddings(&'a [f32]),
+}
+
 /// What the caches are made for; they are allocated once, at load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
@@ -68,6 +77,20 @@ pub trait Language: Send {
     /// # Errors
     /// As [`Language::extend_tokens`], and for a length that is not `rows` x hidden.
     fn extend_embeddings(&mut self, x: &[f32], rows: usize) -> Result<()>;
+    /// Appends several pieces to the prefix, in order; a backend may take them in one pass.
+    ///
+    /// # Errors
+    /// As [`Language::extend_tokens`] and [`Language::extend_embeddings`].
+    fn extend_pieces(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
+        let hidden = self.shape().hidden;
+        for piece in pieces {
+            match piece {
+                Piece::Tokens(ids) => self.extend_tokens(ids)?,
+                Piece::Embeddings(x) => self.extend_embeddings(x, x.len() / hidden)?,
+            }
+        }
+        Ok(())
+    }
     /// Opens branches 0 to `n`, all empty, over the prefix; branches open before are gone.
     ///
     /// # Errors
