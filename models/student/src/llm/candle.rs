@@ -300,7 +300,7 @@ impl Language for CandleLanguage {
 }
 
 /// Cosines and sines of all positions: positions x half a head, f32.
-fn rotary(shape: &TextShape, positions: usize, device: &Device) -> candle_core::Result<(Tensor, Tensor)> {
+pub(super) fn rotary(shape: &TextShape, positions: usize, device: &Device) -> candle_core::Result<(Tensor, Tensor)> {
     let inverse = frequencies(shape.rope_theta, shape.head_dim());
     let dims = (positions, inverse.len());
     let part = |f: fn(f64) -> f64| {
