@@ -28,6 +28,7 @@ mod scene;
 mod truth;
 
 mod view;
+pub mod world;
 
 pub use bus::DEMO_DBC;
 pub use demo::{DemoDrive, SimRecord};
