@@ -2,4 +2,7 @@
 //!
 //! What it never does: draw. The camera reads [`state::SceneState`].
 
+mod contact;
+mod geometry;
+mod rigid;
 pub mod state;
