@@ -5,4 +5,5 @@
 mod contact;
 mod geometry;
 mod rigid;
+pub mod scenario;
 pub mod state;
