@@ -2,8 +2,12 @@
 //!
 //! What it never does: draw. The camera reads [`state::SceneState`].
 
+mod cast;
 mod contact;
 mod geometry;
+mod layout;
+mod mover;
 mod rigid;
 pub mod scenario;
+mod scenery;
 pub mod state;
