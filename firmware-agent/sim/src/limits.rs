@@ -43,6 +43,8 @@ pub const SCENARIO_BYTES: usize = 16 << 10;
 pub const SCENARIO_CHOICES: usize = 16;
 /// How often a scenario is drawn anew when the outcome is not the one it is for.
 pub const ATTEMPTS: u64 = 64;
+/// Milliseconds between two places of the other road users that a drive keeps.
+pub const TRACE_MS: usize = 20;
 /// Most contacts kept of a drive.
 pub const CONTACTS: usize = 16;
 /// Most points of disturbance (bumps, holes, shocks of the unit) of a drive.

@@ -4,10 +4,17 @@
 
 mod cast;
 mod contact;
+mod driver;
+mod engine;
 mod geometry;
 mod layout;
 mod mover;
+mod plan;
+mod ride;
 mod rigid;
+mod roles;
 pub mod scenario;
 mod scenery;
+mod stage;
 pub mod state;
+mod traffic;

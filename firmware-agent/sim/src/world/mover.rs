@@ -31,6 +31,8 @@ pub(crate) struct Shift {
 pub(crate) enum Leader {
     Ego,
     Mover(usize),
+    /// Whoever of the scenario, the ego vehicle among them, is next on the lane.
+    Next,
 }
 
 /// How a follower follows.
