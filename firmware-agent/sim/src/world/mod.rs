@@ -4,8 +4,10 @@
 
 mod cast;
 mod contact;
+mod drive;
 mod driver;
 mod engine;
+mod facts;
 mod geometry;
 mod layout;
 mod mover;
@@ -15,6 +17,12 @@ mod rigid;
 mod roles;
 pub mod scenario;
 mod scenery;
+mod sensors;
 mod stage;
 pub mod state;
 mod traffic;
+pub mod truth;
+mod verdict;
+pub mod wording;
+
+pub use drive::{DriveOptions, Next, WorldDrive};

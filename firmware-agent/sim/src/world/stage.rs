@@ -34,6 +34,8 @@ pub(crate) struct UnitShock {
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) role: Option<Role>,
+    /// Roles of the scenario's movers, in its order.
+    pub(crate) roles: Vec<Role>,
     pub(crate) kinds: Vec<ActorKind>,
     /// Movers of the scenario, in its order.
     pub(crate) cast: Vec<usize>,
@@ -112,6 +114,7 @@ pub(crate) fn set(scenario: &Scenario, root: u64) -> Stage {
     weather.sun_azimuth_deg += layout.route.at(way, 0.0).heading * 180.0 / PI;
     let facts = Facts {
         role: scenario.actors.first().map(|a| a.role),
+        roles: scenario.actors.iter().map(|a| a.role).collect(),
         kinds: Vec::new(),
         cast: Vec::new(),
         act: scenario.ego.act,
