@@ -3,6 +3,7 @@
 //! What it never does: draw. The camera reads [`state::SceneState`].
 
 mod cast;
+mod catalogue;
 mod contact;
 mod drive;
 mod driver;
@@ -25,4 +26,5 @@ pub mod truth;
 mod verdict;
 pub mod wording;
 
+pub use catalogue::{built_in, names};
 pub use drive::{DriveOptions, Next, WorldDrive};
