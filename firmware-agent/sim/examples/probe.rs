@@ -32,7 +32,10 @@ fn main() {
                         e.map_or(0.0, |e| e.contact_s - e.first_sign_s)
                     ));
                 }
-                Err(_) => fails += 1,
+                Err(e) => {
+                    fails += 1;
+                    println!("{e}");
+                }
             }
         }
         println!(

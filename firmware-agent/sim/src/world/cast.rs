@@ -95,14 +95,6 @@ pub(crate) const fn walks(kind: ActorKind) -> bool {
     matches!(kind, ActorKind::Pedestrian | ActorKind::Child | ActorKind::Animal)
 }
 
-/// Has an engine, lights and indicators.
-pub(crate) const fn motor(kind: ActorKind) -> bool {
-    matches!(
-        kind,
-        ActorKind::Car | ActorKind::Suv | ActorKind::Van | ActorKind::Truck | ActorKind::Bus | ActorKind::Motorbike
-    )
-}
-
 /// Length of the crash pulse of two partners, milliseconds: softer and longer with crush zones on both sides, shorter
 /// where one is a person, whose mass is carried off at once, or a stiff obstacle.
 pub(crate) fn pulse_ms(a: ActorKind, b: ActorKind) -> [f64; 2] {

@@ -109,7 +109,7 @@ impl WorldDrive {
             let imu = Imu::new(root, (1000 / options.imu_hz.clamp(1, 1000)).max(1));
             let length = stage.length_ms as f64 * 1e-3;
             let gnss = Gnss::new(root, length, tunnel_times(&stage, &trace));
-            let eye = Eye::draw(&mut Rng::new(root, 120), stage.ego_kind, stage.ego_build.size);
+            let eye = Eye::draw(&mut Rng::new(root, 120), &stage);
             let sensors = SensorTruth {
                 vehicle_from_sensor: imu.mount,
                 accel_bias_mps2: imu.accel_bias,
@@ -117,7 +117,7 @@ impl WorldDrive {
                 gnss_outages_s: gnss.outages.clone(),
                 camera: [eye.focal, eye.k1],
             };
-            let truth = facts::write(scenario, (seed, draw + 1), &stage, (&trace, &ride), verdict, sensors);
+            let truth = facts::write(scenario, (seed, draw + 1), &stage, &trace, verdict, sensors);
             return Ok(Self {
                 airbag: facts::airbag(&stage, &trace),
                 actors: Vec::with_capacity(trace.actors_per_step),
@@ -320,21 +320,19 @@ fn wiper(t: f64, rain: f32) -> f32 {
 }
 
 impl Eye {
-    fn draw(rng: &mut Rng, kind: ActorKind, size: [f64; 3]) -> Self {
+    fn draw(rng: &mut Rng, stage: &Stage) -> Self {
         let degree = PI / 180.0;
-        let base = match kind {
+        let base = match stage.ego_kind {
             ActorKind::Van => 1.75,
-            _ => size[2] - 0.17,
+            _ => stage.ego_build.size[2] - 0.17,
         };
-        // Horizontal fields of view from 62 to 95 degrees.
-        let half = rng.between(31.0, 47.5) * degree;
         Self {
             height: base + rng.between(-0.06, 0.06),
             aside: rng.between(-0.12, 0.06),
             yaw: rng.between(-2.5, 2.5) * degree,
             tilt: rng.between(-0.5, 4.5) * degree,
             roll: rng.between(-1.2, 1.2) * degree,
-            focal: 0.5 * crate::maths::cos(half) / sin(half),
+            focal: 0.5 * crate::maths::cos(stage.half_view) / sin(stage.half_view),
             k1: rng.between(-0.10, 0.0),
         }
     }

@@ -57,6 +57,8 @@ pub(crate) struct Contact {
     pub(crate) pulse_ms: usize,
     /// Change of velocity that the impulse makes of each party, world axes, m/s.
     pub(crate) delta_v: [[f64; 2]; 2],
+    /// Direction from which the ego vehicle is pushed, radians from forward, if it takes part: 0 is a frontal blow.
+    pub(crate) from: f64,
     /// Direction of the blow's place from the ego vehicle's middle, radians from forward, if it takes part.
     pub(crate) bearing: f64,
 }
@@ -324,6 +326,7 @@ impl Engine<'_> {
             pulse_ms: pulse.length_ms(),
             delta_v: [hit.impulse.map(|j| j / a.mass), hit.impulse.map(|j| -j / b.mass)],
             bearing: self.bearing(touch.point),
+            from: self.bearing([self.ego.x + touch.normal[0], self.ego.y + touch.normal[1]]),
         });
         let t = ms as f64 * 1e-3;
         let hurt = (hit.closing / 12.0).min(1.0);
@@ -387,6 +390,7 @@ impl Engine<'_> {
             pulse_ms: pulse.length_ms(),
             delta_v: [impulse.map(|j| j / mass), [0.0; 2]],
             bearing: self.bearing(wheel),
+            from: self.bearing([self.ego.x - inward[0], self.ego.y - inward[1]]),
         });
         if closing > 1.0 {
             self.driver.contact.get_or_insert(ms as f64 * 1e-3);

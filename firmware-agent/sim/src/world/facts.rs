@@ -1,7 +1,6 @@
 //! Writes the truth of a run down: times, changes of velocity, who touched whom.
 
 use super::engine::{Contact, Party, Trace};
-use super::ride::RideMs;
 use super::scenario::Scenario;
 use super::sensors::to_vehicle;
 use super::stage::Stage;
@@ -35,7 +34,7 @@ pub(crate) fn write(
     scenario: &Scenario,
     (seed, draws): (u64, u64),
     stage: &Stage,
-    (trace, ride): (&Trace, &[RideMs]),
+    trace: &Trace,
     verdict: Verdict,
     sensors: SensorTruth,
 ) -> DriveTruth {
@@ -66,7 +65,7 @@ pub(crate) fn write(
         cause: Label::cause(why),
         prevention: Label::prevention(prevention_of(why)),
         danger: if severity == Severity::Normal { "none" } else { danger },
-        event: event(stage, trace, ride, verdict),
+        event: event(stage, trace, verdict),
         contacts: trace.contacts.iter().map(|c| contact(stage, trace, c)).collect(),
         closest: ClosestTruth {
             ttc_s: known.then_some(closest.ttc),
@@ -108,7 +107,7 @@ fn contact(stage: &Stage, trace: &Trace, c: &Contact) -> ContactTruth {
     }
 }
 
-fn event(stage: &Stage, trace: &Trace, ride: &[RideMs], verdict: Verdict) -> Option<EventTruth> {
+fn event(stage: &Stage, trace: &Trace, verdict: Verdict) -> Option<EventTruth> {
     let hit = verdict.contact.and_then(|i| trace.contacts.get(i));
     let ms = match hit {
         Some(hit) => hit.ms,
@@ -122,10 +121,9 @@ fn event(stage: &Stage, trace: &Trace, ride: &[RideMs], verdict: Verdict) -> Opt
     let sum = |from: usize, to: usize, axis: usize| -> f64 {
         trace.ego.iter().skip(from).take(to.saturating_sub(from)).map(|e| e.accel[axis] * 1e-3).sum()
     };
-    let _ = ride;
     Some(EventTruth {
         contact_s: ms as f64 * 1e-3,
-        crash_interval_s: hit.map(|h| [ms as f64 * 1e-3, crash_end(stage, trace, h) as f64 * 1e-3]),
+        crash_interval_s: hit.map(|h| [ms as f64 * 1e-3, crash_end(trace, h) as f64 * 1e-3]),
         first_sign_s: sign,
         sign_in_view: in_view,
         answered_s: trace.answered,
@@ -182,7 +180,7 @@ fn first_sign(stage: &Stage, trace: &Trace, ms: usize) -> (f64, bool) {
 }
 
 /// When all who took part stand, or the longest interval is over.
-fn crash_end(stage: &Stage, trace: &Trace, hit: &Contact) -> usize {
+fn crash_end(trace: &Trace, hit: &Contact) -> usize {
     let last = (hit.ms + CRASH_MS).min(trace.ego.len().saturating_sub(1));
     let slow = |ms: usize| {
         hit.parties.iter().all(|p| match p {
@@ -193,7 +191,6 @@ fn crash_end(stage: &Stage, trace: &Trace, hit: &Contact) -> usize {
             _ => trace.ego.get(ms).is_none_or(|e| e.v.abs() < 0.5),
         })
     };
-    let _ = stage;
     let mut ms = hit.ms + CRASH_LEAST_MS;
     while ms < last && !slow(ms) {
         ms += TRACE_MS;

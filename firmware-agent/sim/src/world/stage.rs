@@ -42,11 +42,8 @@ pub(crate) struct Facts {
     pub(crate) act: EgoAct,
     pub(crate) headway_s: f64,
     pub(crate) runs_light: bool,
-    pub(crate) signalled: bool,
     /// The danger begins to show.
     pub(crate) hazard_at: Option<f64>,
-    pub(crate) hazards: Vec<Hazard>,
-    pub(crate) event_s: f64,
 }
 
 /// Everything that a drive begins with.
@@ -65,6 +62,8 @@ pub(crate) struct Stage {
     pub(crate) mu: f64,
     pub(crate) shocks: Vec<UnitShock>,
     pub(crate) length_ms: usize,
+    /// Half of the camera's horizontal angle of view, radians.
+    pub(crate) half_view: f64,
     pub(crate) facts: Facts,
 }
 
@@ -120,10 +119,7 @@ pub(crate) fn set(scenario: &Scenario, root: u64) -> Stage {
         act: scenario.ego.act,
         headway_s: 0.0,
         runs_light: false,
-        signalled: scenario.junction && scenario.lights,
         hazard_at: None,
-        hazards: scenario.hazard.clone(),
-        event_s: event,
     };
     let speed = ego.speeds.at(event).0;
     let limit = speed_limit(kind, v);
@@ -173,6 +169,8 @@ pub(crate) fn set(scenario: &Scenario, root: u64) -> Stage {
         mu,
         shocks,
         length_ms: (length * 1000.0) as usize,
+        // Horizontal angles of view from 62 to 100 degrees.
+        half_view: Rng::new(root, 104).between(31.0, 50.0) * PI / 180.0,
         facts,
     }
 }

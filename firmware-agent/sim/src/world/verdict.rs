@@ -72,7 +72,7 @@ pub(crate) fn partner(contact: &Contact) -> Option<usize> {
     contact.parties.iter().find_map(|p| if let Party::Mover(i) = p { Some(*i) } else { None })
 }
 
-/// Whether a mover is before the camera at a time: within 35 degrees and 90 m.
+/// Whether a mover is before the camera at a time: within its angle of view, and 90 m, less in fog.
 pub(crate) fn in_view(stage: &Stage, trace: &Trace, mover: usize, ms: usize) -> bool {
     let step = ms / crate::limits::TRACE_MS;
     let actor = trace.actors.get(step * trace.actors_per_step + mover);
@@ -83,7 +83,7 @@ pub(crate) fn in_view(stage: &Stage, trace: &Trace, mover: usize, ms: usize) -> 
     let far = 90.0 - 60.0 * fog;
     let d = [actor.body.x - ego.x, actor.body.y - ego.y];
     let [ahead, left] = super::sensors::to_vehicle(ego.heading, d);
-    ahead > 1.0 && ahead < far && (crate::maths::atan2(left, ahead)).abs() < 35.0 * PI / 180.0
+    ahead > 1.0 && ahead < far && crate::maths::atan2(left, ahead).abs() < stage.half_view
 }
 
 const fn large(kind: ActorKind) -> bool {
@@ -108,8 +108,8 @@ pub(crate) fn description(stage: &Stage, trace: &Trace, verdict: Verdict) -> &'s
     let role = role_of(stage, contact);
     match role {
         Some(Role::Follower) => "struck_rear",
-        // Struck beside or behind the middle of its side, the ego vehicle is the one that was run into.
-        Some(Role::Cross | Role::TurnAcross) if contact.bearing.abs() > 0.62 => "struck_side",
+        // Pushed from the side, the ego vehicle is the one that was run into.
+        Some(Role::Cross | Role::TurnAcross) if contact.from.abs() > PI / 4.0 => "struck_side",
         Some(Role::Cross) if mover.kind == ActorKind::Motorbike => "ego_cross_motorbike",
         Some(Role::Cross) if large(mover.kind) => "ego_cross_large",
         Some(Role::Cross) => "ego_cross_car",
