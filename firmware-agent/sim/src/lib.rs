@@ -22,6 +22,7 @@ pub mod limits;
 pub mod maths;
 mod motion;
 mod raster;
+pub mod render;
 pub mod rng;
 mod road;
 mod scene;
