@@ -91,7 +91,9 @@ pub(crate) fn scenario(name: &str) -> anyhow::Result<Scenario> {
     }
     let path = Path::new(name);
     if path.extension().is_none_or(|e| e != "toml") {
-        return Err(usage(format!("there is no scenario {name}; --list names those that there are, or give a .toml file")));
+        return Err(usage(format!(
+            "there is no scenario {name}; --list names those that there are, or give a .toml file"
+        )));
     }
     let text = crate::convert::read_text(path)?;
     Scenario::parse(&text).map_err(|e| bad_input(format!("{name}: {e}")))
@@ -156,17 +158,11 @@ pub(crate) fn picture(
 }
 
 /// Writes the drive of a scenario and its truth; returns the truth.
-pub(crate) fn drive(
-    scenario: &Scenario,
-    seed: u64,
-    options: DriveOptions,
-    out: &Path,
-) -> anyhow::Result<DriveTruth> {
+pub(crate) fn drive(scenario: &Scenario, seed: u64, options: DriveOptions, out: &Path) -> anyhow::Result<DriveTruth> {
     let mut sim = WorldDrive::new(scenario, seed, options)?;
     let [width, height] = options.size;
     let hfov_deg = Some(sim.hfov_deg() as f32);
-    let camera_info =
-        CameraInfo { width: width as u16, height: height as u16, fps: options.fps as f32, hfov_deg };
+    let camera_info = CameraInfo { width: width as u16, height: height as u16, fps: options.fps as f32, hfov_deg };
     let info = DriveInfo {
         simulated: true,
         synthetic: true,

@@ -1,6 +1,7 @@
 //! The built-in scenarios, by name.
 
-use super::scenario::{Scenario, ScenarioError};
+use super::scenario::{Expect, Scenario, ScenarioError};
+use crate::rng::Rng;
 
 /// Name and text of every built-in scenario file.
 const FILES: [(&str, &str); 76] = [
@@ -81,6 +82,28 @@ const FILES: [(&str, &str); 76] = [
     ("fog", include_str!("../../assets/scenarios/fog.toml")),
     ("car_wash", include_str!("../../assets/scenarios/car_wash.toml")),
 ];
+
+/// Shares of the mix: collisions of the ego vehicle, of others, near collisions; the rest is normal driving.
+const MIX: [f64; 3] = [0.34, 0.10, 0.20];
+
+/// The scenario of a seed in the built-in mix.
+#[must_use]
+pub fn scenario_of(seed: u64) -> &'static str {
+    let mut rng = Rng::new(seed, 199);
+    let draw = rng.unit();
+    let pick = rng.next_u64() as usize;
+    let group = if draw < MIX[0] {
+        Expect::Collision
+    } else if draw < MIX[0] + MIX[1] {
+        Expect::CollisionOfOthers
+    } else if draw < MIX[0] + MIX[1] + MIX[2] {
+        Expect::NearCollision
+    } else {
+        Expect::Normal
+    };
+    let of_group = || FILES.iter().filter(|(_, text)| text.contains(group.line()));
+    of_group().nth(pick % of_group().count().max(1)).map_or("town", |(name, _)| name)
+}
 
 /// Names of the built-in scenarios, in the order in which they are listed.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -39,6 +39,21 @@ impl Default for DriveOptions {
     }
 }
 
+/// What belongs to the camera and its mount; see the camera's own description of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Look {
+    /// Colour of the bonnet.
+    pub bonnet: [u8; 3],
+    /// Share of the picture's height that the bonnet covers; 0: not in view.
+    pub bonnet_height: f32,
+    /// Strength of the windscreen's reflections, 0 to 1.
+    pub reflection: f32,
+    /// Deviation of the sensor's noise by day, steps of 255.
+    pub noise: f32,
+    /// Exposure time by day, s.
+    pub exposure_s: f32,
+}
+
 /// The camera's place and eye.
 #[derive(Clone, Copy, Debug)]
 struct Eye {
@@ -148,6 +163,26 @@ impl WorldDrive {
     #[must_use]
     pub const fn truth(&self) -> &DriveTruth {
         &self.truth
+    }
+
+    /// What belongs to the camera and its mount.
+    #[must_use]
+    pub fn look(&self) -> Look {
+        let mut rng = Rng::new(self.seed, 121);
+        let colour = self.stage.ego_build.colour;
+        Look {
+            bonnet: colour,
+            bonnet_height: if rng.unit() < 0.35 { 0.0 } else { rng.between(0.03, 0.14) as f32 },
+            reflection: rng.between(0.05, 0.6) as f32,
+            noise: rng.between(1.0, 4.0) as f32,
+            exposure_s: rng.between(0.003, 0.014) as f32,
+        }
+    }
+
+    /// Horizontal angle of view of the camera, degrees, without its distortion.
+    #[must_use]
+    pub fn hfov_deg(&self) -> f64 {
+        2.0 * self.stage.half_view * 180.0 / PI
     }
 
     /// Length, milliseconds.

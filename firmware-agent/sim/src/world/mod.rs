@@ -16,7 +16,7 @@ mod plan;
 mod ride;
 mod rigid;
 mod roles;
-pub mod scenario;
+mod scenario;
 mod scenery;
 mod sensors;
 mod stage;
@@ -26,5 +26,6 @@ pub mod truth;
 mod verdict;
 pub mod wording;
 
-pub use catalogue::{built_in, names};
-pub use drive::{DriveOptions, Next, WorldDrive};
+pub use catalogue::{built_in, names, scenario_of};
+pub use drive::{DriveOptions, Look, Next, WorldDrive};
+pub use scenario::{Expect, Scenario, ScenarioError};

@@ -119,6 +119,16 @@ pub enum Expect {
 }
 
 impl Expect {
+    /// As it stands in a scenario file.
+    pub(crate) const fn line(self) -> &'static str {
+        match self {
+            Self::Collision => "expect = \"collision\"",
+            Self::CollisionOfOthers => "expect = \"collision_of_others\"",
+            Self::NearCollision => "expect = \"near_collision\"",
+            Self::Normal => "expect = \"normal\"",
+        }
+    }
+
     /// In words, for messages.
     #[must_use]
     pub const fn name(self) -> &'static str {

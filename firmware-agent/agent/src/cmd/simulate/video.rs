@@ -5,9 +5,7 @@ use agent_core::samples::{FrameMeta, VideoCodec};
 use agent_core::time::MonoTime;
 use anyhow::Context as _;
 use openh264::OpenH264API;
-use openh264::encoder::{
-    Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod, RateControlMode, UsageType,
-};
+use openh264::encoder::{Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod, RateControlMode, UsageType};
 use openh264::formats::YUVSource;
 
 /// A picture in YUV 4:2:0 by BT.601, limited range.
@@ -93,12 +91,7 @@ impl VideoEncoder {
     }
 
     /// Encodes a picture of the encoder's size; `None` if the encoder gives nothing, which is counted.
-    pub(super) fn encode(
-        &mut self,
-        rgb: &[u8],
-        t: MonoTime,
-        seq: u64,
-    ) -> anyhow::Result<Option<(FrameMeta, Vec<u8>)>> {
+    pub(super) fn encode(&mut self, rgb: &[u8], t: MonoTime, seq: u64) -> anyhow::Result<Option<(FrameMeta, Vec<u8>)>> {
         self.yuv.take(rgb);
         let encoded = self.encoder.encode(&self.yuv).with_context(|| format!("encoding frame {seq}"))?;
         let key = matches!(encoded.frame_type(), FrameType::IDR);
