@@ -1,5 +1,5 @@
-
 //! One file per subcommand. Each returns how it ended; `main` maps that to the exit code.
+
 pub(crate) mod ask;
 pub(crate) mod check_config;
 pub(crate) mod demo;
