@@ -1,6 +1,10 @@
 //! Tests of the student.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+#[path = "it/convert.rs"]
+mod convert;
+#[path = "it/convert_fixture.rs"]
+mod convert_fixture;
 #[path = "it/cuda_kernels.rs"]
 mod cuda_kernels;
 #[path = "it/decode_prompt.rs"]

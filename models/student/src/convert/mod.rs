@@ -6,6 +6,7 @@
 pub mod adapter;
 pub mod config;
 pub mod error;
+pub mod export;
 pub mod gguf;
 pub mod import;
 pub mod limits;
@@ -17,8 +18,11 @@ pub mod random;
 pub mod source;
 pub mod tensors;
 pub mod tokens;
+pub mod verify;
 
 pub use error::ConvertError;
+pub use export::export_language;
 pub use import::{ImportOptions, Imported, import};
 pub use random::write_random;
 pub use tensors::{Preset, shape_2b, shape_7b, shape_small, shape_tiny};
+pub use verify::{Verified, describe, verify};
