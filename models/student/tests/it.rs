@@ -19,6 +19,8 @@ mod decode_tokenizer;
 mod decode_toy;
 #[path = "it/exact.rs"]
 mod exact;
+#[path = "it/exact_adapters.rs"]
+mod exact_adapters;
 #[path = "it/exact_quantised.rs"]
 mod exact_quantised;
 #[path = "it/file.rs"]
