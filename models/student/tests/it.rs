@@ -21,5 +21,9 @@ mod decode_tokenizer;
 mod decode_toy;
 #[path = "it/exact.rs"]
 mod exact;
+#[path = "it/exact_quantised.rs"]
+mod exact_quantised;
+#[path = "it/file.rs"]
+mod file;
 #[path = "it/tiny.rs"]
 mod tiny;

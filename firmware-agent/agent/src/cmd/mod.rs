@@ -9,4 +9,5 @@ pub(crate) mod listen;
 pub(crate) mod models;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod simulate;
 pub(crate) mod student;

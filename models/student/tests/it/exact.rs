@@ -280,6 +280,32 @@ fn branches_can_be_rolled_back_and_forked() {
 }
 
 #[test]
+fn far_positions_and_cut_passes_equal_the_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = TINY.open(folder.path(), |_| GgmlDType::F32);
+    let room = Room { prefix: 2600, branches: 2, branch: 600 };
+    let mut language = CandleLanguage::load(&file, room, &Device::Cpu).unwrap();
+    let ids: Vec<u32> = tiny::hashes("far", 2604).map(|x| (x % u64::from(IMAGE_TOKEN - 1)) as u32).collect();
+    let reference = f32s(&fixture(), "tiny.far");
+    language.extend_tokens(&ids[..2600]).unwrap();
+    language.open_branches(1).unwrap();
+    let whole = step(&mut language, &rows(0, &ids[2600..]));
+    assert_close("far", &whole, &reference, CLOSE);
+    // 40 rows a pass, and a prefix put in by pieces.
+    language.hold_scores(4 * 2600 * 40);
+    language.reset();
+    for piece in ids[..2100].chunks(333) {
+        language.extend_tokens(piece).unwrap();
+    }
+    language.open_branches(2).unwrap();
+    let mut both = rows(1, &ids[..70]);
+    both.extend(rows(0, &ids[2100..]));
+    let logits = step(&mut language, &both);
+    assert_eq!((language.branch_len(0), language.branch_len(1)), (504, 70));
+    assert_close("far, cut", &logits[logits.len() - 4 * 512..], &reference, CLOSE);
+}
+
+#[test]
 fn only_marked_rows_give_logits() {
     let Loaded { prefix, hidden, mut language, suffixes, .. } = load(&TINY, 1);
     stream(&mut language, &prefix, &hidden);
