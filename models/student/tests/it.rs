@@ -3,6 +3,8 @@
 
 #[path = "it/convert.rs"]
 mod convert;
+#[path = "it/convert_bad.rs"]
+mod convert_bad;
 #[path = "it/convert_fixture.rs"]
 mod convert_fixture;
 #[path = "it/cuda_kernels.rs"]
