@@ -6,7 +6,9 @@
 
 pub mod client;
 pub mod job;
+pub mod ladder;
 pub mod limits;
+pub mod picture;
 pub mod protocol;
 pub mod serve;
 pub mod supervisor;

@@ -54,6 +54,9 @@ pub enum ConvertError {
     /// What was asked for cannot be: a shape, a type, an order of writing.
     #[error("{0}")]
     Asked(String),
+    /// A shape that the student does not take.
+    #[error(transparent)]
+    Shape(#[from] crate::error::StudentError),
     /// Quantising failed.
     #[error("tensor {name}: {source}")]
     Quantise {
@@ -69,7 +72,7 @@ impl ConvertError {
     pub fn is_input(&self) -> bool {
         match self {
             Self::Io { output, .. } => !output,
-            Self::Input { .. } | Self::Tensor { .. } | Self::Missing { .. } => true,
+            Self::Input { .. } | Self::Tensor { .. } | Self::Missing { .. } | Self::Shape(_) => true,
             Self::Disk { .. } | Self::Asked(_) | Self::Quantise { .. } => false,
         }
     }

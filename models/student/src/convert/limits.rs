@@ -1,6 +1,8 @@
 //! Capacities of the converter: what is read from others is bounded here, before it is allocated.
 
-/// Most tensors in any input or model file. The 7B shape has 787.
+use crate::limits::{MAX_FFN, MAX_VOCAB};
+
+/// Most tensors in any input or model file. The 7B shape has 783.
 pub const MAX_TENSORS: usize = 16_384;
 /// Longest tensor or metadata name, bytes.
 pub const MAX_NAME_BYTES: usize = 512;
@@ -20,8 +22,6 @@ pub const MAX_SAFETENSORS_HEADER: u64 = 16 << 20;
 pub const MAX_PICKLE_BYTES: u64 = 16 << 20;
 /// Most objects one pickle may make, counting each use of the memo: a small pickle cannot grow without end.
 pub const MAX_PICKLE_OBJECTS: usize = 1 << 20;
-/// Deepest nesting of pickled tuples, lists and dictionaries.
-pub const MAX_PICKLE_DEPTH: usize = 64;
 /// Most files in a PyTorch archive (one a storage).
 pub const MAX_ZIP_ENTRIES: usize = 32_768;
 /// Most shards of a checkpoint.
@@ -30,12 +30,6 @@ pub const MAX_SHARDS: usize = 256;
 pub const MAX_JSON_BYTES: u64 = 64 << 20;
 /// Largest licence text kept in the model file.
 pub const MAX_LICENCE_BYTES: u64 = 64 << 10;
-/// Largest vocabulary.
-pub const MAX_VOCABULARY: usize = 1 << 19;
-/// Most layers of either tower.
-pub const MAX_LAYERS: usize = 512;
-/// Largest width of any layer.
-pub const MAX_WIDTH: usize = 1 << 17;
 /// Longest question of a task, bytes.
 pub const MAX_QUESTION_BYTES: usize = 8 << 10;
 /// Most known answers of one task; the wire's code is a u16.
@@ -56,5 +50,5 @@ pub const MAX_NOTES: usize = 64;
 pub const MAX_LISTED: usize = 8;
 
 const _: () = assert!(MAX_CODEBOOK <= u16::MAX as usize);
-const _: () = assert!(MAX_VOCABULARY <= MAX_ARRAY);
-const _: () = assert!(CHUNK_VALUES >= MAX_WIDTH, "a chunk holds at least one row");
+const _: () = assert!(MAX_VOCAB <= MAX_ARRAY);
+const _: () = assert!(CHUNK_VALUES >= MAX_FFN, "a chunk holds at least one row");

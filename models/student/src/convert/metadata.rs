@@ -4,7 +4,7 @@
 //! Keys without a prefix of ours are llama.cpp's, with its meaning. Calibration is written by another tool, later.
 
 use super::gguf::Value;
-use super::spec::Spec;
+use crate::shape::ModelShape;
 
 /// Version of our keys.
 pub const FORMAT: u32 = 1;
@@ -12,45 +12,6 @@ pub const FORMAT: u32 = 1;
 pub const TASKS: [&str; 6] = ["recognition", "description", "cause", "prevention", "localization", "pre_crash"];
 /// The tasks whose answers are codes.
 pub const CODED: [&str; 3] = ["description", "cause", "prevention"];
-
-/// How pictures become patches.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ImageSpec {
-    /// Mean of each channel, of values 0 to 1.
-    pub mean: [f32; 3],
-    /// Standard deviation of each channel.
-    pub std: [f32; 3],
-    /// Fewest tokens of a picture.
-    pub min_tokens: u32,
-    /// Most tokens of all pictures.
-    pub max_tokens: u32,
-    /// The token whose places the pictures take.
-    pub token_id: u32,
-}
-
-/// The window around an event that the model is shown.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WindowSpec {
-    /// Frames.
-    pub frames: u32,
-    /// Frames a second.
-    pub fps: f32,
-    /// Seconds before the event.
-    pub before_s: f32,
-    /// Seconds after it.
-    pub after_s: f32,
-    /// Width of a frame, pixels.
-    pub width: u32,
-    /// Height of a frame, pixels.
-    pub height: u32,
-}
-
-impl Default for WindowSpec {
-    /// 18 frames at 3 fps from 4 s before to 2 s after (Trinci et al.), at multiples of 28 pixels.
-    fn default() -> Self {
-        Self { frames: 18, fps: 3.0, before_s: 4.0, after_s: 2.0, width: 420, height: 252 }
-    }
-}
 
 /// A tokenizer as GGUF holds it (byte-pair, Qwen2's splitting).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,6 +26,13 @@ pub struct TokenTable {
     pub eos: u32,
     /// Padding.
     pub pad: u32,
+}
+
+impl TokenTable {
+    /// The id of a token's text.
+    pub fn id(&self, text: &str) -> Option<u32> {
+        self.tokens.iter().position(|t| t == text).and_then(|i| u32::try_from(i).ok())
+    }
 }
 
 /// Questions and known answers.
@@ -98,10 +66,6 @@ pub struct Facts {
     pub name: String,
     /// Its licence: a name or a text, `none stated` where none is.
     pub licence: String,
-    /// Preprocessing.
-    pub image: ImageSpec,
-    /// Window.
-    pub window: WindowSpec,
     /// Tokenizer.
     pub tokens: TokenTable,
     /// Questions and known answers.
@@ -117,8 +81,8 @@ pub struct Facts {
 }
 
 /// The keys of the language half, which llama.cpp reads.
-pub fn language(spec: &Spec, facts: &Facts) -> Vec<(String, Value)> {
-    let t = &spec.text;
+pub fn language(shape: &ModelShape, facts: &Facts) -> Vec<(String, Value)> {
+    let t = &shape.text;
     let n = |v: usize| Value::U32(u32::try_from(v).unwrap_or(u32::MAX));
     let mut all = vec![
         pair("general.architecture", Value::str("qwen2")),
@@ -148,10 +112,10 @@ pub fn language(spec: &Spec, facts: &Facts) -> Vec<(String, Value)> {
 }
 
 /// All keys of a model file.
-pub fn all(spec: &Spec, facts: &Facts) -> Vec<(String, Value)> {
-    let mut all = language(spec, facts);
+pub fn all(shape: &ModelShape, facts: &Facts) -> Vec<(String, Value)> {
+    let mut all = language(shape, facts);
     all.push(pair("student.format", Value::U32(FORMAT)));
-    all.extend(looking(spec, facts));
+    all.extend(looking(shape));
     let q = &facts.questions;
     for (task, text) in TASKS.iter().zip(&q.prompts) {
         all.push((format!("student.prompt.{task}"), Value::str(text)));
@@ -180,8 +144,8 @@ pub fn all(spec: &Spec, facts: &Facts) -> Vec<(String, Value)> {
 }
 
 /// The keys of vision, preprocessing and window.
-fn looking(spec: &Spec, facts: &Facts) -> Vec<(String, Value)> {
-    let (v, i, w) = (&spec.vision, &facts.image, &facts.window);
+fn looking(shape: &ModelShape) -> Vec<(String, Value)> {
+    let (v, i, w) = (&shape.vision, &shape.image, &shape.window);
     let n = |v: usize| Value::U32(u32::try_from(v).unwrap_or(u32::MAX));
     vec![
         pair("student.vision.hidden", n(v.hidden)),
@@ -194,15 +158,15 @@ fn looking(spec: &Spec, facts: &Facts) -> Vec<(String, Value)> {
         pair("student.vision.rope_theta", Value::F32(v.rope_theta)),
         pair("student.image.mean", Value::F32s(i.mean.to_vec())),
         pair("student.image.std", Value::F32s(i.std.to_vec())),
-        pair("student.image.min_tokens", Value::U32(i.min_tokens)),
-        pair("student.image.max_tokens", Value::U32(i.max_tokens)),
+        pair("student.image.min_tokens", n(i.min_tokens)),
+        pair("student.image.max_tokens", n(i.max_tokens)),
         pair("student.image.token_id", Value::U32(i.token_id)),
-        pair("student.window.frames", Value::U32(w.frames)),
+        pair("student.window.frames", n(w.frames)),
         pair("student.window.fps", Value::F32(w.fps)),
         pair("student.window.before_s", Value::F32(w.before_s)),
         pair("student.window.after_s", Value::F32(w.after_s)),
-        pair("student.window.width", Value::U32(w.width)),
-        pair("student.window.height", Value::U32(w.height)),
+        pair("student.window.width", n(w.width)),
+        pair("student.window.height", n(w.height)),
     ]
 }
 

@@ -10,24 +10,27 @@ use half::f16;
 
 use super::error::ConvertError;
 use super::gguf::{Type, Writer, Written};
-use super::metadata::{Facts, ImageSpec, Questions, Sources, TokenTable, WindowSpec, all};
-use super::spec::{Preset, Role, Spec, Wanted, plan};
+use super::metadata::{Facts, Questions, Sources, TokenTable, all};
+use super::tensors::{Preset, Role, Wanted, plan, tensors};
+use crate::shape::ModelShape;
 
 /// Spread of a weight times the root of the row's length.
 const GAIN: f32 = 1.5;
 /// Bytes drawn at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Writes a model file of shape `spec` with random weights.
+/// Writes a model file of `shape` with random weights.
 ///
 /// # Errors
 /// [`ConvertError::Asked`] for a shape that cannot be, [`ConvertError::Disk`] and [`ConvertError::Io`].
-pub fn write_random(spec: &Spec, seed: u64, preset: Preset, out: &Path) -> Result<Written, ConvertError> {
-    spec.check()?;
-    let facts = random_facts(spec, seed)?;
-    let wanted = spec.tensors();
+pub fn write_random(shape: &ModelShape, seed: u64, preset: Preset, out: &Path) -> Result<Written, ConvertError> {
+    let facts = random_facts(shape.text.vocab, seed)?;
+    let mut shape = shape.clone();
+    shape.image.token_id = facts.tokens.id("<image>").unwrap_or(0);
+    shape.check()?;
+    let wanted = tensors(&shape);
     let (planned, _) = plan(&wanted, preset);
-    let mut writer = Writer::create(out, &all(spec, &facts), &planned)?;
+    let mut writer = Writer::create(out, &all(&shape, &facts), &planned)?;
     let mut draw = Draw(seed);
     for (want, plan) in wanted.iter().zip(&planned) {
         let columns = want.dims.last().copied().unwrap_or(1);
@@ -109,9 +112,8 @@ fn block(out: &mut Vec<u8>, draw: &mut Draw, kind: Type, (mean, spread): (f32, f
 }
 
 /// Facts of a model that knows nothing: a byte tokenizer with pairs of letters, questions and answers of our own.
-fn random_facts(spec: &Spec, seed: u64) -> Result<Facts, ConvertError> {
-    let tokens = byte_tokens(spec.text.vocabulary)?;
-    let token_id = tokens.tokens.iter().position(|t| t == "<image>").unwrap_or(0) as u32;
+fn random_facts(vocab: usize, seed: u64) -> Result<Facts, ConvertError> {
+    let tokens = byte_tokens(vocab)?;
     let questions = Questions {
         prompts: [
             "Does a collision happen? Answer Yes or No.",
@@ -134,8 +136,6 @@ fn random_facts(spec: &Spec, seed: u64) -> Result<Facts, ConvertError> {
     Ok(Facts {
         name: format!("random weights, seed {seed}"),
         licence: "none: random weights".into(),
-        image: ImageSpec { mean: [0.5; 3], std: [0.5; 3], min_tokens: 16, max_tokens: 10_240, token_id },
-        window: WindowSpec::default(),
         tokens,
         questions,
         telemetry: false,
@@ -209,6 +209,7 @@ pub fn byte_tokens(n: usize) -> Result<TokenTable, ConvertError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tensors::shape_tiny;
     use super::*;
     use candle_core::quantized::gguf_file::Content;
     use candle_core::{Device, IndexOp};
@@ -216,19 +217,19 @@ mod tests {
     #[test]
     fn drawn_blocks_have_the_stated_spread_and_the_same_seed_the_same_bytes() {
         let dir = tempfile::tempdir().unwrap();
-        let spec = Spec::tiny();
+        let shape = shape_tiny();
         for preset in [Preset::F32, Preset::F16, Preset::Q8_0, Preset::Q4K] {
             let path = dir.path().join(preset.name());
-            let first = write_random(&spec, 7, preset, &path).unwrap();
+            let first = write_random(&shape, 7, preset, &path).unwrap();
             let before = std::fs::read(&path).unwrap();
             assert_eq!(first.bytes, before.len() as u64);
-            assert_eq!(write_random(&spec, 7, preset, &path).unwrap(), first);
+            assert_eq!(write_random(&shape, 7, preset, &path).unwrap(), first);
             assert_eq!(std::fs::read(&path).unwrap(), before);
-            assert_ne!(write_random(&spec, 8, preset, &path).unwrap().weights_sha256, first.weights_sha256);
+            assert_ne!(write_random(&shape, 8, preset, &path).unwrap().weights_sha256, first.weights_sha256);
 
             let mut file = std::fs::File::open(&path).unwrap();
             let content = Content::read(&mut file).unwrap();
-            for want in spec.tensors() {
+            for want in tensors(&shape) {
                 let t = content.tensor(&mut file, &want.name, &Device::Cpu).unwrap();
                 assert_eq!(t.shape().dims(), want.dims, "{}", want.name);
                 let values = t.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();

@@ -75,6 +75,7 @@ pub struct CandleLanguage {
     sin: Tensor,
     prefix: usize,
     lens: Vec<usize>,
+    scores: usize,
 }
 
 impl std::fmt::Debug for CandleLanguage {
@@ -108,6 +109,7 @@ impl CandleLanguage {
             device: device.clone(),
             lens: Vec::with_capacity(room.branches),
             prefix: 0,
+            scores: MAX_SCORES,
             blocks,
             head,
             shape,
@@ -117,13 +119,19 @@ impl CandleLanguage {
         })
     }
 
+    /// Holds at most so many attention scores at once, where a board has no room for [`MAX_SCORES`]: passes are cut
+    /// shorter, results stay the same up to rounding.
+    pub fn hold_scores(&mut self, most: usize) {
+        self.scores = most.min(MAX_SCORES);
+    }
+
     fn heads(&self) -> Heads {
         Heads { kv: self.shape.kv_heads, group: self.shape.group(), width: self.shape.head_dim() }
     }
 
     /// Rows that one pass may take when each attends `total` positions.
     fn pass_rows(&self, total: usize) -> usize {
-        (MAX_SCORES / (self.shape.heads * total.max(1))).clamp(16, MAX_STEP_ROWS)
+        (self.scores / (self.shape.heads * total.max(1))).clamp(16, MAX_STEP_ROWS)
     }
 
     /// Rows x hidden through all blocks.
@@ -300,7 +308,7 @@ impl Language for CandleLanguage {
 }
 
 /// Cosines and sines of all positions: positions x half a head, f32.
-fn rotary(shape: &TextShape, positions: usize, device: &Device) -> candle_core::Result<(Tensor, Tensor)> {
+pub(super) fn rotary(shape: &TextShape, positions: usize, device: &Device) -> candle_core::Result<(Tensor, Tensor)> {
     let inverse = frequencies(shape.rope_theta, shape.head_dim());
     let dims = (positions, inverse.len());
     let part = |f: fn(f64) -> f64| {
