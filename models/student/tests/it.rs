@@ -9,3 +9,5 @@ mod decode_run;
 mod decode_tokenizer;
 #[path = "it/decode_toy.rs"]
 mod decode_toy;
+#[path = "it/engine_language.rs"]
+mod engine_language;
