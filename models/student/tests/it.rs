@@ -29,3 +29,5 @@ mod exact_quantised;
 mod file;
 #[path = "it/tiny.rs"]
 mod tiny;
+#[path = "it/engine_language.rs"]
+mod engine_language;
