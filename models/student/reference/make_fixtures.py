@@ -230,6 +230,14 @@ def model_entries(key, frames, lengths, tokens):
     return entries
 
 
+def far_entries():
+    """Text alone at positions as far as a long video reaches."""
+    ids = [int(t) for t in hashes("far", 2604) % np.uint64(IMAGE_TOKEN - 1)]
+    with torch.no_grad():
+        logits = build("tiny")(input_ids=torch.tensor([ids])).logits[0, -4:]
+    return {"tiny.far": logits.contiguous()}
+
+
 def resize_entries():
     entries = {}
     for (h, w), (to_h, to_w) in [((33, 47), (28, 56)), ((90, 160), (84, 168)), ((61, 35), (112, 56)), ((201, 300), (56, 84))]:
@@ -294,6 +302,7 @@ def main():
     exact = model_entries("tiny", frames, [4, 7, 3, 9, 5, 12], 24)
     small = np.stack([picture(f"wide{i}", 56, 84) for i in range(3)])
     exact.update(model_entries("wide", small, [9, 5], 16))
+    exact.update(far_entries())
     exact.update(resize_entries())
     save_file(exact, os.path.join(OUT, "exact.safetensors"))
     save_file(adapter_entries(frames), os.path.join(OUT, "adapters.safetensors"))

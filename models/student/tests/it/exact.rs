@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use agent_student::{
     file::ModelFile,
     frames::{PatchFrame, Pruner, Pruning, cut, fit, resize},
-    llm::{Language, Room, Row, Seeing, candle::CandleLanguage},
+    llm::{Language, Piece, Room, Row, Seeing, candle::CandleLanguage},
     vision::Vision,
 };
 use candle_core::{Device, Tensor, quantized::GgmlDType, safetensors};
@@ -255,6 +255,32 @@ fn six_in_one_and_streaming_equal_six_passes() {
 }
 
 #[test]
+fn pieces_in_one_pass_equal_pieces_one_by_one() {
+    let Loaded { prefix, hidden, mut language, suffixes, .. } = load(&TINY, 1);
+    stream(&mut language, &prefix, &hidden);
+    language.open_branches(1).unwrap();
+    let one_by_one = step(&mut language, &rows(0, &suffixes[0]));
+    language.reset();
+    let (mut all, mut at) = (vec![Piece::Tokens(&[])], 0);
+    for (text, vision) in pieces(&prefix) {
+        all.push(Piece::Tokens(text));
+        all.push(Piece::Embeddings(&hidden[at * 128..(at + vision) * 128]));
+        at += vision;
+    }
+    language.extend_pieces(&all).unwrap();
+    language.open_branches(1).unwrap();
+    assert_close("pieces", &step(&mut language, &rows(0, &suffixes[0])), &one_by_one, CLOSE);
+    // A fault in the last piece leaves none of the others behind.
+    language.reset();
+    for wrong in [Piece::Tokens(&[512]), Piece::Embeddings(&[0.0; 5]), Piece::Tokens(&[1; 256])] {
+        assert!(language.extend_pieces(&[Piece::Tokens(&[1, 2]), wrong]).is_err());
+        assert_eq!(language.prefix_len(), 0);
+    }
+    language.extend_pieces(&[]).unwrap();
+    assert_eq!(language.prefix_len(), 0);
+}
+
+#[test]
 fn branches_can_be_rolled_back_and_forked() {
     let Loaded { prefix, hidden, mut language, suffixes, .. } = load(&TINY, 6);
     stream(&mut language, &prefix, &hidden);
@@ -277,6 +303,32 @@ fn branches_can_be_rolled_back_and_forked() {
     assert_close("a fork", &logits[..2 * vocab], &logits[2 * vocab..], CLOSE);
     language.truncate(1, 100);
     assert_eq!((language.branch_len(0), language.branch_len(1), language.branch_len(9)), (0, suffixes[1].len() + 2, 0));
+}
+
+#[test]
+fn far_positions_and_cut_passes_equal_the_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = TINY.open(folder.path(), |_| GgmlDType::F32);
+    let room = Room { prefix: 2600, branches: 2, branch: 600 };
+    let mut language = CandleLanguage::load(&file, room, &Device::Cpu).unwrap();
+    let ids: Vec<u32> = tiny::hashes("far", 2604).map(|x| (x % u64::from(IMAGE_TOKEN - 1)) as u32).collect();
+    let reference = f32s(&fixture(), "tiny.far");
+    language.extend_tokens(&ids[..2600]).unwrap();
+    language.open_branches(1).unwrap();
+    let whole = step(&mut language, &rows(0, &ids[2600..]));
+    assert_close("far", &whole, &reference, CLOSE);
+    // 40 rows a pass, and a prefix put in by pieces.
+    language.hold_scores(4 * 2600 * 40);
+    language.reset();
+    for piece in ids[..2100].chunks(333) {
+        language.extend_tokens(piece).unwrap();
+    }
+    language.open_branches(2).unwrap();
+    let mut both = rows(1, &ids[..70]);
+    both.extend(rows(0, &ids[2100..]));
+    let logits = step(&mut language, &both);
+    assert_eq!((language.branch_len(0), language.branch_len(1)), (504, 70));
+    assert_close("far, cut", &logits[logits.len() - 4 * 512..], &reference, CLOSE);
 }
 
 #[test]
