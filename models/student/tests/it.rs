@@ -3,6 +3,8 @@
 
 #[path = "it/convert.rs"]
 mod convert;
+#[path = "it/convert_bad.rs"]
+mod convert_bad;
 #[path = "it/convert_fixture.rs"]
 mod convert_fixture;
 #[path = "it/cuda_kernels.rs"]
@@ -27,3 +29,5 @@ mod exact_quantised;
 mod file;
 #[path = "it/tiny.rs"]
 mod tiny;
+#[path = "it/engine_language.rs"]
+mod engine_language;

@@ -59,9 +59,7 @@ fn read_books(path: &Path) -> anyhow::Result<Books> {
         return Ok(books);
     }
     let mut text = String::new();
-    file.rewind()
-        .and_then(|()| file.take(MAX_BOOK_BYTES).read_to_string(&mut text))
-        .map_err(|e| unreadable(&e))?;
+    file.rewind().and_then(|()| file.take(MAX_BOOK_BYTES).read_to_string(&mut text)).map_err(|e| unreadable(&e))?;
     let value = serde_json::from_str(&text).map_err(|e| unreadable(&e))?;
     Books::from_json(&value).ok_or_else(|| unreadable(&"not a codebook"))
 }

@@ -15,9 +15,9 @@ use super::reader::{At, Section, refuse, text, whole};
 use super::tree::{Files, Node, Spot, Table, Value};
 use super::types::{
     Ask, BrokerUrl, CanConfig, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig, OutboxConfig,
-    RingsConfig, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentConfig, StudentDevice, StudentPruning,
-    TelemetryTriggerConfig, Threshold, TriggerConfig,
-    TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
+    RingsConfig, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend, StudentConfig, StudentDevice,
+    StudentPruning, TelemetryTriggerConfig, Threshold, TriggerConfig, TriggerSignal, UnitConfig, VEHICLE_SIGNALS,
+    VehicleClass, VisionTriggerConfig,
 };
 
 /// Reads the whole tree. `None`, or problems noted in `files`, mean that there is no configuration.
@@ -418,10 +418,12 @@ fn student(files: &mut Files, top: &mut Section<'_>) -> Option<StudentConfig> {
         let reason = "but student.worker is none: this program has no CUDA, its worker program has".to_owned();
         refuse(files, *at, s.key("device"), reason);
     }
+    let codes = [("candle", StudentBackend::Candle), ("engine", StudentBackend::Engine)];
+    let backend = s.word(files, "backend", &codes);
     let threads = s.whole(files, "threads", 0, 256).value;
     let rules = [("upstream", StudentPruning::Upstream), ("noise_floor", StudentPruning::NoiseFloor)];
     let pruning = s.word(files, "pruning", &rules);
-    let max_prefix_tokens = s.whole(files, "max_prefix_tokens", 64, limits::MAX_PREFIX_TOKENS).value;
+    let max_prefix_tokens = s.whole(files, "max_prefix_tokens", 0, limits::MAX_PREFIX_TOKENS).value;
     let memory_mb = s.whole(files, "memory_mb", 0, limits::MAX_MEMORY_MB).value;
     let load_s = s.real(files, "load_s", 1.0, 3600.0).value;
     let mut m = s.section(files, "smaller");
@@ -441,6 +443,7 @@ fn student(files: &mut Files, top: &mut Section<'_>) -> Option<StudentConfig> {
         worker: worker.value,
         connect: connect.value,
         device: device?.value,
+        backend: backend?.value,
         threads,
         pruning: pruning?.value,
         max_prefix_tokens,

@@ -314,11 +314,13 @@ pub(crate) struct StudentConfig {
     pub(crate) connect: Option<PathBuf>,
     /// Device of the first two steps.
     pub(crate) device: StudentDevice,
+    /// Which code computes on the CPU.
+    pub(crate) backend: StudentBackend,
     /// Threads on the CPU; 0 means all.
     pub(crate) threads: u32,
     /// How tokens of unchanged picture are dropped.
     pub(crate) pruning: StudentPruning,
-    /// Room for the tokens of one event.
+    /// Room for the tokens of one event; 0 means what the file's window needs.
     pub(crate) max_prefix_tokens: u32,
     /// A model file that takes more than this is refused as out of memory, MB; 0 means what the system has left.
     pub(crate) memory_mb: u32,
@@ -361,6 +363,26 @@ impl StudentDevice {
         match self {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
+        }
+    }
+}
+
+/// Which code computes on the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StudentBackend {
+    /// The candle library.
+    Candle,
+    /// Our own kernels.
+    Engine,
+}
+
+impl StudentBackend {
+    /// Its word on the worker's command line.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Candle => "candle",
+            Self::Engine => "engine",
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use agent_wire::{
     Alert, Answer, DeltaV, EdrSummary, EventId, Evidence, EvidenceFile, EvidenceSource, Flags, Grounding,
-    GroundingCheck, Hash8, Interval, LadderFall, LadderReason, Losses, PeakAcceleration, Position, Quality, SeverityEstimate, StudentAnswers,
-    StudentOutcome, StudentRefusal, UnitId, Verdict, WallQuality,
+    GroundingCheck, Hash8, Interval, LadderFall, LadderReason, Losses, PeakAcceleration, Position, Quality,
+    SeverityEstimate, StudentAnswers, StudentOutcome, StudentRefusal, UnitId, Verdict, WallQuality,
 };
 
 use super::*;

@@ -1,8 +1,8 @@
 //! The plain words for what messages hold as codes and scaled integers.
 
 use agent_wire::{
-    EventKind, EventTime, Evidence, EvidenceSource, Flags, GroundingCheck, LadderReason, Losses, Position, Quality, Severity,
-    StudentRefusal, Verdict, WallQuality,
+    EventKind, EventTime, Evidence, EvidenceSource, Flags, GroundingCheck, LadderReason, Losses, Position, Quality,
+    Severity, StudentRefusal, Verdict, WallQuality,
 };
 
 pub(crate) const fn kind(kind: EventKind) -> &'static str {

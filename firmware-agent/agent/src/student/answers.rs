@@ -24,13 +24,20 @@ pub(crate) enum Clocked {
 }
 
 /// The answers on the wire; the worker's times begin at `first`.
-pub(crate) fn to_wire(a: &Answers, facts: &Facts, first: MonoTime, t_zero: MonoTime, clocked: Clocked) -> StudentAnswers {
+pub(crate) fn to_wire(
+    a: &Answers,
+    facts: &Facts,
+    first: MonoTime,
+    t_zero: MonoTime,
+    clocked: Clocked,
+) -> StudentAnswers {
     let ms = |time_s: f32| {
         let from_zero = f64::from(first.ms_from(t_zero)) + f64::from(time_s) * 1000.0;
         // A saturating cast: what a model says may be anything.
         from_zero.round() as i32
     };
-    let interval = |t: TimeAnswer| Interval { from_ms: ms(t.from_s), to_ms: ms(t.to_s), probability_e4: e4(t.probability) };
+    let interval =
+        |t: TimeAnswer| Interval { from_ms: ms(t.from_s), to_ms: ms(t.to_s), probability_e4: e4(t.probability) };
     let took = |n: u32| if clocked == Clocked::Yes { n } else { 0 };
     StudentAnswers {
         model: facts.model,
@@ -162,7 +169,9 @@ mod tests {
     fn known_answers_become_codes_and_long_ones_end_in_an_ellipsis() {
         let code: Answer<8> = text(Some(&answer(Some(3), "car hits car")));
         assert_eq!(code, Answer::Known { code: 3, probability_e4: 2500 });
-        let Answer::Text { text: long, .. } = text::<16>(Some(&answer(None, "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}"))) else {
+        let Answer::Text { text: long, .. } =
+            text::<16>(Some(&answer(None, "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}")))
+        else {
             panic!()
         };
         assert!(long.ends_with('\u{2026}') && long.len() <= 16 && long.starts_with("\u{e9}\u{e9}"), "{long}");
@@ -172,7 +181,8 @@ mod tests {
 
     #[test]
     fn a_codebook_goes_through_json_and_speaks_only_for_its_own_model_and_version() {
-        let book = Codebook { version: 2, description: vec!["a".into(), "b".into()], cause: vec![], prevention: vec![] };
+        let book =
+            Codebook { version: 2, description: vec!["a".into(), "b".into()], cause: vec![], prevention: vec![] };
         let mut books = Books::default();
         books.add_book(Hash8([1; 8]), book);
         let books = Books::from_json(&books.json()).unwrap();

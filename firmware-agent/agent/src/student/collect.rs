@@ -205,7 +205,11 @@ mod tests {
         assert_eq!(slow, [96.0, 97.0, 98.0, 99.0, 100.0, 101.0]);
         let late = taken(&Window::default(), 1.0, (0..300).map(|i| f64::from(i) / 30.0));
         assert_eq!(late.len(), 9, "the drive begins 1 s before time zero: {late:?}");
-        let gap = taken(&Window::default(), 100.0, (2850..3100).map(|i| f64::from(i) / 30.0).filter(|t| !(98.0..99.0).contains(t)));
+        let gap = taken(
+            &Window::default(),
+            100.0,
+            (2850..3100).map(|i| f64::from(i) / 30.0).filter(|t| !(98.0..99.0).contains(t)),
+        );
         assert_eq!(gap.len(), 15, "{gap:?}");
     }
 

@@ -10,6 +10,7 @@ mod answers;
 mod collect;
 mod desk;
 mod inline;
+mod threaded;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub(crate) use answers::{Books, answer_words};
 pub(crate) use collect::{Collector, Grid, object_rows, telemetry_row};
 pub(crate) use desk::{Desk, Done};
 pub(crate) use inline::Inline;
+pub(crate) use threaded::{News, StudentLink, pair};
 
 use crate::config::Config;
 
@@ -91,7 +93,8 @@ pub(crate) fn ladder(config: &Config, thermal: bool) -> anyhow::Result<Option<Su
 fn smaller(config: &Config, launch: Launch) -> Option<Step> {
     let smaller = config.student.smaller;
     let frames = u16::try_from(smaller.frames).unwrap_or(u16::MAX);
-    let token_budget = Some(smaller.max_prefix_tokens);
+    // A quarter of the room is left to times, telemetry and the chat format.
+    let token_budget = Some(smaller.max_prefix_tokens / 4 * 3);
     (frames > 0).then_some(Step { number: 1, launch, max_frames: Some(frames), token_budget })
 }
 
@@ -107,9 +110,12 @@ fn launch(program: PathBuf, sub: bool, model: &Path, device: &str, prefix: u32, 
     option("--device", device.into());
     option("--threads", s.threads.to_string().into());
     option("--max-prefix-tokens", prefix.to_string().into());
+    option("--backend", s.backend.word().into());
     option("--pruning", s.pruning.word().into());
     option("--memory-mb", s.memory_mb.to_string().into());
-    Launch::Child { program, args }
+    // candle takes its number of threads from the environment, when the process starts.
+    let env = if s.threads > 0 { vec![("RAYON_NUM_THREADS".into(), s.threads.to_string().into())] } else { Vec::new() };
+    Launch::Child { program, args, env }
 }
 
 /// How long a job may take: the deadline of the configuration, less what the report needs to be made of it.

@@ -277,7 +277,7 @@ fn a_worker_that_others_run_is_reached_by_path() {
     // The other end is a real worker process all the same: its standard input is the accepted connection.
     let served = std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
-        let Launch::Child { program, args } = launch("ok") else { return };
+        let Launch::Child { program, args, .. } = launch("ok") else { return };
         let stdin = std::process::Stdio::from(std::os::fd::OwnedFd::from(stream));
         Command::new(program).args(args).stdin(stdin).stdout(std::process::Stdio::null()).status().unwrap();
     });

@@ -17,7 +17,7 @@ use agent_worker::serve::{Engine, EngineError, serve, stdin_socket};
 pub(crate) fn launch(mode: &str) -> Launch {
     let mode = format!("mode={mode}");
     let args = ["--ignored", "--exact", "process::worker_process", "--nocapture", &mode].map(Into::into).to_vec();
-    Launch::Child { program: std::env::current_exe().unwrap(), args }
+    Launch::Child { program: std::env::current_exe().unwrap(), args, env: Vec::new() }
 }
 
 /// Not a test by itself: the process that the others start.
@@ -161,5 +161,5 @@ impl Engine for Rule {
 
 /// A path in which nothing is installed.
 pub(crate) fn nowhere() -> Launch {
-    Launch::Child { program: PathBuf::from("/nonexistent/student"), args: Vec::new() }
+    Launch::Child { program: PathBuf::from("/nonexistent/student"), args: Vec::new(), env: Vec::new() }
 }
