@@ -19,6 +19,8 @@ mod decode_session;
 mod decode_tokenizer;
 #[path = "it/decode_toy.rs"]
 mod decode_toy;
+#[path = "it/engine_language.rs"]
+mod engine_language;
 #[path = "it/exact.rs"]
 mod exact;
 #[path = "it/exact_adapters.rs"]
@@ -29,5 +31,3 @@ mod exact_quantised;
 mod file;
 #[path = "it/tiny.rs"]
 mod tiny;
-#[path = "it/engine_language.rs"]
-mod engine_language;
