@@ -7,12 +7,13 @@
 
 use std::collections::VecDeque;
 
+use agent_wire::limits::LADDER_FALLS;
 use agent_wire::{
-    Alert, EventId, EventKind, EventTime, EvidenceFile, Flags, Health, Losses, Position, Report, Severity,
+    Alert, EventId, EventKind, EventTime, EvidenceFile, Flags, Health, LadderFall, Losses, Position, Report,
     StudentOutcome, StudentRefusal, WallQuality,
 };
 
-use crate::config::{AgentConfig, AskStudent};
+use crate::config::AgentConfig;
 use crate::edr;
 use crate::event::{Absorbed, Event, EventState};
 use crate::evidence::EvidenceView;
@@ -24,6 +25,7 @@ use crate::losses::LossMeter;
 pub use crate::losses::Lost;
 use crate::rings::{ByteRing, FrameRing, SampleRing};
 use crate::samples::{CanFrame, FrameMeta, GnssFix, ImuSample, SignalSample, VehicleSignal};
+use crate::student::ObjectHistory;
 use crate::telemetry::{Alignment, TelemetryEvent, TelemetryTrigger};
 use crate::time::{MonoTime, Span, WallTime};
 use crate::vision::{Detection, TrackedObject, VisionAssessment, VisionTrigger};
@@ -96,6 +98,7 @@ pub struct Agent {
     pub(crate) history: History,
     telemetry: TelemetryTrigger,
     vision: VisionTrigger,
+    pub(crate) objects: ObjectHistory,
     last_seen: Option<(MonoTime, VisionAssessment)>,
     fusion: Fusion,
     events: VecDeque<Event>,
@@ -123,6 +126,7 @@ impl Agent {
             history: History::default(),
             telemetry: TelemetryTrigger::new(config.telemetry.clone()),
             vision: VisionTrigger::new(config.vision.clone()),
+            objects: ObjectHistory::default(),
             last_seen: None,
             fusion: Fusion::new(config.telemetry.clone(), config.vision.clone(), config.fusion.clone()),
             events: VecDeque::with_capacity(MAX_OPEN_EVENTS + 1),
@@ -268,6 +272,7 @@ impl Agent {
             event.max_risk = Some(event.max_risk.map_or(seen.risk, |r| r.max(seen.risk)));
         }
         let trigger = self.fusion.on_vision(t, &seen);
+        self.objects.push(t, &seen.objects);
         self.last_seen = Some((t, seen));
         if let Some(trigger) = trigger {
             self.on_trigger(t, &trigger);
@@ -323,6 +328,13 @@ impl Agent {
         }
     }
 
+    /// The caller ends and waits for nothing more: closed events are reported with what is there.
+    pub fn give_up(&mut self) {
+        while let Some(i) = self.events.iter().position(|e| !e.gathering()) {
+            self.report(i);
+        }
+    }
+
     /// The evidence of an event was stored, or could not be.
     pub fn on_evidence(&mut self, event: &EventId, file: Option<EvidenceFile>) {
         if let Some(e) = self.events.iter_mut().find(|e| e.id == *event && !e.gathering()) {
@@ -331,15 +343,22 @@ impl Agent {
         self.on_tick(self.now);
     }
 
-    /// The student answered, or did not.
-    pub fn on_student(&mut self, event: &EventId, outcome: StudentOutcome) {
+    /// The student answered, or did not; `falls` are the steps of its ladder that gave no answer.
+    pub fn on_student(&mut self, event: &EventId, outcome: StudentOutcome, falls: &[LadderFall]) {
         if let Some(e) = self.events.iter_mut().find(|e| e.id == *event && !e.gathering()) {
             e.student = Some(outcome);
+            e.student_falls = falls.iter().take(LADDER_FALLS).copied().collect();
         }
         self.on_tick(self.now);
     }
 
-    /// What was recorded around an event that is closed and not yet reported.
+    /// Whether the student would be asked about an event if it closed as it is now: what it sees may be sent ahead.
+    #[must_use]
+    pub fn asks_student(&self, event: &EventId) -> bool {
+        self.events.iter().find(|e| e.id == *event).is_some_and(|e| self.config.ask.includes(e.kind, e.severity))
+    }
+
+    /// What was recorded around an event that is not yet reported; of one that still gathers, what is there so far.
     #[must_use]
     pub fn evidence(&self, event: &EventId) -> Option<EvidenceView<'_>> {
         self.events.iter().find(|e| e.id == *event).map(|event| EvidenceView::new(self, event))
@@ -486,11 +505,7 @@ impl Agent {
         let Some(event) = self.events.iter_mut().find(|e| e.gathering()) else { return };
         event.state = EventState::Awaiting { deadline };
         event.complete = complete;
-        let ask = match self.config.ask {
-            AskStudent::Collisions => event.kind == EventKind::Collision,
-            AskStudent::NearCollisions => event.severity >= Severity::Moderate,
-            AskStudent::All => true,
-        };
+        let ask = self.config.ask.includes(event.kind, event.severity);
         if !ask {
             event.student = Some(StudentOutcome::Refused(StudentRefusal::NotAsked));
         }
@@ -513,6 +528,7 @@ impl Agent {
             severity: event.severity,
             time: self.event_time(event.t_zero),
             student: event.student.clone().unwrap_or(late),
+            student_falls: event.student_falls.clone(),
             edr: edr::summary(&event.impacts, event.impact_count, &self.history, event.complete),
             grounding: grounding::of(&event, &self.history),
             evidence_file: event.evidence.clone().flatten(),

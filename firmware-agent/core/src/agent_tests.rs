@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use agent_wire::{Message, UnitId};
+use agent_wire::{Message, Severity, UnitId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{FusionConfig, RingConfig, RingRates, SignalRule, TelemetryConfig, VisionConfig};
+use crate::config::{AskStudent, FusionConfig, RingConfig, RingRates, SignalRule, TelemetryConfig, VisionConfig};
 use crate::samples::VideoCodec;
 
 fn config() -> AgentConfig {
@@ -155,7 +155,7 @@ fn evidence_reaches_back_to_the_pre_roll_and_stays_until_it_is_stored() {
     assert!(frames.last().unwrap().t >= MonoTime::from_s(35.0));
     assert_eq!(agent.losses(), Losses::default());
     agent.on_evidence(&id, None);
-    agent.on_student(&id, StudentOutcome::Refused(StudentRefusal::NotInstalled));
+    agent.on_student(&id, StudentOutcome::Refused(StudentRefusal::NotInstalled), &[]);
     seen.drain(&mut agent);
     assert_eq!(seen.reports.len(), 1);
 }
@@ -238,7 +238,7 @@ proptest! {
                 }
                 Step::Answer(i) => {
                     if let Some(id) = seen.closed.iter().rev().nth(i).cloned() {
-                        agent.on_student(&id, StudentOutcome::Refused(StudentRefusal::NotInstalled));
+                        agent.on_student(&id, StudentOutcome::Refused(StudentRefusal::NotInstalled), &[]);
                     }
                 }
                 Step::Shock(a) => {

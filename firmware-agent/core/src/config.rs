@@ -1,7 +1,7 @@
 //! What the core can be told, as checked numbers. The binary parses files into these types; defaults live in the
 //! binary's one shipped configuration file and are repeated here only as `Default` for tests, held equal by a test.
 
-use agent_wire::{Flags, Hash8, Severity, UnitId};
+use agent_wire::{EventKind, Flags, Hash8, Severity, UnitId};
 
 use crate::limits::MAX_CUSTOM_SIGNALS;
 use crate::time::Span;
@@ -230,6 +230,18 @@ pub enum AskStudent {
     NearCollisions,
     /// Every event.
     All,
+}
+
+impl AskStudent {
+    /// Whether an event of this kind and severity is one of them.
+    #[must_use]
+    pub fn includes(self, kind: EventKind, severity: Severity) -> bool {
+        match self {
+            Self::Collisions => kind == EventKind::Collision,
+            Self::NearCollisions => severity >= Severity::Moderate,
+            Self::All => true,
+        }
+    }
 }
 
 /// Everything the core is told at its start.

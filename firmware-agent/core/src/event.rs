@@ -4,8 +4,8 @@
 //! file and the student's answer until a deadline, then reported. While one event gathers, whatever fires joins it: it
 //! may raise the alert, it never makes a second event of the same incident.
 
-use agent_wire::limits::EVIDENCE_ITEMS;
-use agent_wire::{EventId, EventKind, Evidence, EvidenceFile, EvidenceSource, Severity, StudentOutcome};
+use agent_wire::limits::{EVIDENCE_ITEMS, LADDER_FALLS};
+use agent_wire::{EventId, EventKind, Evidence, EvidenceFile, EvidenceSource, LadderFall, Severity, StudentOutcome};
 
 use crate::edr::clamp_i16;
 use crate::fusion::{Reason, Trigger};
@@ -71,6 +71,8 @@ pub struct Event {
     pub evidence: Option<Option<EvidenceFile>>,
     /// The student's outcome, once known.
     pub student: Option<StudentOutcome>,
+    /// Steps of its ladder that gave no answer.
+    pub student_falls: heapless::Vec<LadderFall, LADDER_FALLS>,
 }
 
 impl Event {
@@ -93,6 +95,7 @@ impl Event {
             complete: true,
             evidence: None,
             student: None,
+            student_falls: heapless::Vec::new(),
         };
         event.note(trigger);
         event

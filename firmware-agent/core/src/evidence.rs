@@ -5,8 +5,10 @@ use crate::edr::{self, EdrTable};
 use crate::event::Event;
 use crate::history::Row;
 use crate::samples::{CanFrame, FrameMeta, GnssFix, ImuSample};
+use crate::student::{self, TelemetryAt};
 use crate::telemetry::Alignment;
 use crate::time::{MonoTime, Span};
+use crate::vision::TrackedObject;
 
 /// Everything recorded around an event.
 #[derive(Debug)]
@@ -33,6 +35,35 @@ impl<'a> EvidenceView<'a> {
     /// Encoded frames from a key frame before the pre-roll to now.
     pub fn frames(&self) -> impl Iterator<Item = (FrameMeta, &'a [u8])> {
         self.agent.frames.range_from_key(self.from(self.agent.config.rings.video_pre_roll), self.agent.now)
+    }
+
+    /// Encoded frames from the key frame at or before `t` to now.
+    pub fn frames_from(&self, t: MonoTime) -> impl Iterator<Item = (FrameMeta, &'a [u8])> {
+        self.agent.frames.range_from_key(t, self.agent.now)
+    }
+
+    /// What the student reads beside the frame of time `t`, over `interval` before it; `None` while the vehicle's axes
+    /// are not known or without a gyroscope.
+    #[must_use]
+    pub fn telemetry_at(&self, t: MonoTime, interval: Span) -> Option<TelemetryAt> {
+        let imu = self.agent.imu.range(t.minus(interval), t);
+        student::telemetry(imu, &self.alignment(), self.speed_at(t))
+    }
+
+    /// Speed at `t`, m/s: the bus's if it is fresh then, else that of GNSS, between two fixes by a straight line.
+    #[must_use]
+    pub fn speed_at(&self, t: MonoTime) -> Option<f32> {
+        let row = self.agent.history.row_at(t).and_then(|r| r.speed_mps);
+        match row {
+            Some((speed, true)) => Some(speed),
+            held => student::between_fixes(&self.agent.gnss, t).or(held.map(|(speed, _)| speed)),
+        }
+    }
+
+    /// The nearest objects at `t`, if the trigger model looked shortly before.
+    #[must_use]
+    pub fn objects_at(&self, t: MonoTime) -> &'a [TrackedObject] {
+        self.agent.objects.at(t)
     }
 
     /// IMU samples of the pre-roll, the event and the post-roll.

@@ -45,7 +45,12 @@ pub const MAX_OUTPUTS: usize = 32;
 pub const EDR_DELTA_V_ROWS: usize = 31;
 /// Rows of the pre-crash table: 20 s at 10 Hz, both ends included.
 pub const EDR_PRE_CRASH_ROWS: usize = 201;
+/// Object tables remembered for the student: at most one every [`OBJECT_SPACING`].
+pub const OBJECT_ROWS: usize = 512;
+/// Least time between two of them.
+pub const OBJECT_SPACING: Span = Span::from_ms(50);
 
+const _: () = assert!(OBJECT_ROWS as u64 * OBJECT_SPACING.as_ms() >= MAX_EVENT.as_ms() + 5000);
 const _: () = assert!(MAX_TRACKS <= MAX_DETECTIONS);
 const _: () = assert!(OBJECT_TABLE <= MAX_TRACKS);
 /// IMU samples that the telemetry trigger looks back on: half a second at the highest rate.

@@ -234,7 +234,7 @@ impl FrameRing {
 }
 
 /// A sample with its time.
-pub trait Stamped: Copy {
+pub trait Stamped {
     /// When it was taken.
     fn t(&self) -> MonoTime;
 }

@@ -2,7 +2,8 @@
 //! CRC-32 (IEEE, little endian) over everything before it.
 //!
 //! postcard has no field numbers: an added field breaks old readers, and its `from_bytes` ignores trailing bytes.
-//! Hence the version here, and leftovers are refused. Any change to a message type raises [`VERSION`].
+//! Hence the version here, and leftovers are refused. Any change to a message type raises [`VERSION`]; versions from
+//! [`OLDEST_VERSION`] on are read, and only [`VERSION`] is written.
 //!
 //! One message has exactly one encoding. postcard also reads numbers padded with needless bytes (`80 00` for 0);
 //! such bytes are refused, so that equal messages are equal bytes and no accepted message is longer than the worst
@@ -14,11 +15,15 @@ use serde::de::DeserializeOwned;
 
 use crate::limits::{ENVELOPE_OVERHEAD, MESSAGE_BYTES};
 use crate::message::{Message, MessageKind};
+use crate::v1::ReportV1;
 
 /// First two bytes of every message.
 pub const MAGIC: [u8; 2] = *b"FA";
-/// Version of the message types that this crate writes and reads.
-pub const VERSION: u8 = 1;
+/// Version of the message types that this crate writes. 2: the report says why the student fell from a step of its
+/// ladder, whether its label is calibrated and what it rests on; severity may be absent.
+pub const VERSION: u8 = 2;
+/// Oldest version that is still read. What a later version added is absent in what it gives.
+pub const OLDEST_VERSION: u8 = 1;
 const HEADER: usize = 6;
 const CRC: usize = 4;
 const _: () = assert!(HEADER + CRC == ENVELOPE_OVERHEAD);
@@ -40,8 +45,8 @@ pub enum DecodeError {
     /// Does not begin with `FA`.
     #[error("not a message: begins with {0:02x?}")]
     Magic([u8; 2]),
-    /// Another version than [`VERSION`].
-    #[error("unknown version {0}, this reader knows {VERSION}")]
+    /// A version outside [`OLDEST_VERSION`] to [`VERSION`].
+    #[error("unknown version {0}, this reader knows {OLDEST_VERSION} to {VERSION}")]
     Version(u8),
     /// No such kind.
     #[error("unknown message kind {0}")]
@@ -123,7 +128,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
     if bytes[..2] != MAGIC {
         return Err(DecodeError::Magic([bytes[0], bytes[1]]));
     }
-    if bytes[2] != VERSION {
+    if !(OLDEST_VERSION..=VERSION).contains(&bytes[2]) {
         return Err(DecodeError::Version(bytes[2]));
     }
     let kind = MessageKind::ALL.into_iter().find(|k| *k as u8 == bytes[3]).ok_or(DecodeError::Kind(bytes[3]))?;
@@ -143,6 +148,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
     let payload = &bytes[HEADER..end];
     match kind {
         MessageKind::Alert => parse(kind, payload).map(Message::Alert),
+        MessageKind::Report if bytes[2] == 1 => parse::<ReportV1>(kind, payload).map(|r| Message::Report(r.into())),
         MessageKind::Report => parse(kind, payload).map(Message::Report),
         MessageKind::Status => parse(kind, payload).map(Message::Status),
         MessageKind::Health => parse(kind, payload).map(Message::Health),

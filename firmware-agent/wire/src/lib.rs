@@ -19,6 +19,7 @@ pub mod limits;
 pub mod message;
 pub mod report;
 pub mod units;
+mod v1;
 
 pub use envelope::{DecodeError, EncodeError, decode, encode};
 pub use ids::{EventId, Hash8, UnitId};
@@ -27,7 +28,7 @@ pub use message::{
     Severity, Status, UnitState,
 };
 pub use report::{
-    Answer, EdrSummary, EvidenceFile, Grounding, GroundingCheck, Interval, Report, SeverityEstimate, StudentAnswers,
-    StudentOutcome, StudentRefusal, Verdict,
+    Answer, EdrSummary, EvidenceFile, Grounding, GroundingCheck, Interval, LadderFall, LadderReason, Report,
+    SeverityEstimate, StudentAnswers, StudentOutcome, StudentRefusal, Verdict,
 };
 pub use units::{DeltaV, EventTime, PeakAcceleration, Position, Quality, WallQuality};

@@ -10,6 +10,8 @@ pub const FILE_NAME_BYTES: usize = UNIT_ID_BYTES + 1 + 10 + 1 + 10 + 5;
 pub const EVIDENCE_ITEMS: usize = 5;
 /// Most grounding verdicts in a report.
 pub const GROUNDING_ITEMS: usize = 6;
+/// Most steps of the student's ladder that one report tells the fall from.
+pub const LADDER_FALLS: usize = 3;
 /// Longest free-text answer for description, bytes of UTF-8.
 pub const DESCRIPTION_BYTES: usize = 120;
 /// Longest free-text answer for cause, bytes.

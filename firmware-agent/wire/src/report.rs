@@ -4,7 +4,7 @@ use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EventId, Hash8};
-use crate::limits::{CAUSE_BYTES, DESCRIPTION_BYTES, FILE_NAME_BYTES, GROUNDING_ITEMS, PREVENTION_BYTES};
+use crate::limits::{CAUSE_BYTES, DESCRIPTION_BYTES, FILE_NAME_BYTES, GROUNDING_ITEMS, LADDER_FALLS, PREVENTION_BYTES};
 use crate::message::{EventKind, Flags, Losses, Severity};
 use crate::units::{DeltaV, EventTime, PeakAcceleration, Quality};
 
@@ -41,7 +41,7 @@ pub struct Interval {
     pub probability_e4: u16,
 }
 
-/// The three severities of the literature (Trinci et al.), calibrated: probabilities sum to 1e4.
+/// The three severities of the literature (Trinci et al.): probabilities sum to 1e4 but for rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeverityEstimate {
     /// A collision happened, 1e-4.
@@ -61,14 +61,24 @@ pub struct StudentAnswers {
     pub codebook: u16,
     /// Step of the ladder it ran on: 0 full, 1 smaller budget, 2 small model on the CPU.
     pub ladder_step: u8,
-    /// Time from trigger to label, milliseconds.
+    /// Time from the moment the answer was asked for to the label, milliseconds: frames were encoded as they came before
+    /// that. 0 in a replay, whose messages hold nothing that differs from run to run.
     pub label_ms: u32,
-    /// Time from trigger to the last answer, milliseconds.
+    /// Time from the same moment to the last answer, milliseconds; 0 in a replay.
     pub total_ms: u32,
-    /// Calibrated severity.
-    pub severity: SeverityEstimate,
-    /// Probability that a collision happens in the window, calibrated, 1e-4 (crash recognition).
+    /// Severity, where the model was trained to tell it.
+    pub severity: Option<SeverityEstimate>,
+    /// Probability that a collision happens in the window, 1e-4 (crash recognition).
     pub recognition_e4: u16,
+    /// Whether `recognition_e4` is calibrated. If not it is the model's own figure, and usually too sure.
+    #[serde(default)]
+    pub calibrated: bool,
+    /// Frames that the answers rest on; 0 in messages of version 1, which did not say.
+    #[serde(default)]
+    pub frames: u8,
+    /// Whether the model read telemetry beside the frames.
+    #[serde(default)]
+    pub telemetry: bool,
     /// Who hits whom.
     pub description: Answer<DESCRIPTION_BYTES>,
     /// The most likely cause.
@@ -97,6 +107,41 @@ pub enum StudentRefusal {
     NoVideo,
     /// Events of this severity are not put to the student by configuration.
     NotAsked,
+}
+
+/// Why the student did not answer on a step of its ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LadderReason {
+    /// No model or no worker program is installed for this step.
+    NotInstalled,
+    /// Memory was not enough.
+    OutOfMemory,
+    /// The worker process ended or was killed (the kernel kills for memory too; that cannot be told apart from outside).
+    WorkerDied,
+    /// The model file is damaged or of another form.
+    CorruptModel,
+    /// It did not answer in its time, or hung.
+    Deadline,
+    /// The unit was too hot.
+    Hot,
+    /// The worker could not be started or reached.
+    Unreachable,
+    /// What came over its socket was not the protocol.
+    Protocol,
+    /// More frames waited for the worker than the unit holds.
+    Overload,
+    /// The worker said that it failed.
+    Failed,
+}
+
+/// One step of the ladder that gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LadderFall {
+    /// The step: 0 full, 1 smaller budget, 2 small model on the CPU.
+    pub step: u8,
+    /// Why.
+    pub reason: LadderReason,
 }
 
 /// What came of asking the student.
@@ -199,6 +244,9 @@ pub struct Report {
     pub time: EventTime,
     /// The student's answers, or why there are none.
     pub student: StudentOutcome,
+    /// Steps of the student's ladder that gave no answer, in the order tried. Since version 2.
+    #[serde(default)]
+    pub student_falls: Vec<LadderFall, LADDER_FALLS>,
     /// Event data, if there was an impact or a harsh manoeuvre with an IMU.
     pub edr: Option<EdrSummary>,
     /// Claims held against measurements.

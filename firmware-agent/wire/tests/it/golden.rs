@@ -7,13 +7,17 @@
 use std::fs;
 use std::path::PathBuf;
 
-use agent_wire::envelope::VERSION;
+use agent_wire::envelope::{OLDEST_VERSION, VERSION};
 use agent_wire::{Message, decode};
 
-use crate::samples::{bytes_of, frozen};
+use crate::samples::{bytes_of, frozen, frozen_v1};
+
+fn folder_of(version: u8) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}"))
+}
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{VERSION}"))
+    folder_of(VERSION)
 }
 
 /// The file's text; made from `fresh` first if it does not exist and the environment asks for it.
@@ -63,13 +67,31 @@ fn frozen_json_reads_to_the_same_message_and_back() {
     }
 }
 
+/// Units with an older version stay on the road: what they write is read for ever, and what was added since is absent.
+#[test]
+fn frozen_bytes_and_json_of_version_1_are_still_read() {
+    assert_eq!(OLDEST_VERSION, 1);
+    for (stem, message) in frozen_v1() {
+        let read = |suffix: &str| fs::read_to_string(folder_of(1).join(format!("{stem}.{suffix}"))).unwrap();
+        let bytes = from_hex(&read("hex"));
+        assert_eq!(bytes[2], 1, "{stem}: not of version 1");
+        assert_eq!(decode(&bytes).as_ref(), Ok(&message), "{stem}: read otherwise than when it was frozen");
+        assert_eq!(serde_json::from_str::<Message>(&read("json")).unwrap(), message, "{stem}: JSON read otherwise");
+    }
+}
+
 /// A file that nobody compares protects nothing.
 #[test]
 fn every_frozen_file_belongs_to_a_message() {
+    belongs(&folder(), &frozen());
+    belongs(&folder_of(1), &frozen_v1());
+}
+
+fn belongs(folder: &std::path::Path, frozen: &[(&'static str, Message)]) {
     let mut expected: Vec<String> =
-        frozen().iter().flat_map(|(stem, _)| [format!("{stem}.hex"), format!("{stem}.json")]).collect();
+        frozen.iter().flat_map(|(stem, _)| [format!("{stem}.hex"), format!("{stem}.json")]).collect();
     let mut found: Vec<String> =
-        fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     expected.sort();
     found.sort();
     assert_eq!(found, expected);

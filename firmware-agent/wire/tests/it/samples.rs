@@ -4,12 +4,12 @@
 //! *Longest*: each field at the value whose postcard encoding is longest. *Typical*: plausible values for the frozen
 //! files. *Shortest*: everything that may be absent is absent.
 
-use agent_wire::limits::MESSAGE_BYTES;
+use agent_wire::limits::{LADDER_FALLS, MESSAGE_BYTES};
 use agent_wire::{
     Alert, Answer, Command, CommandAction, DeltaV, EdrSummary, EventId, EventKind, EventTime, Evidence, EvidenceFile,
-    EvidenceSource, Flags, Grounding, GroundingCheck, Hash8, Health, Interval, Losses, Message, PeakAcceleration,
-    Position, Quality, Report, Severity, SeverityEstimate, Status, StudentAnswers, StudentOutcome, StudentRefusal,
-    UnitId, UnitState, Verdict, WallQuality, encode,
+    EvidenceSource, Flags, Grounding, GroundingCheck, Hash8, Health, Interval, LadderFall, LadderReason, Losses,
+    Message, PeakAcceleration, Position, Quality, Report, Severity, SeverityEstimate, Status, StudentAnswers,
+    StudentOutcome, StudentRefusal, UnitId, UnitState, Verdict, WallQuality, encode,
 };
 use heapless::{String, Vec};
 
@@ -103,8 +103,11 @@ fn longest_student() -> StudentOutcome {
         ladder_step: u8::MAX,
         label_ms: u32::MAX,
         total_ms: u32::MAX,
-        severity: SeverityEstimate { collision_e4: u16::MAX, near_collision_e4: u16::MAX, normal_e4: u16::MAX },
+        severity: Some(SeverityEstimate { collision_e4: u16::MAX, near_collision_e4: u16::MAX, normal_e4: u16::MAX }),
         recognition_e4: u16::MAX,
+        calibrated: true,
+        frames: u8::MAX,
+        telemetry: true,
         description: Answer::Text { text: full_text(), probability_e4: u16::MAX },
         cause: Answer::Text { text: full_text(), probability_e4: u16::MAX },
         prevention: Answer::Text { text: full_text(), probability_e4: u16::MAX },
@@ -120,6 +123,7 @@ pub(crate) fn longest_report() -> Message {
         severity: Severity::Critical,
         time: longest_time(),
         student: longest_student(),
+        student_falls: [LadderFall { step: u8::MAX, reason: LadderReason::Failed }; LADDER_FALLS].into_iter().collect(),
         edr: Some(EdrSummary {
             delta_v: LONGEST_DELTA_V,
             max_delta_v_dkmh: u16::MAX,
@@ -267,14 +271,18 @@ fn typical_report() -> Message {
             ladder_step: 1,
             label_ms: 2_345,
             total_ms: 19_876,
-            severity: SeverityEstimate { collision_e4: 9_312, near_collision_e4: 600, normal_e4: 88 },
+            severity: Some(SeverityEstimate { collision_e4: 9_312, near_collision_e4: 600, normal_e4: 88 }),
             recognition_e4: 9_400,
+            calibrated: true,
+            frames: 18,
+            telemetry: true,
             description: Answer::Known { code: 17, probability_e4: 8_123 },
             cause: Answer::Text { text: text("Ego ran a red light \u{2013} \"amber\" at 3 s."), probability_e4: 5_050 },
             prevention: Answer::Absent,
             crash: Some(Interval { from_ms: -125, to_ms: 875, probability_e4: 7_700 }),
             pre_crash: None,
         }),
+        student_falls: [LadderFall { step: 0, reason: LadderReason::OutOfMemory }].into_iter().collect(),
         edr: Some(EdrSummary {
             delta_v: typical_delta_v(),
             max_delta_v_dkmh: 216,
@@ -309,6 +317,7 @@ fn refused_report() -> Message {
         severity: Severity::Moderate,
         time: EventTime { mono_ns: 5_000_000_000, unix_ms: 0, quality: WallQuality::None },
         student: StudentOutcome::Refused(StudentRefusal::NotInstalled),
+        student_falls: Vec::new(),
         edr: None,
         grounding: Vec::new(),
         evidence_file: None,
@@ -319,7 +328,35 @@ fn refused_report() -> Message {
     })
 }
 
-/// The frozen messages of version 1 with the stems of their files.
+/// What the frozen messages of version 1 are to a reader of today: what version 2 added is absent.
+pub(crate) fn frozen_v1() -> std::vec::Vec<(&'static str, Message)> {
+    let mut messages = frozen();
+    for (_, message) in &mut messages {
+        let Message::Report(report) = message else { continue };
+        report.student_falls.clear();
+        if let StudentOutcome::Answered(answers) = &mut report.student {
+            (answers.calibrated, answers.frames, answers.telemetry) = (false, 0, false);
+        }
+    }
+    messages.retain(|(stem, _)| !ONLY_V2.contains(stem));
+    messages
+}
+
+/// Messages that version 1 could not hold.
+const ONLY_V2: [&str; 1] = ["report_fallen"];
+
+/// A student that fell down its whole ladder.
+fn fallen_report() -> Message {
+    let mut message = refused_report();
+    let falls = [(0, LadderReason::OutOfMemory), (1, LadderReason::WorkerDied), (2, LadderReason::CorruptModel)];
+    if let Message::Report(report) = &mut message {
+        report.student = StudentOutcome::Refused(StudentRefusal::Failed);
+        report.student_falls = falls.map(|(step, reason)| LadderFall { step, reason }).into_iter().collect();
+    }
+    message
+}
+
+/// The frozen messages of the current version with the stems of their files.
 pub(crate) fn frozen() -> std::vec::Vec<(&'static str, Message)> {
     vec![
         ("alert", typical_alert()),
@@ -328,6 +365,7 @@ pub(crate) fn frozen() -> std::vec::Vec<(&'static str, Message)> {
         ("report", typical_report()),
         ("report_refused", refused_report()),
         ("report_longest", longest_report()),
+        ("report_fallen", fallen_report()),
         (
             "status",
             Message::Status(Status {

@@ -24,7 +24,7 @@ fn the_limits_and_the_worst_sizes_are_the_promised_ones() {
         sizes,
         [
             (MessageKind::Alert, 244),
-            (MessageKind::Report, 939),
+            (MessageKind::Report, 950),
             (MessageKind::Status, 82),
             (MessageKind::Health, 110),
             (MessageKind::Command, 97),

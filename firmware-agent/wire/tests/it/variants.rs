@@ -1,11 +1,11 @@
-//! Every variant of every enum with its number on the wire and its word in JSON, frozen for version 1: the frozen
+//! Every variant of every enum with its number on the wire and its word in JSON, frozen for versions 1 and 2: the frozen
 //! messages show only some of them, and two variants that change places would pass unseen.
 //!
 //! IF THIS FAILS, REVERT YOUR CHANGE. A new variant needs a new version: old readers refuse the whole message.
 
 use agent_wire::{
-    Answer, EventKind, EvidenceSource, GroundingCheck, MessageKind, Quality, Severity, StudentRefusal, UnitState,
-    Verdict, WallQuality,
+    Answer, EventKind, EvidenceSource, GroundingCheck, LadderReason, MessageKind, Quality, Severity, StudentRefusal,
+    UnitState, Verdict, WallQuality,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,6 +36,9 @@ fn numbers_and_words_of_the_variants() {
     frozen!(Quality: Measured = 0 "measured", Derived = 1 "derived", Clipped = 2 "clipped", Absent = 3 "absent");
     frozen!(StudentRefusal: NotInstalled = 0 "not_installed", Late = 1 "late", Hot = 2 "hot", Failed = 3 "failed",
         NoVideo = 4 "no_video", NotAsked = 5 "not_asked");
+    frozen!(LadderReason: NotInstalled = 0 "not_installed", OutOfMemory = 1 "out_of_memory",
+        WorkerDied = 2 "worker_died", CorruptModel = 3 "corrupt_model", Deadline = 4 "deadline", Hot = 5 "hot",
+        Unreachable = 6 "unreachable", Protocol = 7 "protocol", Overload = 8 "overload", Failed = 9 "failed");
     frozen!(GroundingCheck: CollisionVersusDeltaV = 0 "collision_versus_delta_v",
         ImpactVersusVision = 1 "impact_versus_vision", DeltaVVersusSpeed = 2 "delta_v_versus_speed",
         IntervalVersusTimeZero = 3 "interval_versus_time_zero");

@@ -1,1 +1,186 @@
-//! The language model: a prefix that grows, and branches that share it.
+//! The language half behind one trait, and what every backend of it shares.
+//!
+//! Terms: the *prefix* is written once and never rolled back within a job; a *branch* is a continuation of it with
+//! keys and values of its own; a *step* takes rows of several branches at once (*ragged*: each branch any number) and
+//! attends the whole prefix once for all of them (*cascade*). Position of a row is prefix + its place in the branch.
+//! Knows no text: tokens are numbers here.
+
+mod cache;
+pub mod candle;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+
+use crate::{
+    error::{Result, StudentError},
+    frames::PatchFrame,
+    limits::{MAX_BRANCH_TOKENS, MAX_BRANCHES, MAX_PREFIX_TOKENS, MAX_STEP_ROWS},
+    shape::TextShape,
+};
+
+/// One token of one branch. Rows of one branch are consecutive and in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The branch, from 0.
+    pub branch: u8,
+    /// The token.
+    pub token: u32,
+}
+
+/// A piece of the prefix.
+#[derive(Clone, Copy, Debug)]
+pub enum Piece<'a> {
+    /// Text.
+    Tokens(&'a [u32]),
+    /// Vision tokens: rows x hidden.
+    Embeddings(&'a [f32]),
+}
+
+/// What the caches are made for; they are allocated once, at load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Tokens of the prefix.
+    pub prefix: usize,
+    /// Branches.
+    pub branches: usize,
+    /// Tokens of one branch.
+    pub branch: usize,
+}
+
+impl Room {
+    /// Holds the caps and the model's context.
+    ///
+    /// # Errors
+    /// [`StudentError::Limit`].
+    pub fn check(&self, shape: &TextShape) -> Result<()> {
+        limit("prefix tokens", self.prefix, MAX_PREFIX_TOKENS)?;
+        limit("branches", self.branches, MAX_BRANCHES)?;
+        limit("branch tokens", self.branch, MAX_BRANCH_TOKENS)?;
+        limit("positions", self.prefix + self.branch, shape.context)
+    }
+}
+
+/// The language half with its caches. A call that fails leaves the lengths as they were.
+pub trait Language: Send {
+    /// Its sizes.
+    fn shape(&self) -> &TextShape;
+    /// Empty prefix, no branches.
+    fn reset(&mut self);
+    /// Tokens in the prefix.
+    fn prefix_len(&self) -> usize;
+    /// Appends tokens to the prefix, causally; no logits. Refused while branches are open.
+    ///
+    /// # Errors
+    /// [`StudentError::Limit`] past the room, [`StudentError::Call`] for a token outside the vocabulary.
+    fn extend_tokens(&mut self, ids: &[u32]) -> Result<()>;
+    /// Appends vision tokens to the prefix: `x` is `rows` x hidden, row after row.
+    ///
+    /// # Errors
+    /// As [`Language::extend_tokens`], and for a length that is not `rows` x hidden.
+    fn extend_embeddings(&mut self, x: &[f32], rows: usize) -> Result<()>;
+    /// Appends several pieces to the prefix, in order; a backend may take them in one pass.
+    ///
+    /// # Errors
+    /// As [`Language::extend_tokens`] and [`Language::extend_embeddings`].
+    fn extend_pieces(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
+        let hidden = self.shape().hidden;
+        for piece in pieces {
+            match piece {
+                Piece::Tokens(ids) => self.extend_tokens(ids)?,
+                Piece::Embeddings(x) => self.extend_embeddings(x, x.len() / hidden)?,
+            }
+        }
+        Ok(())
+    }
+    /// Opens branches 0 to `n`, all empty, over the prefix; branches open before are gone.
+    ///
+    /// # Errors
+    /// [`StudentError::Limit`] past the room; [`StudentError::Call`] over an empty prefix.
+    fn open_branches(&mut self, n: usize) -> Result<()>;
+    /// Tokens in a branch; 0 for one that is not open.
+    fn branch_len(&self, branch: u8) -> usize;
+    /// Cuts a branch to its first `len` tokens (rejected drafts); longer than it is: no change.
+    fn truncate(&mut self, branch: u8, len: usize);
+    /// Makes `to` equal to `from`: copies the keys and values of the branch, not of the prefix.
+    ///
+    /// # Errors
+    /// [`StudentError::Call`] for a branch that is not open.
+    fn copy_branch(&mut self, from: u8, to: u8) -> Result<()>;
+    /// One pass over rows of any branches. Appends `vocab` logits to `out` for each row that `logits_of` marks, in
+    /// order.
+    ///
+    /// # Errors
+    /// [`StudentError::Call`] for rows that break [`Row`]'s rule, [`StudentError::Limit`] past the room.
+    fn step(&mut self, rows: &[Row], logits_of: &[bool], out: &mut Vec<f32>) -> Result<()>;
+}
+
+/// The vision tower with the projector behind it.
+pub trait Seeing: Send {
+    /// The kept vision tokens of the frames, one after another: rows x hidden of the text.
+    ///
+    /// # Errors
+    /// [`StudentError::Frame`] for a frame that does not fit the tower.
+    fn encode(&mut self, frames: &[PatchFrame]) -> Result<Vec<f32>>;
+}
+
+/// Rows of one branch within a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The branch.
+    pub branch: usize,
+    /// First row.
+    pub start: usize,
+    /// Rows.
+    pub len: usize,
+}
+
+/// Checks a step against the rules of [`Row`] and the room, and groups it: each branch at most once.
+///
+/// # Errors
+/// [`StudentError::Call`] or [`StudentError::Limit`], naming what is wrong.
+pub fn runs(shape: &TextShape, room: &Room, branch_len: &[usize], rows: &[Row], marks: &[bool]) -> Result<Vec<Run>> {
+    limit("rows of a step", rows.len(), MAX_STEP_ROWS)?;
+    if rows.is_empty() || marks.len() != rows.len() {
+        return Err(call(format!("{} rows with {} marks", rows.len(), marks.len())));
+    }
+    let mut runs: Vec<Run> = Vec::with_capacity(branch_len.len());
+    for (start, row) in rows.iter().enumerate() {
+        let branch = usize::from(row.branch);
+        if branch >= branch_len.len() {
+            return Err(call(format!("row {start} of branch {branch}; {} are open", branch_len.len())));
+        }
+        check_token(shape, row.token)?;
+        let last = runs.last().is_some_and(|run| run.branch == branch);
+        if !last && runs.iter().any(|run| run.branch == branch) {
+            return Err(call(format!("rows of branch {branch} are apart")));
+        }
+        match runs.last_mut() {
+            Some(run) if last => run.len += 1,
+            _ => runs.push(Run { branch, start, len: 1 }),
+        }
+    }
+    for run in &runs {
+        limit("branch tokens", branch_len[run.branch] + run.len, room.branch)?;
+    }
+    Ok(runs)
+}
+
+/// Refuses a token outside the vocabulary.
+///
+/// # Errors
+/// [`StudentError::Call`].
+pub fn check_token(shape: &TextShape, token: u32) -> Result<()> {
+    if (token as usize) < shape.vocab {
+        Ok(())
+    } else {
+        Err(call(format!("token {token} in a vocabulary of {}", shape.vocab)))
+    }
+}
+
+/// Refuses more than a cap.
+pub(crate) fn limit(what: &'static str, asked: usize, cap: usize) -> Result<()> {
+    if asked <= cap { Ok(()) } else { Err(StudentError::Limit { what, asked: asked as u64, cap: cap as u64 }) }
+}
+
+pub(crate) fn call(what: String) -> StudentError {
+    StudentError::Call { place: "language", what }
+}

@@ -1,0 +1,27 @@
+//! Tests of the student.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+#[path = "it/convert.rs"]
+mod convert;
+#[path = "it/convert_fixture.rs"]
+mod convert_fixture;
+#[path = "it/cuda_kernels.rs"]
+mod cuda_kernels;
+#[path = "it/decode_prompt.rs"]
+mod decode_prompt;
+#[path = "it/decode_run.rs"]
+mod decode_run;
+#[path = "it/decode_session.rs"]
+mod decode_session;
+#[path = "it/decode_tokenizer.rs"]
+mod decode_tokenizer;
+#[path = "it/decode_toy.rs"]
+mod decode_toy;
+#[path = "it/exact.rs"]
+mod exact;
+#[path = "it/exact_quantised.rs"]
+mod exact_quantised;
+#[path = "it/file.rs"]
+mod file;
+#[path = "it/tiny.rs"]
+mod tiny;
