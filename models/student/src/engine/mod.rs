@@ -8,6 +8,11 @@
 
 pub mod attention;
 pub mod kernels;
+pub mod language;
 pub mod limits;
 pub mod linear;
+mod load;
+mod norm;
 pub mod pack;
+
+pub use language::EngineLanguage;
