@@ -27,7 +27,7 @@ SIZE = 2048
 def corpus(simulator, repository):
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([simulator, "simulate", "--batch", "--seeds", "0..400", "--split", "train", "--fps", "1",
-                        "--width", "28", "--height", "28", "--out", folder], check=False, stdout=subprocess.DEVNULL)
+                        "--width", "64", "--height", "64", "--out", folder], check=True, stdout=subprocess.DEVNULL)
         for clip, _, _, _ in clips.shards(folder):
             drive = clip["drive"]
             yield from (drive[k]["text"] for k in ("description", "cause", "prevention"))
