@@ -7,6 +7,8 @@ mod convert;
 mod convert_fixture;
 #[path = "it/cuda_kernels.rs"]
 mod cuda_kernels;
+#[path = "it/decode_known.rs"]
+mod decode_known;
 #[path = "it/decode_prompt.rs"]
 mod decode_prompt;
 #[path = "it/decode_run.rs"]
