@@ -11,3 +11,5 @@ mod decode_tokenizer;
 mod decode_toy;
 #[path = "it/engine_language.rs"]
 mod engine_language;
+#[path = "it/engine_vision.rs"]
+mod engine_vision;
