@@ -31,3 +31,5 @@ mod file;
 mod tiny;
 #[path = "it/engine_language.rs"]
 mod engine_language;
+#[path = "it/engine_vision.rs"]
+mod engine_vision;
