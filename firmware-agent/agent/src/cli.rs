@@ -27,8 +27,10 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// The fleet side: decodes what units publish
     Listen(ListenArgs),
-    /// Shows a drive, an evidence file, a message or a trigger model
+    /// Shows a drive, an evidence file, a message, a trigger model or a model file
     Inspect(InspectArgs),
+    /// Makes, fetches and checks model files of the student
+    Models(ModelsArgs),
     /// The student's worker: started by the other commands, or by a service manager with --listen
     Student(StudentArgs),
     /// Puts a free question about an event to the student
@@ -223,7 +225,8 @@ pub(crate) struct ListenArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A drive or evidence file (.mcap), a message (binary envelope), a trigger manifest (.toml)
+    /// A drive or evidence file (.mcap), a message (binary envelope), a trigger manifest (.toml), a
+    /// model file of the student (.gguf)
     pub(crate) file: PathBuf,
     /// JSON on stdout instead of text
     #[arg(long)]
@@ -257,4 +260,95 @@ pub(crate) struct AskArgs {
 pub(crate) struct CheckConfigArgs {
     /// Configuration file (TOML)
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsArgs {
+    #[command(subcommand)]
+    pub(crate) command: ModelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// A checkpoint, with an adapter merged into it, to one quantised model file (GGUF)
+    Import(ModelsImportArgs),
+    /// Checks all of a model file and says what it is
+    Verify {
+        /// Model file (.gguf)
+        file: PathBuf,
+    },
+    /// Fetches a model file by its manifest, once its licence is accepted
+    Pull(ModelsPullArgs),
+    /// Writes the language half alone, for llama.cpp
+    ExportLanguage {
+        /// Model file (.gguf)
+        file: PathBuf,
+        /// The file to make
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsImportArgs {
+    /// Folder of the base checkpoint: config, tokenizer, safetensors or pytorch_model.bin, whole or in shards
+    #[arg(long)]
+    pub(crate) base: PathBuf,
+    /// Folder of a PEFT adapter (LoRA or DoRA) to merge
+    #[arg(long)]
+    pub(crate) adapter: Option<PathBuf>,
+    /// Weights trained outside the adapter (non_lora_trainables.bin)
+    #[arg(long)]
+    pub(crate) non_lora: Option<PathBuf>,
+    /// Your copy of CrashChat's six annotation files (folder), or a TOML or JSON file with the questions
+    #[arg(long)]
+    pub(crate) prompts: PathBuf,
+    /// Types of the file: f32, f16, q8_0 or q4_k
+    #[arg(long, default_value = "q4_k")]
+    pub(crate) quantize: String,
+    /// The model file to make
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// Name of the model (default: the base folder's)
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Licence of the result (default: what the checkpoint states)
+    #[arg(long)]
+    pub(crate) licence: Option<String>,
+    /// It was trained with telemetry as text
+    #[arg(long)]
+    pub(crate) telemetry: bool,
+    /// It was trained with the table of objects
+    #[arg(long)]
+    pub(crate) objects: bool,
+    /// Frames of the window that it was trained for (default: 18)
+    #[arg(long)]
+    pub(crate) frames: Option<usize>,
+    /// Frames a second (default: 3)
+    #[arg(long)]
+    pub(crate) fps: Option<f32>,
+    /// Seconds before the event (default: 4)
+    #[arg(long)]
+    pub(crate) before_s: Option<f32>,
+    /// Seconds after it (default: 2)
+    #[arg(long)]
+    pub(crate) after_s: Option<f32>,
+    /// Size of a frame, WIDTHxHEIGHT (default: 420x252)
+    #[arg(long)]
+    pub(crate) frame_size: Option<String>,
+    /// Most vision tokens of a window (default: the checkpoint's, else 10240)
+    #[arg(long)]
+    pub(crate) max_tokens: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsPullArgs {
+    /// Manifest (TOML): file, url, size, sha256 and the licence's name and url
+    pub(crate) manifest: PathBuf,
+    /// Where the file is put (default: the manifest's name for it, here)
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// I have read the licence and accept it
+    #[arg(long)]
+    pub(crate) accept_licence: bool,
 }

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         cli::Command::Import(args) => cmd::import::import(args),
         cli::Command::Listen(args) => cmd::listen::listen(args),
         cli::Command::Inspect(args) => cmd::inspect::inspect(args),
+        cli::Command::Models(args) => cmd::models::models(args),
         cli::Command::Student(args) => cmd::student::student(args),
         cli::Command::Ask(args) => cmd::ask::ask(args),
         cli::Command::Simulate(args) => cmd::simulate::simulate(args),

@@ -3,6 +3,8 @@
 
 #[path = "it/convert.rs"]
 mod convert;
+#[path = "it/convert_bad.rs"]
+mod convert_bad;
 #[path = "it/convert_fixture.rs"]
 mod convert_fixture;
 #[path = "it/cuda_kernels.rs"]
@@ -21,9 +23,15 @@ mod decode_tokenizer;
 mod decode_toy;
 #[path = "it/exact.rs"]
 mod exact;
+#[path = "it/exact_adapters.rs"]
+mod exact_adapters;
 #[path = "it/exact_quantised.rs"]
 mod exact_quantised;
 #[path = "it/file.rs"]
 mod file;
 #[path = "it/tiny.rs"]
 mod tiny;
+#[path = "it/engine_language.rs"]
+mod engine_language;
+#[path = "it/engine_vision.rs"]
+mod engine_vision;

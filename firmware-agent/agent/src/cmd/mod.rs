@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod listen;
+pub(crate) mod models;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod simulate;

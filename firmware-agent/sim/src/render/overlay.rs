@@ -121,7 +121,7 @@ impl Overlay {
             let add = (u32::from(*glare) * strength) >> 8;
             for byte in pixel {
                 // A reflection shows over dark things, not over the sky.
-                *byte = (u32::from(*byte) + add * (300 - u32::from(*byte)) / 300).min(255) as u8;
+                *byte = (u32::from(*byte) + (add * (300 - u32::from(*byte)) >> 8)).min(255) as u8;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One pass over a scene: ground, sky, things, lamps, in this order.
+//! One pass over a scene: the ground's plan, things, then sky and ground where nothing stands, then lamps.
 //!
 //! What it never does: keep anything of the scene between pictures but its scratch memory.
 
@@ -80,12 +80,12 @@ impl Stage {
         self.gather(&view, state);
         self.lay_ground(&view, &light, state, tunnel.as_ref());
         let plane = view.inverse_depth(view.up, scale(view.up, -view.eye[2] as f32)).unwrap_or_default();
-        self.sky.paint(frame, (&view, &light), (&state.weather, state.road.kind), (plane, CUT), state.t_s);
-        self.ground.light(frame, &view, &light, (plane, CUT));
         let t_s = if state.t_s.is_finite() { (state.t_s % 3600.0) as f32 } else { 0.0 };
         let mut canvas = Canvas { frame, glows, view: &view, t_s };
         self.draw_actors(&mut canvas, &light, drawn, state, tunnel.as_ref());
         self.draw_standing(&mut canvas, &light, state, tunnel.as_ref());
+        self.sky.paint(frame, (&view, &light), (&state.weather, state.road.kind), (plane, CUT), state.t_s);
+        self.ground.light(frame, &view, &light, (plane, CUT));
         let seed = (state.seed as u32) ^ ((t_s * 100.0) as u32).wrapping_mul(0x9e37_79b1);
         glow::mirror(frame, &self.ground, &mut self.foot, seed);
         glow::lamps(frame, &view, &light, glows);

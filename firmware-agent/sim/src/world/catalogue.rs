@@ -4,7 +4,7 @@ use super::scenario::{Expect, Scenario, ScenarioError};
 use crate::rng::Rng;
 
 /// Name and text of every built-in scenario file.
-const FILES: [(&str, &str); 76] = [
+const FILES: [(&str, &str); 77] = [
     ("rear_end", include_str!("../../assets/scenarios/rear_end.toml")),
     ("rear_end_close", include_str!("../../assets/scenarios/rear_end_close.toml")),
     ("rear_end_truck", include_str!("../../assets/scenarios/rear_end_truck.toml")),
@@ -61,6 +61,7 @@ const FILES: [(&str, &str); 76] = [
     ("town", include_str!("../../assets/scenarios/town.toml")),
     ("town_light", include_str!("../../assets/scenarios/town_light.toml")),
     ("town_junction", include_str!("../../assets/scenarios/town_junction.toml")),
+    ("town_turn", include_str!("../../assets/scenarios/town_turn.toml")),
     ("motorway", include_str!("../../assets/scenarios/motorway.toml")),
     ("country", include_str!("../../assets/scenarios/country.toml")),
     ("following", include_str!("../../assets/scenarios/following.toml")),

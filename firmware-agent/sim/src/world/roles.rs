@@ -350,7 +350,8 @@ fn oncoming(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorK
 /// The vehicle before whose eyes others collide follows the last of them.
 fn follow_pair(set: &mut Setting<'_>, rng: &mut Rng) -> f64 {
     let v0 = set.ego.speeds.at(0.0).0;
-    let headway = rng.between(1.7, 2.6);
+    // Near enough to be seen, far enough to stop.
+    let headway = rng.between(0.9, 1.7);
     set.ego.headway_s = headway * 0.77;
     set.facts.headway_s = headway;
     front(set) + gap(headway, v0)

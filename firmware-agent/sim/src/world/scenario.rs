@@ -160,6 +160,8 @@ pub(crate) enum EgoAct {
     Drift,
     /// Rolls slowly all the time.
     Creep,
+    /// Turns into another street.
+    Turn,
     /// Drives into the junction although it must not.
     RunLight,
 }

@@ -8,6 +8,14 @@
 
 pub mod attention;
 pub mod kernels;
+pub mod language;
 pub mod limits;
 pub mod linear;
+mod load;
+mod norm;
 pub mod pack;
+
+pub mod vision;
+
+pub use language::EngineLanguage;
+pub use vision::EngineVision;

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::{ops, rotary_emb};
 
 use super::{
-    Language, Room, Row, Run,
+    Language, Piece, Room, Row, Run,
     cache::{Append, Cache, Cascade, Heads},
     call, check_token, limit, runs,
 };
@@ -249,6 +249,32 @@ impl Language for CandleLanguage {
         self.extend(rows, &|start, count| {
             Tensor::from_slice(&x[start * hidden..(start + count) * hidden], (count, hidden), &device)
         })
+    }
+
+    fn extend_pieces(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
+        let (hidden, mut rows) = (self.shape.hidden, 0);
+        for piece in pieces {
+            match piece {
+                Piece::Tokens(ids) => {
+                    ids.iter().try_for_each(|id| check_token(&self.shape, *id))?;
+                    rows += ids.len();
+                }
+                Piece::Embeddings(x) if x.len().is_multiple_of(hidden) => rows += x.len() / hidden,
+                Piece::Embeddings(x) => return Err(call(format!("{} values for rows of {hidden}", x.len()))),
+            }
+        }
+        limit("prefix tokens", self.prefix + rows, self.room.prefix)?;
+        let embed = |piece: &Piece<'_>| match piece {
+            Piece::Tokens(ids) => self.table.rows(&Tensor::new(*ids, &self.device)?),
+            Piece::Embeddings(x) => Tensor::from_slice(x, (x.len() / hidden, hidden), &self.device),
+        };
+        let filled = pieces.iter().filter(|piece| !piece.is_empty());
+        let parts = filled.map(embed).collect::<candle_core::Result<Vec<_>>>().place("pieces")?;
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let x = Tensor::cat(&parts, 0).place("pieces")?;
+        self.extend(rows, &|start, count| x.narrow(0, start, count))
     }
 
     fn open_branches(&mut self, n: usize) -> Result<()> {

@@ -35,6 +35,17 @@ pub enum Piece<'a> {
     Embeddings(&'a [f32]),
 }
 
+impl Piece<'_> {
+    /// Whether it adds nothing.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        match self {
+            Self::Tokens(ids) => ids.is_empty(),
+            Self::Embeddings(x) => x.is_empty(),
+        }
+    }
+}
+
 /// What the caches are made for; they are allocated once, at load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use agent_student::{
     file::ModelFile,
     frames::{PatchFrame, Pruner, Pruning, cut, fit, resize},
-    llm::{Language, Room, Row, Seeing, candle::CandleLanguage},
+    llm::{Language, Piece, Room, Row, Seeing, candle::CandleLanguage},
     vision::Vision,
 };
 use candle_core::{Device, Tensor, quantized::GgmlDType, safetensors};
@@ -252,6 +252,32 @@ fn six_in_one_and_streaming_equal_six_passes() {
     for (i, tokens) in greedy(&mut language, last, 24).iter().enumerate() {
         assert_eq!(*tokens, u32s(&fixture, &format!("tiny.greedy{i}")), "task {i}");
     }
+}
+
+#[test]
+fn pieces_in_one_pass_equal_pieces_one_by_one() {
+    let Loaded { prefix, hidden, mut language, suffixes, .. } = load(&TINY, 1);
+    stream(&mut language, &prefix, &hidden);
+    language.open_branches(1).unwrap();
+    let one_by_one = step(&mut language, &rows(0, &suffixes[0]));
+    language.reset();
+    let (mut all, mut at) = (vec![Piece::Tokens(&[])], 0);
+    for (text, vision) in pieces(&prefix) {
+        all.push(Piece::Tokens(text));
+        all.push(Piece::Embeddings(&hidden[at * 128..(at + vision) * 128]));
+        at += vision;
+    }
+    language.extend_pieces(&all).unwrap();
+    language.open_branches(1).unwrap();
+    assert_close("pieces", &step(&mut language, &rows(0, &suffixes[0])), &one_by_one, CLOSE);
+    // A fault in the last piece leaves none of the others behind.
+    language.reset();
+    for wrong in [Piece::Tokens(&[512]), Piece::Embeddings(&[0.0; 5]), Piece::Tokens(&[1; 256])] {
+        assert!(language.extend_pieces(&[Piece::Tokens(&[1, 2]), wrong]).is_err());
+        assert_eq!(language.prefix_len(), 0);
+    }
+    language.extend_pieces(&[]).unwrap();
+    assert_eq!(language.prefix_len(), 0);
 }
 
 #[test]

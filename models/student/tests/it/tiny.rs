@@ -15,8 +15,8 @@ const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 #[derive(Clone, Copy)]
 pub(crate) struct Tiny {
     pub(crate) key: &'static str,
-    vision: [usize; 4],
-    text: [usize; 6],
+    pub(crate) vision: [usize; 4],
+    pub(crate) text: [usize; 6],
     tied: bool,
 }
 
@@ -47,9 +47,13 @@ pub(crate) fn picture(name: &str, height: usize, width: usize) -> Vec<u8> {
     hashes(name, 3 * height * width).map(|x| (x >> 56) as u8).collect()
 }
 
-fn generate(model: &str, name: &str, dims: &[usize]) -> Vec<f32> {
-    let even = hashes(&format!("{model}/{name}"), dims.iter().product());
-    let even = even.map(|x| ((x >> 40) as f64 - f64::from(1 << 23)) / f64::from(1 << 23));
+/// Numbers in [-1, 1), multiples of 2^-23.
+pub(crate) fn even(name: &str, n: usize) -> impl Iterator<Item = f64> + use<> {
+    hashes(name, n).map(|x| ((x >> 40) as f64 - f64::from(1 << 23)) / f64::from(1 << 23))
+}
+
+pub(crate) fn generate(model: &str, name: &str, dims: &[usize]) -> Vec<f32> {
+    let even = even(&format!("{model}/{name}"), dims.iter().product());
     let calm = model == CALM.key;
     let (scale, offset) = if name == "token_embd.weight" {
         (3f64.sqrt() * if calm { 1.0 } else { 0.25 }, 0.0)

@@ -107,6 +107,23 @@ unsafe fn finish<const C: usize>(acts: &ActTile<'_>, part: &[[__m256; 2]; C], to
     }
 }
 
+/// The same for half `h` of the rows of the panel.
+///
+/// # Safety
+/// As [`int_tile`]; `C` is at most `COLS`.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) unsafe fn finish_half<const C: usize>(acts: &ActTile<'_>, part: &[__m256; C], h: usize, total: &mut Totals) {
+    for (c, part) in part.iter().enumerate() {
+        // SAFETY: as in `finish`; h is 0 or 1.
+        unsafe {
+            let scale = _mm256_set1_ps(*acts.scales.as_ptr().add(c * acts.scales_stride));
+            let at = total[c].as_mut_ptr().add(8 * h);
+            _mm256_storeu_ps(at, _mm256_fmadd_ps(*part, scale, _mm256_loadu_ps(at)));
+        }
+    }
+}
+
 /// # Safety
 /// AVX2, FMA, F16C; lengths as `Isa::f32_tile` asserts them.
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -207,7 +224,7 @@ pub(super) unsafe fn unpack(
 /// 16 bytes are readable.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn halves(from: *const u8) -> __m256 {
+pub(super) unsafe fn halves(from: *const u8) -> __m256 {
     // SAFETY: the caller's promise.
     unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
 }
@@ -218,7 +235,7 @@ unsafe fn halves(from: *const u8) -> __m256 {
 /// 8 bytes are readable.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn bytes_u(from: *const u8) -> __m256i {
+pub(super) unsafe fn bytes_u(from: *const u8) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())) }
 }
@@ -229,7 +246,7 @@ unsafe fn bytes_u(from: *const u8) -> __m256i {
 /// 8 bytes are readable.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn bytes_i(from: *const u8) -> __m256i {
+pub(super) unsafe fn bytes_i(from: *const u8) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe { _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())) }
 }
@@ -281,7 +298,7 @@ unsafe fn unpack_nibbles(from: *const u8, h: usize, to: *mut i16) {
 /// `from` is a whole chunk and `group` below 16.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn sixes(from: *const u8, group: usize, h: usize) -> [__m256i; 8] {
+pub(super) unsafe fn sixes(from: *const u8, group: usize, h: usize) -> [__m256i; 8] {
     // SAFETY: 32 bytes of scales and 256 of factors come before 32 groups of 64 bytes of nibbles and 16 of high bits.
     let (low, more, high) = unsafe {
         let low = from.add(18 * PANEL + group * 128 + 32 * h);
