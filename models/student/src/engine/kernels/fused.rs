@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{bytes_i, bytes_u, finish_half, halves, sixes};
+use super::avx2::{ahead, bytes_i, bytes_u, finish_half, halves, sixes};
 use super::tile::{ActTile, Chunk, Totals};
 use super::{CHUNK, PANEL};
 
@@ -62,6 +62,9 @@ unsafe fn q8<const C: usize>(from: *const u8, k: usize, acts: &ActTile<'_>, tota
             let mut sum = [[_mm256_setzero_si256(); C]; 2];
             for p in 16 * s..16 * s + 16 {
                 let at = quants.add(p * 2 * PANEL);
+                if p % 2 == 0 {
+                    ahead(at);
+                }
                 let low = _mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast()));
                 let high = _mm256_cvtepi8_epi16(_mm_loadu_si128(at.add(16).cast()));
                 for c in 0..C {
@@ -95,7 +98,11 @@ unsafe fn q4<const C: usize>(from: *const u8, acts: &ActTile<'_>, total: &mut To
             for j in 0..8 {
                 let mut sums = [[zero; 3]; C];
                 for group in 4 * j..4 * j + 4 {
-                    let four = _mm256_loadu_si256(from.add(20 * PANEL + group * 64 + 32 * h).cast());
+                    let at = from.add(20 * PANEL + group * 64 + 32 * h);
+                    if h == 0 {
+                        ahead(at);
+                    }
+                    let four = _mm256_loadu_si256(at.cast());
                     let first = _mm256_and_si256(four, _mm256_set1_epi16(0x00f));
                     let second = _mm256_and_si256(four, _mm256_set1_epi16(0x0f0));
                     let third = _mm256_and_si256(four, _mm256_set1_epi16(0xf00));
@@ -146,6 +153,9 @@ unsafe fn q6<const C: usize>(from: *const u8, acts: &ActTile<'_>, total: &mut To
                 let mut whole = [_mm256_setzero_si256(); C];
                 for group in 4 * segment..4 * segment + 4 {
                     let mut sum = [_mm256_setzero_si256(); C];
+                    if h == 0 {
+                        (0..3).for_each(|line| ahead(from.add(18 * PANEL + group * 192 + 64 * line)));
+                    }
                     for (t, w) in sixes(from, group, h).into_iter().enumerate() {
                         for (c, sum) in sum.iter_mut().enumerate() {
                             let a = pair(acts, c, group * 16 + 2 * t);
