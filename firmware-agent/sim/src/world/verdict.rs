@@ -17,7 +17,7 @@ const TOUCH_MPS: f64 = 0.8;
 const KERB_MPS: f64 = 1.0;
 
 /// Others that collide farther off than this are too small to be told, metres.
-const SEEN_M: f64 = 55.0;
+const SEEN_M: f64 = 40.0;
 
 /// What a run was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
