@@ -24,6 +24,8 @@ pub(crate) fn place(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, reac
         Role::CutIn => cut_in(set, rng, spec, kind),
         Role::PullOut => pull_out(set, rng, spec, kind),
         Role::Cross => cross(set, rng, spec, kind, None),
+        Role::Yields => yields(set, rng, spec, kind),
+        Role::Waits => waits(set, rng, spec, kind),
         Role::TurnAcross => turn_across(set, rng, spec, kind),
         Role::StepOut => step_out(set, rng, spec, kind, None),
         Role::SwingOut => swing_out(set, rng, spec, kind),
@@ -206,6 +208,42 @@ fn cross(
     Some(meet - (v * v / 6.0 + 4.0) / v.max(1.0))
 }
 
+/// Somebody on the crossing road who stops for us: no danger, though it may look like one.
+fn yields(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind) -> Option<f64> {
+    cross(set, rng, spec, kind, None)?;
+    let [right, left] = set.layout.edges;
+    let event = set.event;
+    let brake = spec.brake_mps2.draw(rng).min(4.5);
+    let mover = set.movers.last_mut()?;
+    let from_right = spec.side != Some(Side::Left);
+    let line = if from_right { -right } else { left } + 2.5 + mover.build.size[0] / 2.0;
+    // It would be in our lane at the event: so far from there it begins to brake.
+    let begin = event - (line + mover.v * mover.v / (2.0 * brake)) / mover.v.max(1.0);
+    mover.goes.push(Go { t: begin.max(0.1), v: 0.0, a: brake });
+    None
+}
+
+/// Somebody who stands at the kerb and stays there.
+fn waits(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind) -> Option<f64> {
+    let [right, left] = set.layout.edges;
+    let away = rng.between(0.4, 1.2);
+    let from_right = match spec.side {
+        Some(side) => side == Side::Right,
+        None => rng.unit() < 0.6,
+    };
+    let start = if from_right { right - away } else { left + away };
+    let at = set.layout.route.at(set.way + rng.between(-10.0, 10.0), start);
+    let heading = at.heading + if from_right { PI / 2.0 } else { -PI / 2.0 };
+    set.paths.push(Path::line(Pose { heading, ..at }, 5.0));
+    let path = set.paths.len() - 1;
+    let way = set.way;
+    let mover = set.add(rng, kind, path, 0.0, 0.0)?;
+    mover.goes.push(Go { t: 0.0, v: 0.0, a: 1.0 });
+    mover.hot = true;
+    set.clear.push([way - 20.0, way + 16.0]);
+    None
+}
+
 fn turn_across(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind) -> Option<f64> {
     let junction = set.layout.junction?;
     let lane = *set.layout.theirs.first()?;
@@ -305,8 +343,9 @@ fn swing_out(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: Actor
     mover.goes.push(Go { t: 0.0, v, a: 1.0 });
     mover.shifts.push(Shift { t: event, seconds, to });
     mover.hot = true;
-    // We mean to pass with some room.
-    set.ego.shifts.push(Shift { t: event - 3.5, seconds: 2.0, to: 0.75 });
+    // We mean to pass with some room; with enough of it where nobody swings out.
+    let room = if to < -1.0 { 1.8 } else { 0.75 };
+    set.ego.shifts.push(Shift { t: event - 3.5, seconds: 2.0, to: room });
     set.ego.blind[0] = event - 8.0;
     Some(event + 0.15)
 }

@@ -180,7 +180,7 @@ pub(crate) fn cause(stage: &Stage, trace: &Trace, verdict: Verdict) -> &'static 
     let kind = facts.kinds.first().copied().unwrap_or(ActorKind::Car);
     match role {
         None if facts.act == EgoAct::Drift => "off_lane",
-        None => "none",
+        None | Some(Role::Yields | Role::Waits) => "none",
         Some(Role::LeadBrakes) if facts.headway_s < 0.95 => "too_close",
         Some(Role::LeadBrakes | Role::LeadStands) if slid => "wet_road",
         Some(Role::LeadBrakes) => "late_brake",
