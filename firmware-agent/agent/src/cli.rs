@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Listen(ListenArgs),
     /// Shows a drive, an evidence file, a message or a trigger model
     Inspect(InspectArgs),
+    /// Makes a simulated drive of a scenario and a seed, and its truth; or clips of many seeds for training
+    Simulate(SimulateArgs),
     /// Resolves and prints the effective configuration, or every error with its line
     CheckConfig(CheckConfigArgs),
 }
@@ -134,6 +136,54 @@ pub(crate) struct ImportArgs {
     /// Say in the drive that its content is simulated or synthetic
     #[arg(long)]
     pub(crate) simulated: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// Built-in scenario or scenario file (.toml); with --batch any number of them, or none for the built-in mix
+    pub(crate) scenario: Vec<String>,
+    /// Name the built-in scenarios
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Same scenario and seed, same drive
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// The drive to make (the truth goes to DRIVE.truth.json), or with --batch a folder
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Width of the pictures
+    #[arg(long, default_value_t = 640)]
+    pub(crate) width: usize,
+    /// Height of the pictures
+    #[arg(long, default_value_t = 384)]
+    pub(crate) height: usize,
+    /// Pictures a second; 0 for a drive without a camera
+    #[arg(long, default_value_t = 12.5)]
+    pub(crate) fps: f64,
+    /// Inertial samples a second
+    #[arg(long, default_value_t = 100)]
+    pub(crate) imu_hz: usize,
+    /// Fixes a second
+    #[arg(long, default_value_t = 5)]
+    pub(crate) gnss_hz: usize,
+    /// Make short clips of many seeds as NumPy arrays, without video
+    #[arg(long, requires = "seeds")]
+    pub(crate) batch: bool,
+    /// Seeds of a batch: A..B, B left out
+    #[arg(long)]
+    pub(crate) seeds: Option<String>,
+    /// Only the seeds of this split: train, validation or test
+    #[arg(long)]
+    pub(crate) split: Option<String>,
+    /// Length of a clip of a batch, seconds
+    #[arg(long, default_value_t = 8.0)]
+    pub(crate) clip_s: f64,
+    /// Clips in a shard
+    #[arg(long, default_value_t = 64)]
+    pub(crate) per_shard: usize,
+    /// Threads of a batch
+    #[arg(long, default_value_t = 1)]
+    pub(crate) jobs: usize,
 }
 
 #[derive(Debug, Args)]

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         cli::Command::Import(args) => cmd::import::import(args),
         cli::Command::Listen(args) => cmd::listen::listen(args),
         cli::Command::Inspect(args) => cmd::inspect::inspect(args),
+        cli::Command::Simulate(args) => cmd::simulate::simulate(args),
         cli::Command::CheckConfig(args) => cmd::check_config::check_config(args),
     };
     match ended {

@@ -7,3 +7,4 @@ pub(crate) mod inspect;
 pub(crate) mod listen;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod simulate;
