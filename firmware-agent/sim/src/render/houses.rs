@@ -29,7 +29,8 @@ pub(crate) fn patterned(
 ) {
     let &[a, b, c, ..] = points else { return };
     let n = cross(sub(b, a), sub(c, b));
-    if !(dot(n, a) < 0.0) {
+    let facing = dot(n, a);
+    if facing.is_nan() || facing >= 0.0 {
         return;
     }
     let view = canvas.view;
