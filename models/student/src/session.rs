@@ -337,8 +337,8 @@ impl Student {
         self.seen()?;
         let prompt = self.texts.prompt.question(&self.texts.tokens, question)?;
         let options = load::encode_all(&self.texts.tokens, options.iter().copied())?;
-        let end = self.texts.tokens.chat().end;
-        decode::score(self.language.as_mut(), &prompt, &options, end, self.room.branches, cancel)
+        let ends = self.ends();
+        decode::score(self.language.as_mut(), &prompt, &options, &ends, self.room.branches, cancel)
     }
 
     /// Frames, whether telemetry was read, and the window's span, of a job that has frames.
@@ -430,9 +430,9 @@ impl Student {
         if let Some(severity) = decoded.and_then(|d| read::severity(&options, d)) {
             return Ok(Some(severity));
         }
-        let end = self.texts.tokens.chat().end;
+        let ends = self.ends();
         let prompt = self.texts.asked.get(at).map_or(&[][..], |a| &a.prompt);
-        let scores = decode::score(self.language.as_mut(), prompt, &options, end, self.room.branches, cancel)?;
+        let scores = decode::score(self.language.as_mut(), prompt, &options, &ends, self.room.branches, cancel)?;
         let [collision, near_collision, normal] = scores.as_slice() else { return Ok(None) };
         Ok(Some(SeverityAnswer {
             collision: collision.share,

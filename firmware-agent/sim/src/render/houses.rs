@@ -9,7 +9,7 @@ use super::light::{Light, Paint};
 use super::limits::FAR_M;
 use super::mesh::Canvas;
 use super::noise::{Tile, hash, hash2, unit};
-use super::vec3::{V3, add, cross, dot, lin, mix, normal, scale, sin_cos, sub, times};
+use super::vec3::{V3, add, cross, dot, floor, lin, mix, normal, scale, sin_cos, sub, times};
 use crate::world::state::Building;
 
 /// Where a pattern lies: origin and unit axes, camera axes.
@@ -29,7 +29,8 @@ pub(crate) fn patterned(
 ) {
     let &[a, b, c, ..] = points else { return };
     let n = cross(sub(b, a), sub(c, b));
-    if !(dot(n, a) < 0.0) {
+    let facing = dot(n, a);
+    if facing.is_nan() || facing >= 0.0 {
         return;
     }
     let view = canvas.view;
@@ -149,7 +150,7 @@ impl Style {
 
     fn wall(&self, plaster: &Tile, grid: &Grid, u: f32, v: f32) -> (V3, V3) {
         let (bu, bv) = (u / grid.bay, v / grid.floor);
-        let (iu, iv) = (bu.floor(), bv.floor());
+        let (iu, iv) = (floor(bu), floor(bv));
         let (fu, fv) = ((bu - iu - 0.5).abs(), bv - iv);
         let (column, row) = (iu as i32, iv as i32);
         let ground_floor = row <= 0;

@@ -87,7 +87,7 @@ pub(crate) struct Trace {
     /// Hardest braking by the tyres, m/s^2, and the first time that the emergency braking bit.
     pub(crate) hardest: f64,
     pub(crate) answered: Option<f64>,
-    /// Somebody who is not of the scenario was touched: the draw is void.
+    /// Somebody who is not of the scenario was touched, before or after: the draw is void.
     pub(crate) spoiled: bool,
 }
 
@@ -276,7 +276,7 @@ impl Engine<'_> {
         let mut found: heapless_pairs::Pairs = heapless_pairs::Pairs::default();
         for (i, mover) in self.stage.movers.iter().enumerate().filter(|(_, m)| near(m)) {
             if let Some(touch) = ego.touch(&rect(mover)) {
-                if !mover.hot && mover.kind != ActorKind::Cone && self.driver.contact.is_none() {
+                if !mover.hot && mover.kind != ActorKind::Cone {
                     self.trace.spoiled = true;
                     return;
                 }
