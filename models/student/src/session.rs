@@ -23,6 +23,7 @@ pub use load::{Asked, Texts, texts};
 
 use crate::calibration::label_probability;
 use crate::decode::{self, Decoded, End, First, Mode, Outcome, Plan, Question, Score, Stats, Trie};
+use crate::engine::{EngineLanguage, EngineVision};
 use crate::error::{Result, StudentError};
 use crate::file::ModelFile;
 use crate::frames::{Pruner, Pruning, cut, fit};
@@ -139,19 +140,9 @@ impl Student {
         let file = ModelFile::open(path)?;
         let (texts, shape) = (texts(&file)?, file.shape()?);
         let room = room(&texts, &shape, options)?;
-        let device = device(options)?;
-        if options.backend == Backend::Engine {
-            let what = "the backend \"engine\" is not in this build".to_owned();
-            return Err(StudentError::Call { place: "open", what });
-        }
-        let language = Box::new(CandleLanguage::load(&file, room, &device)?);
-        let seeing = Box::new(Vision::load(&file, &device)?);
+        let (language, seeing, device) = backends(&file, room, options)?;
         let mut student = Self::assemble(texts, shape, room, language, seeing, options)?;
-        let threads = candle_core::utils::get_num_threads();
-        student.texts.facts.device = match options.device {
-            Device::Cpu => format!("CPU, {threads} threads, candle"),
-            Device::Cuda(n) => format!("CUDA {n}, candle"),
-        };
+        student.texts.facts.device = device;
         Ok(student)
     }
 
@@ -487,14 +478,35 @@ fn span(window: Window) -> f32 {
     window.before_s + window.after_s
 }
 
-fn device(options: &Options) -> Result<candle_core::Device> {
-    match options.device {
-        Device::Cpu => Ok(candle_core::Device::Cpu),
-        Device::Cuda(n) if cfg!(feature = "cuda") => {
-            candle_core::Device::new_cuda(n).map_err(|source| StudentError::Compute { place: "CUDA device", source })
+/// The two halves of a file on the chosen device and code, and what that is in words.
+fn backends(file: &ModelFile, room: Room, options: &Options) -> Result<(Box<dyn Language>, Box<dyn Seeing>, String)> {
+    if options.backend == Backend::Engine {
+        if options.device != Device::Cpu {
+            return Err(call("the backend \"engine\" runs on the CPU only".to_owned()));
         }
-        Device::Cuda(_) => Err(call("this build has no CUDA".to_owned())),
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            n => n,
+        };
+        let language = Box::new(EngineLanguage::load(file, room, threads)?);
+        let seeing = Box::new(EngineVision::load(file, threads)?);
+        return Ok((language, seeing, format!("CPU, {threads} threads, engine")));
     }
+    let (device, words) = match options.device {
+        Device::Cpu => {
+            let threads = candle_core::utils::get_num_threads();
+            (candle_core::Device::Cpu, format!("CPU, {threads} threads, candle"))
+        }
+        Device::Cuda(n) if cfg!(feature = "cuda") => {
+            let device = candle_core::Device::new_cuda(n);
+            let device = device.map_err(|source| StudentError::Compute { place: "CUDA device", source })?;
+            (device, format!("CUDA {n}, candle"))
+        }
+        Device::Cuda(_) => return Err(call("this build has no CUDA".to_owned())),
+    };
+    let language = Box::new(CandleLanguage::load(file, room, &device)?);
+    let seeing = Box::new(Vision::load(file, &device)?);
+    Ok((language, seeing, words))
 }
 
 fn call(what: String) -> StudentError {

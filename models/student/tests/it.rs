@@ -21,6 +21,10 @@ mod decode_session;
 mod decode_tokenizer;
 #[path = "it/decode_toy.rs"]
 mod decode_toy;
+#[path = "it/engine_language.rs"]
+mod engine_language;
+#[path = "it/engine_vision.rs"]
+mod engine_vision;
 #[path = "it/exact.rs"]
 mod exact;
 #[path = "it/exact_adapters.rs"]
@@ -31,7 +35,3 @@ mod exact_quantised;
 mod file;
 #[path = "it/tiny.rs"]
 mod tiny;
-#[path = "it/engine_language.rs"]
-mod engine_language;
-#[path = "it/engine_vision.rs"]
-mod engine_vision;

@@ -61,9 +61,9 @@ const PROMPTS: [&str; 6] =
 /// Metadata of a file with the fixture's vocabulary, and no weights but an embedding.
 fn write(path: &Path, trained: &Trained) {
     let fixture = fixture();
-    let mut spec = shape_tiny();
-    spec.text.vocab = fixture.tokens.len();
-    (spec.image.min_tokens, spec.image.token_id) = (4, fixture.image);
+    let mut shape = shape_tiny();
+    shape.text.vocab = fixture.tokens.len();
+    (shape.image.token_id, shape.image.min_tokens) = (fixture.image, 4);
     let book =
         [vec!["no collision.", "car hits car", "ego-car hits a car"], vec!["No accident, no cause.", "Too fast."]];
     let list = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
@@ -88,7 +88,7 @@ fn write(path: &Path, trained: &Trained) {
         sources: Sources::default(),
         notes: Vec::new(),
     };
-    let mut meta = all(&spec, &facts);
+    let mut meta = all(&shape, &facts);
     if trained.calibrated {
         for (name, value) in
             [("slope", 0.5), ("offset", 0.1), ("prior_trained", 0.6), ("prior_field", 0.2), ("ece", 0.03)]
@@ -96,7 +96,7 @@ fn write(path: &Path, trained: &Trained) {
             meta.push((format!("student.calibration.{name}"), Value::F32(value)));
         }
     }
-    let dims = vec![spec.text.vocab, spec.text.hidden];
+    let dims = vec![shape.text.vocab, shape.text.hidden];
     let planned = [Planned { name: "token_embd.weight".into(), dims: dims.clone(), kind: Type::F32 }];
     let mut writer = Writer::create(path, &meta, &planned).unwrap();
     writer.write("token_embd.weight", &vec![0; 4 * dims[0] * dims[1]]).unwrap();
