@@ -170,7 +170,7 @@ impl Engine<'_> {
             self.trace.answered.get_or_insert(t);
         }
         self.measure(t);
-        if ms % TRACE_MS == 0 {
+        if ms.is_multiple_of(TRACE_MS) {
             self.trace.actors.extend(self.stage.movers.iter().map(|m| m.actor(t)));
         }
     }
