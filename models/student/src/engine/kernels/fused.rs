@@ -56,12 +56,12 @@ unsafe fn pair(acts: &ActTile<'_>, c: usize, column: usize) -> __m256i {
 /// As [`fused_tile`], a Q8 chunk of `k` columns and `C` rows.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn q8<const C: usize>(from: *const u8, k: usize, acts: &ActTile<'_>, total: &mut Totals) {
-    let mut part = [[_mm256_setzero_ps(); C]; 2];
+    let (mut part, zero) = ([[_mm256_setzero_ps(); C]; 2], _mm256_setzero_si256());
     // SAFETY: `k / 32` rows of sixteen scales come first, then 32 bytes for each pair of columns.
     unsafe {
         let quants = from.add(k / 32 * 2 * PANEL);
         for s in 0..k / 32 {
-            let mut sum = [[_mm256_setzero_si256(); C]; 2];
+            let (mut lows, mut highs) = ([zero; C], [zero; C]);
             for p in 16 * s..16 * s + 16 {
                 let at = quants.add(p * 2 * PANEL);
                 if p % 2 == 0 {
@@ -69,16 +69,16 @@ unsafe fn q8<const C: usize>(from: *const u8, k: usize, acts: &ActTile<'_>, tota
                 }
                 let low = _mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast()));
                 let high = _mm256_cvtepi8_epi16(_mm_loadu_si128(at.add(16).cast()));
-                for c in 0..C {
+                for (c, (lows, highs)) in lows.iter_mut().zip(&mut highs).enumerate() {
                     let a = pair(acts, c, 2 * p);
-                    sum[0][c] = _mm256_add_epi32(sum[0][c], _mm256_madd_epi16(low, a));
-                    sum[1][c] = _mm256_add_epi32(sum[1][c], _mm256_madd_epi16(high, a));
+                    *lows = _mm256_add_epi32(*lows, _mm256_madd_epi16(low, a));
+                    *highs = _mm256_add_epi32(*highs, _mm256_madd_epi16(high, a));
                 }
             }
-            for h in 0..2 {
+            for (h, (part, sums)) in part.iter_mut().zip([lows, highs]).enumerate() {
                 let scale = halves(from.add(s * 2 * PANEL + 16 * h));
-                for c in 0..C {
-                    part[h][c] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[h][c]), scale, part[h][c]);
+                for (part, sum) in part.iter_mut().zip(sums) {
+                    *part = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, *part);
                 }
             }
         }
