@@ -247,7 +247,7 @@ fn waits(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind
 fn turn_across(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind) -> Option<f64> {
     let junction = set.layout.junction?;
     let lane = *set.layout.theirs.first()?;
-    let v = spec.speed_kmh.map_or(rng.between(6.0, 9.0), |r| r.draw(rng) / 3.6);
+    let v = spec.speed_kmh.map_or(rng.between(6.0, 9.0), |r| r.draw(rng) / 3.6).max(1.0);
     let meet = set.event + spec.offset_s.draw(rng);
     // Along the arc to where it crosses the middle of our lane: radius times the angle whose cosine is 1 - lane / r.
     let cosine = 1.0 - lane / TURN_RADIUS_M;
@@ -296,6 +296,7 @@ fn step_out(
         Some(range) => range.draw(rng) / 3.6,
         None => rng.between(usual[0], usual[1]),
     };
+    let v = v.max(0.3);
     let here = Meeting { t: set.event, s: set.way + set.ego_length / 2.0 + 0.2, left: 0.0 };
     let Meeting { t: meet, s, left: lane } = pair.unwrap_or(here);
     let meet = meet + spec.offset_s.draw(rng);
