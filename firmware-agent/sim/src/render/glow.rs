@@ -129,7 +129,9 @@ pub(crate) fn mirror(frame: &mut Frame, ground: &Ground, foot: &mut [u16], seed:
             }
             let base = usize::from(*foot);
             // Ripples tear the mirror image more the farther it is from the foot.
-            let torn = super::noise::hash2((x / 2) as i32, y as i32, seed);
+            let torn = super::noise::hash(
+                (x as u32 / 2).wrapping_mul(0x9e37_79b1) ^ (y as u32).wrapping_mul(0x27d4_eb2f) ^ seed,
+            );
             let reach = 1 + (y - base) / 10;
             let (up, aside) = (torn as usize % (2 * reach + 1), (torn >> 16) as usize % (reach + 1));
             let Some(from) = (2 * base + 1 + up).checked_sub(y) else { continue };
