@@ -168,7 +168,7 @@ fn hostile_and_broken_archives_are_refused() {
     let tensor = |strides: &[u8], storage: &[u8], offset: u8| {
         let mut p = b"\x80\x02}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n".to_vec();
         p.extend(storage);
-        p.extend(b"\nX\x01\0\0\00X\x03\0\0\0cpuK\x04tQK");
+        p.extend(b"\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQK");
         p.push(offset);
         p.extend(b"K\x02K\x02\x86(K");
         p.push(strides[0]);
