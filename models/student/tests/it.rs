@@ -9,6 +9,8 @@ mod convert_bad;
 mod convert_fixture;
 #[path = "it/cuda_kernels.rs"]
 mod cuda_kernels;
+#[path = "it/decode_known.rs"]
+mod decode_known;
 #[path = "it/decode_prompt.rs"]
 mod decode_prompt;
 #[path = "it/decode_run.rs"]
@@ -21,6 +23,8 @@ mod decode_tokenizer;
 mod decode_toy;
 #[path = "it/engine_language.rs"]
 mod engine_language;
+#[path = "it/engine_vision.rs"]
+mod engine_vision;
 #[path = "it/exact.rs"]
 mod exact;
 #[path = "it/exact_adapters.rs"]

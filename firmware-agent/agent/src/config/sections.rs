@@ -413,6 +413,7 @@ fn student(files: &mut Files, top: &mut Section<'_>) -> Option<StudentConfig> {
     let device = s.word(files, "device", &[("cpu", StudentDevice::Cpu), ("cuda", StudentDevice::Cuda)]);
     if let Some(At { value: StudentDevice::Cuda, spot: Some(at) }) = &device
         && worker.value.is_none()
+        && connect.value.is_none()
         && worker.spot.is_some()
     {
         let reason = "but student.worker is none: this program has no CUDA, its worker program has".to_owned();
