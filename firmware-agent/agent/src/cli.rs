@@ -272,7 +272,7 @@ pub(crate) struct ModelsArgs {
 #[allow(clippy::large_enum_variant, reason = "made once, at the start")]
 pub(crate) enum ModelsCommand {
     /// A checkpoint, with an adapter merged into it, to one quantised model file (GGUF)
-    Import(ModelsImportArgs),
+    Import(Box<ModelsImportArgs>),
     /// Checks all of a model file and says what it is
     Verify {
         /// Model file (.gguf)
