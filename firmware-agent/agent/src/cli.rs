@@ -27,8 +27,16 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// The fleet side: decodes what units publish
     Listen(ListenArgs),
-    /// Shows a drive, an evidence file, a message or a trigger model
+    /// Shows a drive, an evidence file, a message, a trigger model or a model file
     Inspect(InspectArgs),
+    /// Makes, fetches and checks model files of the student
+    Models(ModelsArgs),
+    /// The student's worker: started by the other commands, or by a service manager with --listen
+    Student(StudentArgs),
+    /// Puts a free question about an event to the student
+    Ask(AskArgs),
+    /// Makes a simulated drive of a scenario and a seed, and its truth; or clips of many seeds for training
+    Simulate(SimulateArgs),
     /// Resolves and prints the effective configuration, or every error with its line
     CheckConfig(CheckConfigArgs),
 }
@@ -38,6 +46,9 @@ pub(crate) struct RunArgs {
     /// Configuration file (TOML)
     #[arg(long)]
     pub(crate) config: PathBuf,
+    /// Model file of the student that describes events (overrides the configuration)
+    #[arg(long)]
+    pub(crate) student: Option<PathBuf>,
     /// Stop after this many seconds of wall time (for tests)
     #[arg(long, hide = true)]
     pub(crate) stop_after_s: Option<f64>,
@@ -54,6 +65,9 @@ pub(crate) struct DemoArgs {
     /// Seed of the synthetic drive
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Model file of the student that describes the event
+    #[arg(long)]
+    pub(crate) student: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +99,9 @@ pub(crate) struct ReplayArgs {
     /// Signal of that DBC: NAME=MESSAGE.SIGNAL[*SCALE], e.g. speed=SPEED.SPEED*0.27778; may be repeated
     #[arg(long, requires = "dbc")]
     pub(crate) signal: Vec<String>,
+    /// Model file of the student that describes events (overrides the configuration)
+    #[arg(long)]
+    pub(crate) student: Option<PathBuf>,
     /// Write one line for each scored frame (time, risk, time to collision) to DIR/risk.csv
     #[arg(long)]
     pub(crate) risk_log: bool,
@@ -137,6 +154,54 @@ pub(crate) struct ImportArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// Built-in scenario or scenario file (.toml); with --batch any number of them, or none for the built-in mix
+    pub(crate) scenario: Vec<String>,
+    /// Name the built-in scenarios
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Same scenario and seed, same drive
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// The drive to make (the truth goes to DRIVE.truth.json), or with --batch a folder
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Width of the pictures
+    #[arg(long, default_value_t = 640)]
+    pub(crate) width: usize,
+    /// Height of the pictures
+    #[arg(long, default_value_t = 384)]
+    pub(crate) height: usize,
+    /// Pictures a second; 0 for a drive without a camera
+    #[arg(long, default_value_t = 12.5)]
+    pub(crate) fps: f64,
+    /// Inertial samples a second
+    #[arg(long, default_value_t = 100)]
+    pub(crate) imu_hz: usize,
+    /// Fixes a second
+    #[arg(long, default_value_t = 5)]
+    pub(crate) gnss_hz: usize,
+    /// Make short clips of many seeds as NumPy arrays, without video
+    #[arg(long, requires = "seeds")]
+    pub(crate) batch: bool,
+    /// Seeds of a batch: A..B, B left out
+    #[arg(long)]
+    pub(crate) seeds: Option<String>,
+    /// Only the seeds of this split: train, validation or test
+    #[arg(long)]
+    pub(crate) split: Option<String>,
+    /// Length of a clip of a batch, seconds
+    #[arg(long, default_value_t = 8.0)]
+    pub(crate) clip_s: f64,
+    /// Clips in a shard
+    #[arg(long, default_value_t = 64)]
+    pub(crate) per_shard: usize,
+    /// Threads of a batch
+    #[arg(long, default_value_t = 1)]
+    pub(crate) jobs: usize,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ListenArgs {
     /// Broker, mqtt://host:port
     #[arg(long)]
@@ -144,6 +209,9 @@ pub(crate) struct ListenArgs {
     /// Topic filter
     #[arg(long, default_value = "fleet/#")]
     pub(crate) topic: String,
+    /// Known answers in words: the codebook.json of a replay, or the student's model file
+    #[arg(long)]
+    pub(crate) codebook: Option<PathBuf>,
     /// One JSON object a line instead of a table
     #[arg(long)]
     pub(crate) json: bool,
@@ -157,7 +225,8 @@ pub(crate) struct ListenArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A drive or evidence file (.mcap), a message (binary envelope), a trigger manifest (.toml)
+    /// A drive or evidence file (.mcap), a message (binary envelope), a trigger manifest (.toml), a
+    /// model file of the student (.gguf)
     pub(crate) file: PathBuf,
     /// JSON on stdout instead of text
     #[arg(long)]
@@ -165,7 +234,122 @@ pub(crate) struct InspectArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct StudentArgs {
+    #[command(flatten)]
+    pub(crate) worker: agent_student::serve::WorkerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AskArgs {
+    /// Evidence file of the event (.mcap)
+    pub(crate) event: PathBuf,
+    /// The question
+    pub(crate) question: String,
+    /// Model file (overrides the configuration)
+    #[arg(long)]
+    pub(crate) model: Option<PathBuf>,
+    /// Configuration file; embedded defaults without it
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+    /// Most tokens of the answer
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) max_tokens: u16,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct CheckConfigArgs {
     /// Configuration file (TOML)
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsArgs {
+    #[command(subcommand)]
+    pub(crate) command: ModelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "made once, at the start")]
+pub(crate) enum ModelsCommand {
+    /// A checkpoint, with an adapter merged into it, to one quantised model file (GGUF)
+    Import(ModelsImportArgs),
+    /// Checks all of a model file and says what it is
+    Verify {
+        /// Model file (.gguf)
+        file: PathBuf,
+    },
+    /// Fetches a model file by its manifest, once its licence is accepted
+    Pull(ModelsPullArgs),
+    /// Writes the language half alone, for llama.cpp
+    ExportLanguage {
+        /// Model file (.gguf)
+        file: PathBuf,
+        /// The file to make
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsImportArgs {
+    /// Folder of the base checkpoint: config, tokenizer, safetensors or pytorch_model.bin, whole or in shards
+    #[arg(long)]
+    pub(crate) base: PathBuf,
+    /// Folder of a PEFT adapter (LoRA or DoRA) to merge
+    #[arg(long)]
+    pub(crate) adapter: Option<PathBuf>,
+    /// Weights trained outside the adapter (non_lora_trainables.bin)
+    #[arg(long)]
+    pub(crate) non_lora: Option<PathBuf>,
+    /// Your copy of CrashChat's six annotation files (folder), or a TOML or JSON file with the questions
+    #[arg(long)]
+    pub(crate) prompts: PathBuf,
+    /// Types of the file: f32, f16, q8_0 or q4_k
+    #[arg(long, default_value = "q4_k")]
+    pub(crate) quantize: String,
+    /// The model file to make
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// Name of the model (default: the base folder's)
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Licence of the result (default: what the checkpoint states)
+    #[arg(long)]
+    pub(crate) licence: Option<String>,
+    /// It was trained with telemetry as text
+    #[arg(long)]
+    pub(crate) telemetry: bool,
+    /// It was trained with the table of objects
+    #[arg(long)]
+    pub(crate) objects: bool,
+    /// Frames of the window that it was trained for (default: 18)
+    #[arg(long)]
+    pub(crate) frames: Option<usize>,
+    /// Frames a second (default: 3)
+    #[arg(long)]
+    pub(crate) fps: Option<f32>,
+    /// Seconds before the event (default: 4)
+    #[arg(long)]
+    pub(crate) before_s: Option<f32>,
+    /// Seconds after it (default: 2)
+    #[arg(long)]
+    pub(crate) after_s: Option<f32>,
+    /// Size of a frame, WIDTHxHEIGHT (default: 420x252)
+    #[arg(long)]
+    pub(crate) frame_size: Option<String>,
+    /// Most vision tokens of a window (default: the checkpoint's, else 10240)
+    #[arg(long)]
+    pub(crate) max_tokens: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsPullArgs {
+    /// Manifest (TOML): file, url, size, sha256 and the licence's name and url
+    pub(crate) manifest: PathBuf,
+    /// Where the file is put (default: the manifest's name for it, here)
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// I have read the licence and accept it
+    #[arg(long)]
+    pub(crate) accept_licence: bool,
 }

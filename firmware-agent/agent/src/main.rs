@@ -12,6 +12,7 @@ mod page;
 mod pipeline;
 mod show;
 mod store_page;
+mod student;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -27,6 +28,10 @@ fn main() -> ExitCode {
         cli::Command::Import(args) => cmd::import::import(args),
         cli::Command::Listen(args) => cmd::listen::listen(args),
         cli::Command::Inspect(args) => cmd::inspect::inspect(args),
+        cli::Command::Models(args) => cmd::models::models(args),
+        cli::Command::Student(args) => cmd::student::student(args),
+        cli::Command::Ask(args) => cmd::ask::ask(args),
+        cli::Command::Simulate(args) => cmd::simulate::simulate(args),
         cli::Command::CheckConfig(args) => cmd::check_config::check_config(args),
     };
     match ended {

@@ -9,7 +9,10 @@ use agent_core::samples::{FrameMeta, SignalSample};
 use agent_core::time::MonoTime;
 use agent_drive::{DriveRecord, SignalMap, VideoDecoder};
 use agent_models::Detector;
-use agent_wire::{EvidenceFile, Message, StudentOutcome, StudentRefusal};
+use agent_wire::{EventId, EvidenceFile, Message, StudentRefusal};
+use agent_worker::job::Facts;
+
+use crate::student::{Done, Inline};
 
 /// Widest picture that the detector is given, pixels; its own input is smaller (352 or 416).
 pub(crate) const SMALL_WIDTH: u16 = 640;
@@ -20,6 +23,8 @@ pub(crate) trait Sink {
     fn message(&mut self, now: MonoTime, message: Message) -> anyhow::Result<()>;
     /// An event closed: store its evidence. `None` when it could not be stored; the reason is the sink's to report.
     fn evidence(&mut self, view: &EvidenceView<'_>) -> Option<EvidenceFile>;
+    /// A student answered: its codebook says what the codes of the report that follows mean.
+    fn student(&mut self, _facts: &Facts) {}
     /// A frame was scored.
     fn scored(&mut self, _agent: &Agent) {}
 }
@@ -66,6 +71,7 @@ impl Samples {
 pub(crate) struct Pipeline {
     pub(crate) agent: Agent,
     pub(crate) detector: Option<Detector>,
+    pub(crate) student: Option<Inline>,
     decoder: Option<VideoDecoder>,
     samples: Samples,
     every_nth_frame: u64,
@@ -81,6 +87,7 @@ impl Pipeline {
         Self {
             agent,
             detector,
+            student: None,
             decoder: None,
             samples: Samples::new(signals),
             every_nth_frame: every_nth.max(1),
@@ -101,6 +108,9 @@ impl Pipeline {
         self.samples.feed(&mut self.agent, record);
         if let DriveRecord::Frame(meta, bytes) = record {
             self.agent.on_frame(meta, bytes);
+            if let Some(student) = &mut self.student {
+                student.on_frame(&self.agent, meta, bytes);
+            }
             self.look(meta, bytes, sink);
         }
         self.drain(record.time(), sink)
@@ -156,19 +166,35 @@ impl Pipeline {
         self.drain(now, sink)
     }
 
+    /// Asks the student about a closed event. In line: the drive stands still meanwhile.
+    fn put_to_student(&mut self, event: &EventId, ask: bool, sink: &mut dyn Sink) -> anyhow::Result<()> {
+        let done = match &mut self.student {
+            Some(student) => student.on_closed(&self.agent, event, ask)?,
+            None => ask.then(|| Done::refused(event.clone(), StudentRefusal::NotInstalled, None)),
+        };
+        let Some(done) = done else { return Ok(()) };
+        if let Some(facts) = &done.facts {
+            sink.student(facts);
+        }
+        self.agent.on_student(event, done.outcome, &done.falls);
+        Ok(())
+    }
+
     /// Hands every waiting output to `sink`.
     pub(crate) fn drain(&mut self, now: MonoTime, sink: &mut dyn Sink) -> anyhow::Result<()> {
         while let Some(output) = self.agent.poll() {
             match output {
-                Output::Alert(alert) => sink.message(now, Message::Alert(alert))?,
+                Output::Alert(alert) => {
+                    let event = alert.event.clone();
+                    sink.message(now, Message::Alert(alert))?;
+                    if let Some(student) = &mut self.student {
+                        student.on_alert(&self.agent, &event);
+                    }
+                }
                 Output::Report(report) => sink.message(now, Message::Report(report))?,
                 Output::Health(health) => sink.message(now, Message::Health(health))?,
                 Output::Closed { event, ask } => {
-                    if ask {
-                        // The student's worker lands later: until then the report says that none is installed.
-                        let refused = StudentOutcome::Refused(StudentRefusal::NotInstalled);
-                        self.agent.on_student(&event, refused);
-                    }
+                    self.put_to_student(&event, ask, sink)?;
                     let file = self.agent.evidence(&event).and_then(|view| sink.evidence(&view));
                     self.agent.on_evidence(&event, file);
                 }

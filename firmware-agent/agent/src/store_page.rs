@@ -10,9 +10,10 @@ use agent_core::limits::MAX_OPEN_EVENTS;
 use agent_core::samples::FrameMeta;
 use agent_core::time::MonoTime;
 use agent_drive::{DriveInfo, VideoDecoder};
-use agent_wire::{Alert, EventId, Message};
+use agent_wire::{Alert, EventId, Message, StudentOutcome};
 
-use crate::page::{AccelPoint, DeltaVPoint, EventPage, PageFrame, SpeedSeries, render};
+use crate::page::{AccelPoint, AnswerWords, DeltaVPoint, EventPage, PageFrame, SpeedSeries, render};
+use crate::student::{Books, answer_words};
 
 /// Widest picture of the film strip, pixels.
 const STRIP_WIDTH: u16 = 480;
@@ -85,6 +86,7 @@ impl PageStore {
         message: &Message,
         bytes: usize,
         folder: &Path,
+        books: &Books,
     ) -> anyhow::Result<Option<PathBuf>> {
         match message {
             Message::Alert(alert) => {
@@ -103,7 +105,12 @@ impl PageStore {
                         speed.push(SpeedSeries { source, points: points.clone() });
                     }
                 }
+                let answers = match &report.student {
+                    StudentOutcome::Answered(answers) => answer_words(books, answers),
+                    StudentOutcome::Refused(_) => AnswerWords::default(),
+                };
                 let page = EventPage {
+                    answers,
                     source: &taken.source,
                     program: concat!("firmware-agent ", env!("CARGO_PKG_VERSION")),
                     alert: taken.alert.as_ref().map(|(a, n)| (a, *n)),
@@ -114,7 +121,6 @@ impl PageStore {
                     speed,
                     delta_v: taken.delta_v,
                     marks: taken.airbag_ms.map(|t| (t, "airbag")).into_iter().collect(),
-                    ..EventPage::default()
                 };
                 std::fs::create_dir_all(folder)?;
                 let path = folder.join(format!("{}.html", report.event));

@@ -328,6 +328,13 @@ impl Agent {
         }
     }
 
+    /// The caller ends and waits for nothing more: closed events are reported with what is there.
+    pub fn give_up(&mut self) {
+        while let Some(i) = self.events.iter().position(|e| !e.gathering()) {
+            self.report(i);
+        }
+    }
+
     /// The evidence of an event was stored, or could not be.
     pub fn on_evidence(&mut self, event: &EventId, file: Option<EvidenceFile>) {
         if let Some(e) = self.events.iter_mut().find(|e| e.id == *event && !e.gathering()) {

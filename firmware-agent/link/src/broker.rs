@@ -1,11 +1,14 @@
 //! Where the broker is: `mqtt://[user[:password]@]host[:port]`, or `mqtts://` for TLS.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::{MqttOptions, Transport};
+use rumqttc::tokio_rustls::rustls::ClientConfig;
+use rumqttc::{MqttOptions, TlsConfiguration, Transport};
 
 use crate::limits::CLIENT_ID_BYTES;
+use crate::tls::{Tls, TlsError};
 
 /// A checked broker address. `Display` never shows the password.
 #[derive(Clone, PartialEq, Eq)]
@@ -14,21 +17,6 @@ pub struct Broker {
     port: u16,
     login: Option<(String, String)>,
     secure: bool,
-}
-
-/// Certificates for `mqtts://`. Without one the system's root certificates are used.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// PEM of the certificate authority to trust.
-    pub ca_pem: Vec<u8>,
-    /// PEM of the unit's certificate and of its key.
-    pub client_pem: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("ca_pem", &self.ca_pem.len()).field("client", &self.client_pem.is_some()).finish()
-    }
 }
 
 /// Why text is no broker address.
@@ -95,26 +83,32 @@ impl Broker {
         Ok(Self { host: host.to_owned(), port, login, secure })
     }
 
+    /// The TLS configuration of all connections to this broker, `None` for plain `mqtt://`.
+    pub(crate) fn secure(&self, tls: Option<&Tls>) -> Result<Option<Arc<ClientConfig>>, TlsError> {
+        if self.secure { tls.unwrap_or(&Tls::default()).client_config().map(Some) } else { Ok(None) }
+    }
+
     /// rumqttc's options for one connection. Keep-alive is brought into the range that rumqttc and MQTT accept.
+    /// `secure` is what [`Self::secure`] made.
     pub(crate) fn options(
         &self,
         client_id: &str,
         keep_alive: Duration,
-        tls: Option<&Tls>,
+        secure: Option<&Arc<ClientConfig>>,
     ) -> Result<MqttOptions, BrokerError> {
         if client_id.is_empty() || client_id.len() > CLIENT_ID_BYTES {
             return Err(BrokerError::ClientId(client_id.len()));
         }
-        let mut options = MqttOptions::new(client_id, &self.host, self.port);
+        // rumqttc holds the certificate against the same text that it connects to, and an address stands in a
+        // certificate without brackets.
+        let bare = self.host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).filter(|_| self.secure);
+        let mut options = MqttOptions::new(client_id, bare.unwrap_or(&self.host), self.port);
         options.set_keep_alive(keep_alive.clamp(Duration::from_secs(1), Duration::from_secs(u64::from(u16::MAX))));
         if let Some((user, password)) = &self.login {
             options.set_credentials(user, password);
         }
-        if self.secure {
-            options.set_transport(match tls {
-                Some(tls) => Transport::tls(tls.ca_pem.clone(), tls.client_pem.clone(), None),
-                None => Transport::tls_with_default_config(),
-            });
+        if let Some(config) = secure {
+            options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(config))));
         }
         Ok(options)
     }

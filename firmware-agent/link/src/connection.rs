@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::limits::{EVENTS, OUTGOING_PACKET_BYTES, PACKET_IDS, UNIT_PACKET_BYTES};
+use crate::limits::{END_CHARS, EVENTS, OUTGOING_PACKET_BYTES, PACKET_IDS, UNIT_PACKET_BYTES};
+use crate::tls::why_refused;
 
 /// What a publish was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,12 +207,13 @@ async fn pump(mut event_loop: EventLoop, tell: mpsc::Sender<Raw>) {
     }
 }
 
-/// Judges an error of rumqttc.
+/// Judges an error of rumqttc. A refused certificate counts as a refusal: trying again soon would not help.
 pub(crate) fn end_of(error: &ConnectionError) -> End {
     let unreadable = match error {
         ConnectionError::MqttState(StateError::Deserialization(e)) => !matches!(e, mqttbytes::Error::Io(_)),
         _ => false,
     };
-    let refused = matches!(error, ConnectionError::ConnectionRefused(_));
-    End { why: error.to_string().chars().take(200).collect(), refused, unreadable }
+    let (why, refused) = why_refused(error)
+        .unwrap_or_else(|| (error.to_string(), matches!(error, ConnectionError::ConnectionRefused(_))));
+    End { why: why.chars().take(END_CHARS).collect(), refused, unreadable }
 }

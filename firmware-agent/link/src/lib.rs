@@ -15,12 +15,14 @@ pub mod limits;
 pub mod listener;
 pub mod publisher;
 pub mod store;
+pub mod tls;
 mod worker;
 
 pub use backoff::Backoff;
-pub use broker::{Broker, BrokerError, Tls};
+pub use broker::{Broker, BrokerError};
 pub use commands::CommandRefusal;
 pub use listener::{ListenConfig, ListenStats, Listener, ReceiveError, Received};
 
 pub use publisher::{EnqueueError, Link, LinkConfig, LinkError, LinkStats};
 pub use store::{Opened, Store, StoreError};
+pub use tls::{Tls, TlsError};

@@ -27,6 +27,12 @@ pub const RECEIVED: usize = 256;
 pub const SEEN: usize = 16_384;
 /// Longest client id, bytes (MQTT 3.1.1 asks a server to take 23; Mosquitto takes 65,535).
 pub const CLIENT_ID_BYTES: usize = 128;
+/// Longest PEM of certificates or a key, bytes: the root certificates of a system are about 220,000.
+pub const PEM_BYTES: usize = 1 << 20;
+/// Certificates in one PEM: a system trusts about 150 authorities.
+pub const CHAIN: usize = 512;
+/// Characters of the reason of a session's end that are kept.
+pub const END_CHARS: usize = 300;
 /// Page cache of the store, bytes.
 pub const STORE_CACHE_BYTES: usize = 2 << 20;
 /// Unreadable stores that are kept aside; the last one is replaced after that.

@@ -14,14 +14,16 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use agent_wire::{DecodeError, EventId, Message, MessageKind, UnitId, decode};
+use rumqttc::tokio_rustls::rustls::ClientConfig;
 use rumqttc::{AsyncClient, Event, EventLoop, Packet, Publish, QoS};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff::{Backoff, BackoffConfig};
-use crate::broker::{Broker, Tls};
+use crate::broker::Broker;
 use crate::connection::end_of;
 use crate::limits::{EVENTS, LISTENER_PACKET_BYTES, OUTGOING_PACKET_BYTES, RECEIVED, SEEN};
 use crate::publisher::LinkError;
+use crate::tls::Tls;
 
 /// What to listen to.
 #[derive(Clone, Debug)]
@@ -123,9 +125,10 @@ impl Listener {
     /// Starts to listen; connecting goes on in the background, for ever.
     ///
     /// # Errors
-    /// The client id is unusable, or the system gives no thread.
+    /// The client id or the certificates are unusable, or the system gives no thread.
     pub fn start(config: ListenConfig) -> Result<Self, LinkError> {
-        config.broker.options(&config.client_id, config.keep_alive, config.tls.as_ref())?;
+        let secure = config.broker.secure(config.tls.as_ref())?;
+        config.broker.options(&config.client_id, config.keep_alive, secure.as_ref())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, mut told) = mpsc::channel::<Received>(RECEIVED);
@@ -143,7 +146,7 @@ impl Listener {
         let thread = thread::Builder::new().name("listen".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = listen(config, for_thread, tell) => {}
+                    () = listen(config, secure, for_thread, tell) => {}
                     _ = stopped => {}
                 }
             });
@@ -190,13 +193,18 @@ impl Drop for Listener {
 }
 
 /// Sessions one after the other. Each has an event loop of its own, for the reason in [`crate::connection`].
-async fn listen(config: ListenConfig, shared: Arc<Shared>, tell: mpsc::Sender<Received>) {
+async fn listen(
+    config: ListenConfig,
+    secure: Option<Arc<ClientConfig>>,
+    shared: Arc<Shared>,
+    tell: mpsc::Sender<Received>,
+) {
     let seed = u64::from(std::process::id());
     let mut backoff = Backoff::new(BackoffConfig::default(), seed);
     let mut seen = Seen::default();
     let mut clean = !config.persistent;
     loop {
-        let options = config.broker.options(&config.client_id, config.keep_alive, config.tls.as_ref());
+        let options = config.broker.options(&config.client_id, config.keep_alive, secure.as_ref());
         let Ok(mut options) = options else { return };
         options.set_clean_session(clean).set_manual_acks(true);
         options.set_max_packet_size(LISTENER_PACKET_BYTES, OUTGOING_PACKET_BYTES);

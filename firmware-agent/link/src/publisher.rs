@@ -14,10 +14,11 @@ use agent_wire::{Command, EncodeError, Hash8, Message, MessageKind, Severity, Un
 use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff::BackoffConfig;
-use crate::broker::{Broker, BrokerError, Tls};
+use crate::broker::{Broker, BrokerError};
 use crate::commands::CommandRefusal;
 use crate::limits::{COMMANDS, QUEUE, QUEUE_RESERVED};
 use crate::store::{Opened, Store};
+use crate::tls::{Tls, TlsError};
 use crate::worker::{Request, Worker};
 
 /// Everything that a link must be told.
@@ -84,6 +85,9 @@ pub enum LinkError {
     /// The broker's address or the client id.
     #[error("broker: {0}")]
     Broker(#[from] BrokerError),
+    /// The certificates for `mqtts://`.
+    #[error("certificates: {0}")]
+    Tls(#[from] TlsError),
     /// The system gave no thread or no event queue.
     #[error("cannot start the link's thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -167,7 +171,7 @@ pub struct LinkStats {
     pub commands_refused: u64,
     /// Why the last one was.
     pub last_refusal: Option<CommandRefusal>,
-    /// Why the last session or attempt ended, at most 200 characters.
+    /// Why the last session or attempt ended, at most 300 characters.
     pub last_end: Option<String>,
     /// The last failure of the store.
     pub last_store_error: Option<String>,
@@ -206,14 +210,15 @@ impl Link {
     /// Starts the link's thread; connecting goes on in the background, for ever.
     ///
     /// # Errors
-    /// The client id is unusable, or the system gives no thread.
+    /// The client id or the certificates are unusable, or the system gives no thread.
     pub fn start(config: LinkConfig, store: Store, opened: Opened) -> Result<Self, LinkError> {
-        config.broker.options(&config.client_id, config.keep_alive, config.tls.as_ref())?;
+        let secure = config.broker.secure(config.tls.as_ref())?;
+        config.broker.options(&config.client_id, config.keep_alive, secure.as_ref())?;
         let (requests, request_queue) = mpsc::channel(QUEUE);
         let (stop, stop_signal) = oneshot::channel();
         let (command_sender, commands) = mpsc::channel(COMMANDS);
         let shared = Arc::new(Shared::default());
-        let worker = Worker::new(config, store, opened, Arc::clone(&shared), command_sender);
+        let worker = Worker::new(config, secure, store, opened, Arc::clone(&shared), command_sender);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new()
             .name("link".to_owned())

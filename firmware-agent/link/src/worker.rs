@@ -18,6 +18,7 @@ use std::time::Duration;
 use agent_core::outbox::{Class, Entry, Outbox};
 use agent_core::time::{MonoTime, Span};
 use agent_wire::{Command, MessageKind, UnitState};
+use rumqttc::tokio_rustls::rustls::ClientConfig;
 use rumqttc::{LastWill, QoS};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{self, Instant};
@@ -58,6 +59,8 @@ enum Phase {
 
 pub(crate) struct Worker {
     config: LinkConfig,
+    /// Made once: certificates are not parsed again for each connection.
+    secure: Option<Arc<ClientConfig>>,
     store: Store,
     outbox: Outbox,
     /// Payloads of all entries that wait. As large as the outbox's caps allow.
@@ -81,6 +84,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(
         config: LinkConfig,
+        secure: Option<Arc<ClientConfig>>,
         store: Store,
         opened: Opened,
         shared: Arc<Shared>,
@@ -104,6 +108,7 @@ impl Worker {
             phase: Phase::Running,
             store,
             config,
+            secure,
         };
         worker.restore(opened);
         worker
@@ -261,7 +266,7 @@ impl Worker {
         let topic = self.topic(MessageKind::Status);
         let config = &self.config;
         // Checked when the link was started; a failure here counts as a lost connection.
-        let options = config.broker.options(&config.client_id, config.keep_alive, config.tls.as_ref());
+        let options = config.broker.options(&config.client_id, config.keep_alive, self.secure.as_ref());
         match options {
             Ok(mut options) => {
                 let will = status_bytes(config, UnitState::Lost);
@@ -478,7 +483,7 @@ mod tests {
         let (store, opened) = Store::open(&folder.join("outbox.redb")).unwrap();
         let name = UnitId::new("u").unwrap();
         let config = LinkConfig::new(Broker::parse("mqtt://127.0.0.1:1").unwrap(), name.clone(), name, 1);
-        Worker::new(config, store, opened, Arc::new(Shared::default()), mpsc::channel(1).0)
+        Worker::new(config, None, store, opened, Arc::new(Shared::default()), mpsc::channel(1).0)
     }
 
     fn request() -> (Request, std_mpsc::Receiver<Result<u64, EnqueueError>>) {

@@ -8,7 +8,7 @@ const DOT: usize = 2;
 const WHERE: (usize, usize) = (8, 8);
 
 /// Five by seven dots, a row per byte from the top, the highest of five bits to the left.
-const fn glyph(letter: u8) -> [u8; 7] {
+pub(crate) const fn glyph(letter: u8) -> [u8; 7] {
     match letter {
         b'0' => [14, 17, 19, 21, 25, 17, 14],
         b'1' => [4, 12, 4, 4, 4, 4, 14],

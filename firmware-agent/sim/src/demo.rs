@@ -4,7 +4,7 @@
 use agent_core::samples::{CanFrame, GnssFix, ImuSample};
 use agent_core::time::MonoTime;
 
-use crate::bus::{Bus, BusMessage};
+use crate::bus::{AIRBAG_DELAY_MS, Bus, BusMessage, BusState};
 use crate::gnss::Gnss;
 use crate::imu::Imu;
 use crate::limits::{DEMO_MS, FRAME_HEIGHT, FRAME_PERIOD_MS, FRAME_WIDTH, GNSS_PERIOD_MS, IMU_PERIOD_MS};
@@ -135,8 +135,10 @@ impl DemoDrive {
                     return Some(SimRecord::Frame { t, seq, width: FRAME_WIDTH, height: FRAME_HEIGHT, rgb });
                 }
                 3.. => {
-                    if let Some(message) = BusMessage::ALL.get(slot - 3).filter(|m| m.is_due(ms, self.motion.contact)) {
-                        return Some(SimRecord::Can(self.bus.frame(*message, &self.motion, ms, t)));
+                    let deployed = (self.motion.contact > 0).then_some(self.motion.contact + AIRBAG_DELAY_MS);
+                    if let Some(message) = BusMessage::ALL.get(slot - 3).filter(|m| m.is_due(ms, deployed)) {
+                        let now = BusState::of_demo(&self.motion, ms);
+                        return Some(SimRecord::Can(self.bus.frame(*message, &now, t)));
                     }
                 }
                 _ => {}

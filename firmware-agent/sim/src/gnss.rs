@@ -8,9 +8,9 @@ use crate::rng::Rng;
 use crate::road::{Road, course_deg};
 
 /// Where the drive is laid: the middle of the North Atlantic, so that no one takes it for a real place.
-const ORIGIN_DEG: [f64; 2] = [45.0, -30.0];
+pub(crate) const ORIGIN_DEG: [f64; 2] = [45.0, -30.0];
 /// Metres per degree of latitude and longitude there (WGS 84).
-const METRES_PER_DEG: [f64; 2] = [111_131.7, 78_846.8];
+pub(crate) const METRES_PER_DEG: [f64; 2] = [111_131.7, 78_846.8];
 /// Wall time of the drive's start: 2026-01-01T12:00:00Z.
 pub(crate) const START_UNIX_MS: u64 = 1_767_268_800_000;
 

@@ -22,12 +22,14 @@ pub mod limits;
 pub mod maths;
 mod motion;
 mod raster;
+pub mod render;
 pub mod rng;
 mod road;
 mod scene;
 mod truth;
 
 mod view;
+pub mod world;
 
 pub use bus::DEMO_DBC;
 pub use demo::{DemoDrive, SimRecord};

@@ -27,5 +27,29 @@ pub const SCENERY: usize = 160;
 /// Most corners of a polygon that the painter takes (a clipped ellipse of 24 corners).
 pub const POLYGON_CORNERS: usize = 28;
 
+/// Most points of a path in the simulated world: 4 km at 1 m.
+pub const PATH_POINTS: usize = 4096;
+/// Longest crash pulse, milliseconds.
+pub const PULSE_MS_MAX: usize = 250;
+/// Shortest and longest drive of a scenario, seconds.
+pub const DRIVE_S: [f64; 2] = [4.0, 120.0];
+/// Most road users of a drive, those of the scenario and the others together.
+pub const ACTORS: usize = 48;
+/// Most actors that a scenario names.
+pub const SCENARIO_ACTORS: usize = 8;
+/// Longest scenario file, bytes.
+pub const SCENARIO_BYTES: usize = 16 << 10;
+/// Most entries of a list in a scenario file.
+pub const SCENARIO_CHOICES: usize = 16;
+/// How often a scenario is drawn anew when the outcome is not the one it is for.
+pub const ATTEMPTS: u64 = 64;
+/// Milliseconds between two places of the other road users that a drive keeps.
+pub const TRACE_MS: usize = 20;
+/// Most contacts kept of a drive.
+pub const CONTACTS: usize = 16;
+/// Most points of disturbance (bumps, holes, shocks of the unit) of a drive.
+pub const SHOCKS: usize = 64;
+
+const _: () = assert!(SCENARIO_ACTORS < ACTORS);
 const _: () = assert!(DEMO_MS.is_multiple_of(FRAME_PERIOD_MS) && DEMO_MS.is_multiple_of(GNSS_PERIOD_MS));
 const _: () = assert!(FRAME_WIDTH.is_multiple_of(16) && FRAME_HEIGHT.is_multiple_of(8));

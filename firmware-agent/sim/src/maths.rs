@@ -29,6 +29,32 @@ pub fn cos(x: f64) -> f64 {
     sin(x + PI / 2.0)
 }
 
+/// Angle of the vector (`x`, `y`) from the x axis, -pi to pi; absolute error below 1e-12. 0 for the zero vector.
+#[must_use]
+pub fn atan2(y: f64, x: f64) -> f64 {
+    let (ax, ay) = (x.abs(), y.abs());
+    let (low, high) = (ax.min(ay), ax.max(ay));
+    if high <= 0.0 {
+        return 0.0;
+    }
+    // Halved twice: tan(pi / 16) at most, where the series converges fast.
+    let half = |t: f64| t / (1.0 + (1.0 + t * t).sqrt());
+    let t = half(half(low / high));
+    let q = t * t;
+    let mut sum = 0.0;
+    for n in [19.0, 17.0, 15.0, 13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0] {
+        sum = 1.0 / n - q * sum;
+    }
+    let mut angle = 4.0 * t * sum;
+    if ay > ax {
+        angle = PI / 2.0 - angle;
+    }
+    if x < 0.0 {
+        angle = PI - angle;
+    }
+    if y < 0.0 { -angle } else { angle }
+}
+
 /// A 3 by 3 matrix, rows first.
 pub type Mat3 = [[f64; 3]; 3];
 
@@ -66,6 +92,16 @@ mod tests {
             assert!((sin(x) - x.sin()).abs() < 1e-10, "sin {x}");
             assert!((cos(x) - x.cos()).abs() < 1e-10, "cos {x}");
         }
+    }
+
+    #[test]
+    fn the_angle_of_a_vector_follows_the_library() {
+        for i in -180..=180 {
+            let a = f64::from(i) * PI / 180.0;
+            let got = atan2(3.0 * a.sin(), 3.0 * a.cos());
+            assert!((got - (3.0 * a.sin()).atan2(3.0 * a.cos())).abs() < 1e-12, "{i}: {got}");
+        }
+        assert_eq!(atan2(0.0, 0.0), 0.0);
     }
 
     #[test]

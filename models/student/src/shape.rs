@@ -255,3 +255,68 @@ fn divides(name: &str, whole: usize, part: usize) -> Result<()> {
 fn positive(name: &str, value: f32) -> Result<()> {
     if value.is_finite() && value > 0.0 { Ok(()) } else { Err(key(name, format!("{value} is not above zero"))) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// VideoLLaMA3 in its two sizes.
+    fn published(hidden: usize, ffn: usize, heads: usize, kv_heads: usize, vocab: usize) -> ModelShape {
+        let text = TextShape {
+            hidden,
+            ffn,
+            layers: 28,
+            heads,
+            kv_heads,
+            vocab,
+            context: 32_768,
+            rope_theta: 1e6,
+            eps: 1e-6,
+            tied: hidden < 2000,
+        };
+        let vision = VisionShape {
+            hidden: 1152,
+            ffn: 4304,
+            layers: 27,
+            heads: 16,
+            patch: 14,
+            merge: 2,
+            eps: 1e-6,
+            rope_theta: 1e4,
+        };
+        let image = ImageShape { mean: [0.5; 3], std: [0.5; 3], min_tokens: 16, max_tokens: 10_240, token_id: 151_665 };
+        ModelShape { text, vision, image, window: WindowShape::default() }
+    }
+
+    #[test]
+    fn the_published_shapes_are_taken() {
+        let (two, seven) = (published(1536, 8960, 12, 2, 151_936), published(3584, 18_944, 28, 4, 152_064));
+        two.check().unwrap();
+        seven.check().unwrap();
+        assert_eq!((two.text.head_dim(), two.text.group(), two.text.kv_dim()), (128, 6, 256));
+        assert_eq!((seven.text.head_dim(), seven.text.group(), seven.vision.head_dim()), (128, 7, 72));
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_named() {
+        let change = |f: fn(&mut ModelShape)| {
+            let mut shape = published(1536, 8960, 12, 2, 151_936);
+            f(&mut shape);
+            shape.check().unwrap_err().to_string()
+        };
+        for (fault, key) in [
+            (change(|s| s.text.heads = 0), "qwen2.attention.head_count"),
+            (change(|s| s.text.kv_heads = 5), "qwen2.attention.head_count_kv"),
+            (change(|s| s.text.eps = f32::NAN), "layer_norm_rms_epsilon"),
+            (change(|s| s.vision.heads = 15), "student.vision.heads"),
+            (change(|s| s.vision.merge = 0), "student.vision.merge"),
+            (change(|s| s.image.std[2] = 0.0), "student.image.std"),
+            (change(|s| s.image.mean[0] = f32::INFINITY), "student.image.mean"),
+            (change(|s| s.image.token_id = 151_936), "student.image.token_id"),
+            (change(|s| s.window.fps = 0.0), "student.window.fps"),
+            (change(|s| s.window.frames = 97), "student.window.frames"),
+        ] {
+            assert!(fault.contains(key), "{key}: {fault}");
+        }
+    }
+}

@@ -27,6 +27,8 @@ pub enum Launch {
         program: PathBuf,
         /// Its arguments.
         args: Vec<OsString>,
+        /// Environment beyond ours.
+        env: Vec<(OsString, OsString)>,
     },
     /// Connect to one that a service manager runs.
     Connect(PathBuf),
@@ -88,11 +90,12 @@ impl Worker {
     /// [`WorkerError::Start`] or [`WorkerError::Connect`].
     pub fn start(launch: &Launch) -> Result<Self, WorkerError> {
         let (child, stream) = match launch {
-            Launch::Child { program, args } => {
+            Launch::Child { program, args, env } => {
                 let failed = |source| WorkerError::Start { program: program.clone(), source };
                 let (ours, theirs) = UnixStream::pair().map_err(failed)?;
                 let child = Command::new(program)
                     .args(args)
+                    .envs(env.iter().map(|(name, value)| (name, value)))
                     .stdin(Stdio::from(OwnedFd::from(theirs)))
                     .stdout(Stdio::null())
                     .spawn()

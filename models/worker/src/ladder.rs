@@ -154,6 +154,7 @@ pub fn reason_of_error(error: &WorkerError) -> LadderReason {
 pub fn refusal(falls: &[Fall]) -> StudentRefusal {
     let all = |reason| falls.iter().all(|f| f.reason == reason);
     match falls.last() {
+        None => StudentRefusal::Failed,
         _ if all(LadderReason::NotInstalled) => StudentRefusal::NotInstalled,
         Some(last) if last.reason == LadderReason::Hot => StudentRefusal::Hot,
         Some(last) if last.reason == LadderReason::Deadline => StudentRefusal::Late,
@@ -209,7 +210,7 @@ mod tests {
     #[test]
     fn one_word_for_a_whole_ladder() {
         let fall = |reason| Fall { step: 0, reason, detail: String::new() };
-        assert_eq!(refusal(&[]), StudentRefusal::NotInstalled);
+        assert_eq!(refusal(&[]), StudentRefusal::Failed);
         assert_eq!(refusal(&[fall(LadderReason::NotInstalled)]), StudentRefusal::NotInstalled);
         let died = [fall(LadderReason::NotInstalled), fall(LadderReason::WorkerDied)];
         assert_eq!(refusal(&died), StudentRefusal::Failed);

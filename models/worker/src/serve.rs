@@ -6,6 +6,7 @@
 //! no model: see [`Engine`].
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -87,6 +88,16 @@ fn tell(writer: &Writer, words: &FromWorker) -> Result<(), ProtocolError> {
     // A poisoned lock means that a write panicked, which writes do not; the stream is as good as before.
     let mut stream = writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     protocol::send(&mut *stream, &frame)
+}
+
+/// The socket that a daemon gave a child as its standard input.
+///
+/// # Errors
+/// Standard input is something else: nobody starts a worker by hand this way.
+pub fn stdin_socket() -> std::io::Result<UnixStream> {
+    let stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    stream.peer_addr()?;
+    Ok(stream)
 }
 
 /// Serves one connection until the daemon closes it or says stop. `engine` is loaded by `load` when it is not there

@@ -47,14 +47,18 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<Outcome> {
         trigger: None,
         onnx: None,
         dbc: None,
+        student: args.student.clone(),
         signal: Vec::new(),
         risk_log: false,
         no_evidence: false,
     };
     say!("no trigger model is installed: the telemetry trigger does the work");
-    say!("no student is installed: the report says so");
+    if args.student.is_none() {
+        say!("no student is installed: the report says so");
+    }
     let done = replay::replay_to(&replayed)?;
     let (mut alerts, mut reports) = (0, 0);
+    let books = done.books;
     let until = Instant::now() + RECEIVE;
     put!("received at the fleet side over {url}:")?;
     while Instant::now() < until {
@@ -69,7 +73,7 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<Outcome> {
             Ok(Message::Report(_)) => reports += 1,
             _ => {}
         }
-        listen::show(&received, false)?;
+        listen::show(&received, false, &books)?;
         if let Ok(message @ (Message::Alert(_) | Message::Report(_))) = &received.message {
             put!("{}", serde_json::to_string_pretty(message)?)?;
         }

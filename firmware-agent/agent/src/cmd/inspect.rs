@@ -1,4 +1,4 @@
-//! `inspect FILE`: what a file is and what is in it: a drive or evidence file, a message, a trigger manifest.
+//! `inspect FILE`: what a file is and what is in it: a drive or evidence file, a message, a trigger manifest, a model file.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -25,10 +25,14 @@ pub(crate) fn inspect(args: &InspectArgs) -> anyhow::Result<Outcome> {
         inspect_drive(&args.file)?
     } else if head.starts_with(&agent_wire::envelope::MAGIC) {
         (inspect_message(&args.file)?, Outcome::Done)
+    } else if head.starts_with(&agent_student::convert::gguf::MAGIC) {
+        (inspect_student(&args.file)?, Outcome::Done)
     } else if args.file.extension().is_some_and(|e| e == "toml") {
         (inspect_model(&args.file)?, Outcome::Done)
     } else {
-        return Err(bad_input(format!("{shown}: neither a drive (MCAP), a message nor a manifest (.toml)")));
+        return Err(bad_input(format!(
+            "{shown}: neither a drive (MCAP), a message nor a manifest (.toml), nor a model file (GGUF)"
+        )));
     };
     if args.json {
         put!("{value}")?;
@@ -121,4 +125,10 @@ fn inspect_message(path: &Path) -> anyhow::Result<Value> {
 fn inspect_model(path: &Path) -> anyhow::Result<Value> {
     let detector = agent_models::Detector::load(path).map_err(bad_input)?;
     Ok(json!({"trigger_model": detector.describe(), "hash": agent_wire::Hash8(detector.hash8())}))
+}
+
+/// Everything but the hash of the weights, which `models verify` takes its time for.
+fn inspect_student(path: &Path) -> anyhow::Result<Value> {
+    let described = agent_student::convert::describe(path).map_err(crate::cmd::models::coded)?;
+    Ok(json!({"model_file": described}))
 }

@@ -1,20 +1,24 @@
 //! `listen`: the fleet side. Decodes what units publish, as a table or as JSON lines; duplicates and refusals are
 //! shown as such, never hidden.
 
+use std::io::{Read as _, Seek as _};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agent_link::{Broker, ListenConfig, Listener, Received};
-use agent_wire::{Message, WallQuality};
+use agent_wire::{Answer, Message, StudentOutcome, WallQuality};
 use serde_json::json;
 
 use crate::cli::ListenArgs;
-use crate::exit::{Outcome, usage};
+use crate::exit::{Outcome, bad_input, usage};
 use crate::show::{put, say};
+use crate::student::{Books, answer_words};
 
 /// How often the end conditions are looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
 pub(crate) fn listen(args: &ListenArgs) -> anyhow::Result<Outcome> {
+    let books = args.codebook.as_deref().map(read_books).transpose()?.unwrap_or_default();
     let broker = Broker::parse(&args.broker).map_err(usage)?;
     let mut config = ListenConfig::new(broker, &format!("listen-{}", std::process::id()));
     config.filter.clone_from(&args.topic);
@@ -28,7 +32,7 @@ pub(crate) fn listen(args: &ListenArgs) -> anyhow::Result<Outcome> {
     while args.count.is_none_or(|n| count < n) && limit.is_none_or(|l| begun.elapsed() < l) {
         if let Some(received) = listener.recv(LOOK) {
             count += 1;
-            show(&received, args.json)?;
+            show(&received, args.json, &books)?;
         }
         let stats = listener.stats();
         if !told && stats.ended > 0 && !stats.subscribed {
@@ -39,8 +43,29 @@ pub(crate) fn listen(args: &ListenArgs) -> anyhow::Result<Outcome> {
     Ok(if args.count.is_some_and(|n| count < n) { Outcome::Failed } else { Outcome::Done })
 }
 
+/// Largest codebook or model header that is read, bytes.
+const MAX_BOOK_BYTES: u64 = 16 << 20;
+
+/// Known answers in words, of a replay's `codebook.json` or of a model file.
+fn read_books(path: &Path) -> anyhow::Result<Books> {
+    let unreadable = |e: &dyn std::fmt::Display| bad_input(format!("{}: {e}", path.display()));
+    let mut file = std::fs::File::open(path).map_err(|e| unreadable(&e))?;
+    let mut begin = [0; 4];
+    let model = file.read_exact(&mut begin).is_ok() && begin == *b"GGUF";
+    if model {
+        let (hash, book) = agent_student::serve::codebook(path).map_err(|e| unreadable(&e))?;
+        let mut books = Books::default();
+        books.add_book(hash, book);
+        return Ok(books);
+    }
+    let mut text = String::new();
+    file.rewind().and_then(|()| file.take(MAX_BOOK_BYTES).read_to_string(&mut text)).map_err(|e| unreadable(&e))?;
+    let value = serde_json::from_str(&text).map_err(|e| unreadable(&e))?;
+    Books::from_json(&value).ok_or_else(|| unreadable(&"not a codebook"))
+}
+
 /// One line for one payload.
-pub(crate) fn show(received: &Received, as_json: bool) -> anyhow::Result<()> {
+pub(crate) fn show(received: &Received, as_json: bool, books: &Books) -> anyhow::Result<()> {
     if as_json {
         let (message, error) = match &received.message {
             Ok(message) => (Some(message), None),
@@ -49,7 +74,8 @@ pub(crate) fn show(received: &Received, as_json: bool) -> anyhow::Result<()> {
         put!(
             "{}",
             json!({"topic": received.topic, "bytes": received.bytes, "duplicate": received.duplicate,
-                   "retained": received.retained, "message": message, "error": error})
+                   "retained": received.retained, "message": message, "error": error,
+                   "student_words": message.and_then(|m| student_words(m, books))})
         )?;
         return Ok(());
     }
@@ -58,15 +84,39 @@ pub(crate) fn show(received: &Received, as_json: bool) -> anyhow::Result<()> {
     match &received.message {
         Ok(message) => {
             let level = message.kind().topic_level();
-            put!("{unit:<16} {level:<7} {:>5}  {}{mark}", received.bytes, line(message))?;
+            put!("{unit:<16} {level:<7} {:>5}  {}{mark}", received.bytes, line(message, books))?;
         }
         Err(error) => put!("{unit:<16} {:<7} {:>5}  {}: {error}", "refused", received.bytes, received.topic)?,
     }
     Ok(())
 }
 
+/// The student's answers in words, as far as a codebook is at hand; nothing for other messages.
+fn student_words(message: &Message, books: &Books) -> Option<serde_json::Value> {
+    let Message::Report(report) = message else { return None };
+    let StudentOutcome::Answered(answers) = &report.student else { return None };
+    let words = answer_words(books, answers);
+    Some(json!({"description": words.description, "cause": words.cause, "prevention": words.prevention}))
+}
+
+/// What the student said, in a few words.
+fn student(outcome: &StudentOutcome, books: &Books) -> String {
+    let answers = match outcome {
+        StudentOutcome::Answered(answers) => answers,
+        StudentOutcome::Refused(why) => return format!("student: {}", word(why)),
+    };
+    let sure = if answers.calibrated { "" } else { ", not calibrated" };
+    let label = f64::from(answers.recognition_e4) / 100.0;
+    let description = match (&answers.description, answer_words(books, answers).description) {
+        (_, Some(text)) => format!(", \"{text}\""),
+        (Answer::Known { code, .. }, None) => format!(", answer {code} of codebook {}", answers.codebook),
+        _ => String::new(),
+    };
+    format!("student: collision {label:.1} %{sure}{description}")
+}
+
 /// A message in one line of words.
-pub(crate) fn line(message: &Message) -> String {
+pub(crate) fn line(message: &Message, books: &Books) -> String {
     match message {
         Message::Alert(a) => {
             let delta_v = a.delta_v.map_or(String::new(), |d| {
@@ -100,10 +150,7 @@ pub(crate) fn line(message: &Message) -> String {
             let file = r.evidence_file.as_ref().map_or("no evidence file".to_owned(), |f| {
                 format!("evidence {} ({:.1} MB)", f.name, f.bytes as f64 / 1e6)
             });
-            let student = match &r.student {
-                agent_wire::StudentOutcome::Answered(_) => "student answered".to_owned(),
-                agent_wire::StudentOutcome::Refused(why) => format!("student: {}", word(why)),
-            };
+            let student = student(&r.student, books);
             format!("{} {} {}{edr}, {student}, {file}", r.event, word(&r.kind), word(&r.severity))
         }
         Message::Status(s) => format!("{} (start {}, version {})", word(&s.state), s.boot, s.version),

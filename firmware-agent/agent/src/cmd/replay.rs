@@ -11,7 +11,8 @@ use agent_core::evidence::EvidenceView;
 use agent_core::time::MonoTime;
 use agent_drive::{DriveInfo, DriveReader};
 use agent_models::Detector;
-use agent_wire::{EvidenceFile, Flags, Hash8, Message};
+use agent_wire::{EvidenceFile, Flags, Hash8, Message, StudentOutcome};
+use agent_worker::job::Facts;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
@@ -22,6 +23,7 @@ use crate::exit::{Outcome, bad_input};
 use crate::pipeline::{Pipeline, Sink};
 use crate::show::say;
 use crate::store_page::PageStore;
+use crate::student::{Books, Inline, answer_words};
 use crate::{convert, evidence};
 
 /// How long to wait for the broker at the end when `--broker` is given.
@@ -35,6 +37,8 @@ pub(crate) fn replay(args: &ReplayArgs) -> anyhow::Result<Outcome> {
 pub(crate) struct Replayed {
     pub(crate) outcome: Outcome,
     pub(crate) pages: Vec<PathBuf>,
+    /// What the codes in the reports mean.
+    pub(crate) books: Books,
 }
 
 /// Most event pages that are listed.
@@ -56,19 +60,28 @@ pub(crate) fn replay_to(args: &ReplayArgs) -> anyhow::Result<Replayed> {
         .map(|url| crate::link::start(&config, url, &args.out.join("outbox.redb")))
         .transpose()?;
     let mut sink = ReplaySink::new(args, &config, link)?;
+    let mut student = Inline::start(&config)?;
+    let model = student.as_ref().and_then(|s| s.facts.as_ref()).map(student_json);
     let (mut drives, mut timings, mut lost) = (Vec::new(), Vec::new(), false);
     for (index, path) in args.drives.iter().enumerate() {
         let boot = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        let one = replay_one(path, boot, args, &config, detector.take(), &mut sink)?;
-        detector = one.detector;
+        let one = replay_one(path, boot, args, &config, (detector.take(), student.take()), &mut sink)?;
+        (detector, student) = one.models;
         lost |= one.lost;
         drives.push(one.summary);
         timings.push(one.timing);
     }
+    if let Some(student) = student {
+        student.end();
+    }
     sink.messages.flush()?;
+    if !sink.books.is_empty() {
+        write_json(&args.out.join("codebook.json"), &sink.books.json())?;
+    }
     let summary = json!({
         "config": config.hash8(),
         "trigger_model": detector.as_ref().map(|d| Hash8(d.hash8())),
+        "student": model,
         "drives": drives,
         "messages": sink.written,
         "message_bytes_max": sink.largest,
@@ -86,7 +99,7 @@ pub(crate) fn replay_to(args: &ReplayArgs) -> anyhow::Result<Replayed> {
         say!("the broker did not acknowledge everything: the rest waits in {}", args.out.display());
         outcome = Outcome::Undelivered;
     }
-    Ok(Replayed { outcome, pages: sink.pages_written })
+    Ok(Replayed { outcome, pages: sink.pages_written, books: sink.books })
 }
 
 /// The configuration of a file, or the embedded defaults.
@@ -105,6 +118,9 @@ fn override_config(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()>
         config.can.dbc = Some(std::path::absolute(dbc)?);
         config.can.signals.clear();
     }
+    if let Some(model) = &args.student {
+        config.student.model = Some(std::path::absolute(model)?);
+    }
     for text in &args.signal {
         let parsed =
             convert::parse_signal(text).map_err(|why| crate::exit::usage(format!("--signal {text}: {why}")))?;
@@ -117,7 +133,16 @@ struct One {
     summary: Value,
     timing: Value,
     lost: bool,
-    detector: Option<Detector>,
+    models: Models,
+}
+
+/// What is loaded once and goes from drive to drive.
+type Models = (Option<Detector>, Option<Inline>);
+
+/// The student of a summary.
+fn student_json(facts: &Facts) -> Value {
+    json!({"name": facts.name, "model": facts.model, "calibrated": facts.calibrated, "telemetry": facts.telemetry,
+           "objects": facts.objects, "codebook": facts.codebook.version})
 }
 
 fn replay_one(
@@ -125,7 +150,7 @@ fn replay_one(
     boot: u32,
     args: &ReplayArgs,
     config: &Config,
-    detector: Option<Detector>,
+    (detector, student): Models,
     sink: &mut ReplaySink,
 ) -> anyhow::Result<One> {
     let begun = Instant::now();
@@ -136,6 +161,7 @@ fn replay_one(
     let agent = Agent::new(convert::agent(config, boot, flags, model));
     let nth = u64::from(config.trigger.vision.every_nth_frame);
     let mut pipeline = Pipeline::new(agent, detector, convert::signal_map(config)?, nth);
+    pipeline.student = student;
     sink.begin(boot, &info);
     let (mut first, mut last) = (None, MonoTime::ZERO);
     let pace = Instant::now();
@@ -207,7 +233,7 @@ fn replay_one(
         counts.events
     );
     let lost = loss.is_some() || !losses.is_zero() || decode_errors > 0;
-    Ok(One { summary, timing, lost, detector: pipeline.detector.take() })
+    Ok(One { summary, timing, lost, models: (pipeline.detector.take(), pipeline.student.take()) })
 }
 
 fn write_json(path: &Path, value: &Value) -> anyhow::Result<()> {
@@ -225,6 +251,7 @@ pub(crate) struct ReplaySink {
     unit: String,
     boot: u32,
     pages: PageStore,
+    books: Books,
     pub(crate) link: Option<crate::link::RunningLink>,
     written: u64,
     largest: usize,
@@ -254,6 +281,7 @@ impl ReplaySink {
             unit: config.unit.name.to_string(),
             boot: 0,
             pages: PageStore::default(),
+            books: Books::default(),
             link,
             written: 0,
             largest: 0,
@@ -271,13 +299,22 @@ impl Sink for ReplaySink {
     fn message(&mut self, now: MonoTime, message: Message) -> anyhow::Result<()> {
         let mut buffer = [0; agent_wire::limits::MESSAGE_BYTES];
         let bytes = agent_wire::encode(&message, &mut buffer)?.len();
-        let line = json!({
+        let mut line = json!({
             "t_ns": now.0,
             "topic": format!("{}/{}", self.prefix, message.kind().topic_level()),
             "bytes": bytes,
             "event": message.event().map(ToString::to_string),
             "message": message,
         });
+        if let Message::Report(report) = &message
+            && let StudentOutcome::Answered(answers) = &report.student
+            && let Some(line) = line.as_object_mut()
+        {
+            // The report holds codes; whoever reads the file need not have the codebook.
+            let words = answer_words(&self.books, answers);
+            let words = json!({"description": words.description, "cause": words.cause, "prevention": words.prevention});
+            line.insert("student_words".to_owned(), words);
+        }
         serde_json::to_writer(&mut self.messages, &line)?;
         self.messages.write_all(b"\n")?;
         self.written += 1;
@@ -286,7 +323,7 @@ impl Sink for ReplaySink {
             link.send_durable(&message)?;
         }
         if let Some(events) = &self.events
-            && let Some(path) = self.pages.on_message(&message, bytes, events)?
+            && let Some(path) = self.pages.on_message(&message, bytes, events, &self.books)?
             && self.pages_written.len() < PAGES_LISTED
         {
             self.pages_written.push(path);
@@ -306,6 +343,10 @@ impl Sink for ReplaySink {
                 None
             }
         }
+    }
+
+    fn student(&mut self, facts: &Facts) {
+        self.books.add(facts);
     }
 
     fn scored(&mut self, agent: &Agent) {

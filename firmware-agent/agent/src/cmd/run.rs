@@ -5,10 +5,12 @@
 //! | source | reads drives, paced | to core, [`RECORDS`]: waits when full (a device source would count a loss) |
 //! | eyes | decodes and scores frames | from core, [`FRAMES`]: a frame that finds it full goes unseen, counted |
 //! | core | owns the agent | inbox of all others, [`INBOX`] |
+//! | student | decodes an event's frames, speaks to the worker, waits for its answer | from core, agent's student module: what finds it full ends that event's job |
 //! | seal | syncs and names evidence files | from core, [`SEALS`]: when full the core writes without sync and says so |
 //! | link | outbox and broker | agent-link's own |
 //!
-//! Frame buffers go round: a fixed number is made at the start and comes back through the pool.
+//! Frame buffers go round: a fixed number is made at the start and comes back through the pool. Only the student's copy
+//! of an event's frames is made anew, bounded, while such an event is open.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,9 +24,7 @@ use agent_core::time::MonoTime;
 use agent_core::vision::Detections;
 use agent_drive::{DriveInfo, DriveReader, DriveRecord, VideoDecoder};
 use agent_models::Detector;
-use agent_wire::{
-    CommandAction, EventId, EvidenceFile, Flags, Hash8, Message, Severity, StudentOutcome, StudentRefusal,
-};
+use agent_wire::{CommandAction, EventId, EvidenceFile, Flags, Hash8, Message, Severity, StudentRefusal};
 use anyhow::Context as _;
 
 use crate::cli::RunArgs;
@@ -33,6 +33,7 @@ use crate::exit::{Outcome, bad_input};
 use crate::link::RunningLink;
 use crate::pipeline::{SMALL_WIDTH, Samples};
 use crate::show::say;
+use crate::student::{Done, News, StudentLink};
 use crate::{convert, evidence};
 
 /// Records between the source and the core: half a second of a full CAN bus.
@@ -49,6 +50,8 @@ const BUFFERS: usize = 16;
 const BUFFER_BYTES: usize = 256 << 10;
 /// The core looks at the clock at least this often.
 const TICK: Duration = Duration::from_millis(20);
+/// At the end, how long to wait for evidence files and the student.
+const LAST_REPORTS: Duration = Duration::from_secs(3);
 /// At the end, how long to wait for the broker.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -65,6 +68,8 @@ enum Inbox {
     Seen { t: MonoTime, aspect: f32, detections: Box<Detections>, born: SystemTime },
     /// Frames that were not looked at.
     Unseen(u32),
+    /// From the student's thread.
+    Student(News),
     /// An evidence file is safe, or is not.
     Sealed(EventId, Option<EvidenceFile>),
     /// The source ended.
@@ -72,7 +77,10 @@ enum Inbox {
 }
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
-    let config = super::replay::load_config(Some(&args.config))?;
+    let mut config = super::replay::load_config(Some(&args.config))?;
+    if let Some(model) = &args.student {
+        config.student.model = Some(std::path::absolute(model)?);
+    }
     let detector = match &config.trigger.vision.model {
         Some(path) => Some(Detector::load(&config.resolve(path)).map_err(bad_input)?),
         None => None,
@@ -88,6 +96,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let agent = Agent::new(convert::agent(&config, link.boot, flags, model));
     say!("start {} of unit {}; rings take {:.1} MB", link.boot, config.unit.name, agent.ring_memory() as f64 / 1e6);
 
+    let (student, desk) = crate::student::pair(&config)?.unzip();
     let stop = Arc::new(AtomicBool::new(false));
     let (inbox, arrivals) = sync_channel::<Inbox>(INBOX);
     let (give_back, pool) = sync_channel::<Vec<u8>>(BUFFERS);
@@ -112,12 +121,18 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         },
         latency: args.latency_log.as_ref().map(std::fs::File::create).transpose().context("making the latency log")?,
         unseen: 0,
+        student,
         realtime: config.sources.realtime,
     };
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let name = |n: &str| std::thread::Builder::new().name(n.to_owned());
         let sealed = inbox.clone();
         name("seal").spawn_scoped(scope, move || seal(&seals, &sealed))?;
+        if let Some(desk) = desk {
+            let (news, stopped) = (inbox.clone(), Arc::clone(&stop));
+            let tell = move |n| news.send(Inbox::Student(n)).is_ok();
+            name("student").spawn_scoped(scope, move || desk.run(&stopped, &tell))?;
+        }
         if let Some(detector) = detector {
             let (nth, seen, back) =
                 (u64::from(config.trigger.vision.every_nth_frame), inbox.clone(), give_back.clone());
@@ -346,6 +361,7 @@ struct Core {
     info: DriveInfo,
     latency: Option<std::fs::File>,
     unseen: u32,
+    student: Option<StudentLink>,
     realtime: bool,
 }
 
@@ -378,7 +394,25 @@ impl Core {
         }
         self.agent.finish();
         self.drain(None);
+        self.last_reports(arrivals);
         Ok(())
+    }
+
+    /// Events that closed just now: their files and the student's word are awaited for a moment, then they are reported
+    /// with what is there.
+    fn last_reports(&mut self, arrivals: &Receiver<Inbox>) {
+        let until = Instant::now() + LAST_REPORTS;
+        while self.agent.awaiting() {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { break };
+            match arrivals.recv_timeout(left) {
+                Ok(message @ (Inbox::Sealed(..) | Inbox::Student(_))) => drop(self.take(message)),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+            self.drain(None);
+        }
+        self.agent.give_up();
+        self.drain(None);
     }
 
     /// Takes one message; returns when the record behind it was handed over.
@@ -390,6 +424,9 @@ impl Core {
             }
             Inbox::Record(Owned::Frame(meta, bytes), born) => {
                 self.agent.on_frame(&meta, &bytes);
+                if let Some(student) = &mut self.student {
+                    student.on_frame(&self.agent, &meta, &bytes);
+                }
                 self.show_frame(meta, bytes, born);
                 Some(born)
             }
@@ -399,6 +436,16 @@ impl Core {
             }
             Inbox::Unseen(n) => {
                 self.agent.on_loss(Lost::UnseenFrames, n);
+                None
+            }
+            Inbox::Student(News::Ready(facts)) => {
+                if let Some(student) = &mut self.student {
+                    student.ready(&facts);
+                }
+                None
+            }
+            Inbox::Student(News::Done(done)) => {
+                self.agent.on_student(&done.event, done.outcome, &done.falls);
                 None
             }
             Inbox::Sealed(event, file) => {
@@ -433,10 +480,14 @@ impl Core {
             match output {
                 Output::Alert(alert) => {
                     let first = alert.revision == 0;
-                    let id = alert.event.to_string();
+                    let event = alert.event.clone();
                     self.link.send(&Message::Alert(alert));
                     if first {
-                        self.log_latency(&id, born);
+                        self.log_latency(&event.to_string(), born);
+                    }
+                    // Only now: the alert waits for nothing.
+                    if let Some(student) = &mut self.student {
+                        student.on_alert(&self.agent, &event);
                     }
                 }
                 Output::Report(report) => self.link.send(&Message::Report(report)),
@@ -445,9 +496,12 @@ impl Core {
                     self.link.send(&Message::Health(health));
                 }
                 Output::Closed { event, ask } => {
-                    if ask {
-                        let refused = StudentOutcome::Refused(StudentRefusal::NotInstalled);
-                        self.agent.on_student(&event, refused);
+                    let refused = match &mut self.student {
+                        Some(student) => student.on_closed(&self.agent, &event, ask),
+                        None => ask.then(|| Done::refused(event.clone(), StudentRefusal::NotInstalled, None)),
+                    };
+                    if let Some(done) = refused {
+                        self.agent.on_student(&event, done.outcome, &done.falls);
                     }
                     self.store(&event);
                 }

@@ -47,3 +47,6 @@ pub(crate) const MAX_OUTBOX_MESSAGES: u32 = agent_core::limits::MAX_OUTBOX_ENTRI
 
 /// Most MB of them.
 pub(crate) const MAX_OUTBOX_MB: u32 = (agent_core::limits::MAX_OUTBOX_BYTES / 1_000_000) as u32;
+
+/// Most tokens of one event that a worker may be given room for.
+pub(crate) const MAX_PREFIX_TOKENS: u32 = 24_576;

@@ -15,8 +15,9 @@ use super::reader::{At, Section, refuse, text, whole};
 use super::tree::{Files, Node, Spot, Table, Value};
 use super::types::{
     Ask, BrokerUrl, CanConfig, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig, OutboxConfig,
-    RingsConfig, SignalRef, SourceKind, SourcesConfig, StudentConfig, TelemetryTriggerConfig, Threshold, TriggerConfig,
-    TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
+    RingsConfig, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend, StudentConfig, StudentDevice,
+    StudentPruning, TelemetryTriggerConfig, Threshold, TriggerConfig, TriggerSignal, UnitConfig, VEHICLE_SIGNALS,
+    VehicleClass, VisionTriggerConfig,
 };
 
 /// Reads the whole tree. `None`, or problems noted in `files`, mean that there is no configuration.
@@ -404,8 +405,56 @@ fn student(files: &mut Files, top: &mut Section<'_>) -> Option<StudentConfig> {
     let model = s.path_or_none(files, "model").value;
     let deadline_s = s.real(files, "deadline_s", 0.5, 600.0).value;
     let ask = s.word(files, "ask", &[("crash", Ask::Crash), ("near", Ask::Near), ("all", Ask::All)]);
+    let worker = s.path_or_none(files, "worker");
+    let connect = s.path_or_none(files, "connect");
+    if let (Some(at), Some(_), Some(_)) = (connect.spot, &worker.value, &connect.value) {
+        refuse(files, at, s.key("connect"), "beside student.worker; one worker, one way to it".to_owned());
+    }
+    let device = s.word(files, "device", &[("cpu", StudentDevice::Cpu), ("cuda", StudentDevice::Cuda)]);
+    if let Some(At { value: StudentDevice::Cuda, spot: Some(at) }) = &device
+        && worker.value.is_none()
+        && connect.value.is_none()
+        && worker.spot.is_some()
+    {
+        let reason = "but student.worker is none: this program has no CUDA, its worker program has".to_owned();
+        refuse(files, *at, s.key("device"), reason);
+    }
+    let codes = [("candle", StudentBackend::Candle), ("engine", StudentBackend::Engine)];
+    let backend = s.word(files, "backend", &codes);
+    let threads = s.whole(files, "threads", 0, 256).value;
+    let rules = [("upstream", StudentPruning::Upstream), ("noise_floor", StudentPruning::NoiseFloor)];
+    let pruning = s.word(files, "pruning", &rules);
+    let max_prefix_tokens = s.whole(files, "max_prefix_tokens", 0, limits::MAX_PREFIX_TOKENS).value;
+    let memory_mb = s.whole(files, "memory_mb", 0, limits::MAX_MEMORY_MB).value;
+    let load_s = s.real(files, "load_s", 1.0, 3600.0).value;
+    let mut m = s.section(files, "smaller");
+    let smaller = SmallerStep {
+        frames: m.whole(files, "frames", 0, agent_worker::limits::MAX_JOB_FRAMES as u32).value,
+        max_prefix_tokens: m.whole(files, "max_prefix_tokens", 64, limits::MAX_PREFIX_TOKENS).value,
+    };
+    m.finish(files);
+    let small_model = s.path_or_none(files, "small_model").value;
+    let thermal_zone = s.path_or_none(files, "thermal_zone").value;
+    let hot_c = s.real(files, "hot_c", 0.0, 150.0).value;
     s.finish(files);
-    Some(StudentConfig { model, deadline_s, ask: ask?.value })
+    Some(StudentConfig {
+        model,
+        deadline_s,
+        ask: ask?.value,
+        worker: worker.value,
+        connect: connect.value,
+        device: device?.value,
+        backend: backend?.value,
+        threads,
+        pruning: pruning?.value,
+        max_prefix_tokens,
+        memory_mb,
+        load_s,
+        smaller,
+        small_model,
+        thermal_zone,
+        hot_c,
+    })
 }
 
 fn link(files: &mut Files, top: &mut Section<'_>) -> Option<LinkConfig> {

@@ -299,13 +299,112 @@ pub(crate) struct FusionConfig {
 /// `[student]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct StudentConfig {
-    /// Manifest of the student; without one every report says that none is installed.
+    /// Model file; without one every report says that none is installed.
     #[serde(serialize_with = "path_or_none")]
     pub(crate) model: Option<PathBuf>,
     /// A report waits no longer than this for the student, s.
     pub(crate) deadline_s: f32,
     /// Which events it is asked about.
     pub(crate) ask: Ask,
+    /// Program of the worker; none means this one, which has no CUDA.
+    #[serde(serialize_with = "path_or_none")]
+    pub(crate) worker: Option<PathBuf>,
+    /// Socket of a worker that a service manager runs, in place of a child.
+    #[serde(serialize_with = "path_or_none")]
+    pub(crate) connect: Option<PathBuf>,
+    /// Device of the first two steps.
+    pub(crate) device: StudentDevice,
+    /// Which code computes on the CPU.
+    pub(crate) backend: StudentBackend,
+    /// Threads on the CPU; 0 means all.
+    pub(crate) threads: u32,
+    /// How tokens of unchanged picture are dropped.
+    pub(crate) pruning: StudentPruning,
+    /// Room for the tokens of one event; 0 means what the file's window needs.
+    pub(crate) max_prefix_tokens: u32,
+    /// A model file that takes more than this is refused as out of memory, MB; 0 means what the system has left.
+    pub(crate) memory_mb: u32,
+    /// A model is loaded within this time, s.
+    pub(crate) load_s: f32,
+    /// Model file of the last step, on the CPU by this program.
+    #[serde(serialize_with = "path_or_none")]
+    pub(crate) small_model: Option<PathBuf>,
+    /// File with the temperature, thousandths of a degree Celsius, as the kernel's thermal zones are.
+    #[serde(serialize_with = "path_or_none")]
+    pub(crate) thermal_zone: Option<PathBuf>,
+    /// The student is not asked at or above it, degrees Celsius.
+    pub(crate) hot_c: f32,
+    /// `[student.smaller]`
+    pub(crate) smaller: SmallerStep,
+}
+
+/// `[student.smaller]`: the same model with less to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct SmallerStep {
+    /// Most frames; 0 leaves the step out.
+    pub(crate) frames: u32,
+    /// Room for the tokens of one event.
+    pub(crate) max_prefix_tokens: u32,
+}
+
+/// What the student runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StudentDevice {
+    /// The CPU.
+    Cpu,
+    /// The first NVIDIA GPU.
+    Cuda,
+}
+
+impl StudentDevice {
+    /// Its word on the worker's command line.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
+/// Which code computes on the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StudentBackend {
+    /// The candle library.
+    Candle,
+    /// Our own kernels.
+    Engine,
+}
+
+impl StudentBackend {
+    /// Its word on the worker's command line.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Candle => "candle",
+            Self::Engine => "engine",
+        }
+    }
+}
+
+/// How tokens of unchanged picture are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StudentPruning {
+    /// VideoLLaMA3's rule, exactly.
+    Upstream,
+    /// Its threshold scaled with the noise measured in the frames.
+    NoiseFloor,
+}
+
+impl StudentPruning {
+    /// Its word on the worker's command line.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::NoiseFloor => "noise-floor",
+        }
+    }
 }
 
 /// Which events the student is asked about.

@@ -75,6 +75,10 @@ pub(crate) fn student(out: &mut String, page: &EventPage<'_>) {
         }
         None => out.push_str("<p class=\"refusal\">There is no report yet, so nobody has described the video.</p>\n"),
     }
+    for fall in page.report.map_or(&[][..], |(r, _)| r.student_falls.as_slice()) {
+        let (step, why) = (ladder_step(fall.step), words::ladder(fall.reason));
+        out.push_str(&format!("<p class=\"note\">{} gave no answer: {why}.</p>\n", escape(&step)));
+    }
     out.push_str("</section>\n");
 }
 
@@ -86,6 +90,15 @@ fn answer<const N: usize>(answer: &Answer<N>, known: Option<&str>, codebook: u16
         }
         Answer::Text { text, probability_e4 } => format!("{text} ({})", words::probability(*probability_e4)),
         Answer::Absent => "no usable answer".to_owned(),
+    }
+}
+
+fn ladder_step(step: u8) -> String {
+    match step {
+        0 => "full model".to_owned(),
+        1 => "smaller budget".to_owned(),
+        2 => "small model on the CPU".to_owned(),
+        other => format!("step {other}"),
     }
 }
 
@@ -102,18 +115,19 @@ fn answered(page: &EventPage<'_>, a: &StudentAnswers) -> String {
     };
     rows.text("When it happens", &interval(a.crash));
     rows.text("First visible sign", &interval(a.pre_crash));
-    let s = &a.severity;
-    let [c, n, o] = [s.collision_e4, s.near_collision_e4, s.normal_e4].map(words::probability);
-    rows.text("Severity", &format!("collision {c}, near-collision {n}, normal {o}"));
-    rows.text("A collision happens", &words::probability(a.recognition_e4));
-    let step = match a.ladder_step {
-        0 => "full model".to_owned(),
-        1 => "smaller budget".to_owned(),
-        2 => "small model on the CPU".to_owned(),
-        other => format!("step {other}"),
-    };
+    if let Some(s) = &a.severity {
+        let [c, n, o] = [s.collision_e4, s.near_collision_e4, s.normal_e4].map(words::probability);
+        rows.text("Severity", &format!("collision {c}, near-collision {n}, normal {o}"));
+    }
+    let sure = if a.calibrated { "calibrated" } else { "not calibrated: usually too sure" };
+    rows.text("A collision happens", &format!("{} ({sure})", words::probability(a.recognition_e4)));
+    let step = ladder_step(a.ladder_step);
     rows.text("Answered by", &format!("model {} ({step})", a.model));
-    rows.text("Took", &format!("{} ms to the label, {} ms in all", a.label_ms, a.total_ms));
+    let beside = if a.telemetry { ", with telemetry" } else { "" };
+    rows.text("Looked at", &format!("{} frames{beside}", a.frames));
+    if a.total_ms > 0 {
+        rows.text("Took", &format!("{} ms to the label, {} ms in all", a.label_ms, a.total_ms));
+    }
     let note = "<p class=\"note\">Answers of a language model that looked at the video. They can be wrong; the checks \
                 below hold them against the measurements.</p>\n";
     rows.table("The student's answers") + note

@@ -2,8 +2,8 @@
 
 use agent_wire::{
     Alert, Answer, DeltaV, EdrSummary, EventId, Evidence, EvidenceFile, EvidenceSource, Flags, Grounding,
-    GroundingCheck, Hash8, Interval, Losses, PeakAcceleration, Position, Quality, SeverityEstimate, StudentAnswers,
-    StudentOutcome, StudentRefusal, UnitId, Verdict, WallQuality,
+    GroundingCheck, Hash8, Interval, LadderFall, LadderReason, Losses, PeakAcceleration, Position, Quality,
+    SeverityEstimate, StudentAnswers, StudentOutcome, StudentRefusal, UnitId, Verdict, WallQuality,
 };
 
 use super::*;
@@ -54,6 +54,7 @@ pub(super) fn report(student: StudentOutcome) -> Report {
         severity: Severity::Critical,
         time: event_time(),
         student,
+        student_falls: [LadderFall { step: 0, reason: LadderReason::OutOfMemory }].into_iter().collect(),
         edr: Some(EdrSummary {
             delta_v: delta_v(Quality::Measured),
             max_delta_v_dkmh: 305,
@@ -98,8 +99,11 @@ fn answers(text: &str) -> StudentOutcome {
         ladder_step: 1,
         label_ms: 900,
         total_ms: 4200,
-        severity: SeverityEstimate { collision_e4: 9500, near_collision_e4: 400, normal_e4: 100 },
+        severity: Some(SeverityEstimate { collision_e4: 9500, near_collision_e4: 400, normal_e4: 100 }),
         recognition_e4: 9612,
+        calibrated: true,
+        frames: 18,
+        telemetry: true,
         description: Answer::Text { text: heapless_text(text), probability_e4: 8000 },
         cause: Answer::Known { code: 17, probability_e4: 7000 },
         prevention: Answer::Absent,

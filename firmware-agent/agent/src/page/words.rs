@@ -1,8 +1,8 @@
 //! The plain words for what messages hold as codes and scaled integers.
 
 use agent_wire::{
-    EventKind, EventTime, Evidence, EvidenceSource, Flags, GroundingCheck, Losses, Position, Quality, Severity,
-    StudentRefusal, Verdict, WallQuality,
+    EventKind, EventTime, Evidence, EvidenceSource, Flags, GroundingCheck, LadderReason, Losses, Position, Quality,
+    Severity, StudentRefusal, Verdict, WallQuality,
 };
 
 pub(crate) const fn kind(kind: EventKind) -> &'static str {
@@ -24,6 +24,22 @@ pub(crate) const fn severity(severity: Severity) -> (&'static str, &'static str)
         Severity::Moderate => ("moderate", "moderate"),
         Severity::Severe => ("severe", "severe"),
         Severity::Critical => ("critical", "critical"),
+    }
+}
+
+/// Why a step of the student's ladder gave no answer.
+pub(crate) const fn ladder(why: LadderReason) -> &'static str {
+    match why {
+        LadderReason::NotInstalled => "it is not installed",
+        LadderReason::OutOfMemory => "memory was not enough",
+        LadderReason::WorkerDied => "its process ended or was killed",
+        LadderReason::CorruptModel => "its model file is damaged or of another form",
+        LadderReason::Deadline => "it did not answer in time",
+        LadderReason::Hot => "the unit was too hot",
+        LadderReason::Unreachable => "its process could not be started or reached",
+        LadderReason::Protocol => "what it said was not the protocol",
+        LadderReason::Overload => "more frames waited for it than the unit holds",
+        LadderReason::Failed => "it failed",
     }
 }
 

@@ -10,3 +10,4 @@
 mod faults;
 mod real;
 mod support;
+mod tls;

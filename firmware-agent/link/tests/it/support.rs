@@ -58,6 +58,7 @@ pub(crate) fn report(seq: u32) -> Message {
         severity: Severity::Severe,
         time: time(),
         student: StudentOutcome::Refused(StudentRefusal::NotInstalled),
+        student_falls: heapless::Vec::new(),
         edr: None,
         grounding: heapless::Vec::new(),
         evidence_file: None,
@@ -122,6 +123,11 @@ pub(crate) struct Mosquitto {
 impl Mosquitto {
     /// `None`, said in one line, when the machine has no Mosquitto.
     pub(crate) fn start(port: u16) -> Option<Self> {
+        Self::start_with(port, "127.0.0.1", &[], "")
+    }
+
+    /// With these lines in its configuration besides, in which `FOLDER` stands for the folder of these files.
+    pub(crate) fn start_with(port: u16, address: &str, files: &[(&str, String)], lines: &str) -> Option<Self> {
         let Some(binary) = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto"]
             .into_iter()
             .find(|p| Path::new(p).exists())
@@ -131,11 +137,16 @@ impl Mosquitto {
         };
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("mosquitto.conf");
-        let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest none\n");
+        let lines = lines.replace("FOLDER", folder.path().to_str().unwrap());
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        let text =
+            format!("listener {port} {address}\nallow_anonymous true\npersistence false\nlog_dest none\n{lines}\n");
         std::fs::write(&file, text).unwrap();
         let child = Command::new(binary).arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let this = Self { port, child: child.unwrap(), _folder: folder };
-        eventually("mosquitto listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        eventually("mosquitto listens", || TcpStream::connect((address, port)).is_ok());
         Some(this)
     }
 }

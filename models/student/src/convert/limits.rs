@@ -22,8 +22,6 @@ pub const MAX_SAFETENSORS_HEADER: u64 = 16 << 20;
 pub const MAX_PICKLE_BYTES: u64 = 16 << 20;
 /// Most objects one pickle may make, counting each use of the memo: a small pickle cannot grow without end.
 pub const MAX_PICKLE_OBJECTS: usize = 1 << 20;
-/// Deepest nesting of pickled tuples, lists and dictionaries.
-pub const MAX_PICKLE_DEPTH: usize = 64;
 /// Most files in a PyTorch archive (one a storage).
 pub const MAX_ZIP_ENTRIES: usize = 32_768;
 /// Most shards of a checkpoint.

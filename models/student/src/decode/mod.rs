@@ -19,9 +19,11 @@
 mod branch;
 pub mod limits;
 mod logits;
+mod score;
 mod trie;
 
 pub use branch::{Choice, Decoded, End};
+pub use score::{MAX_OPTIONS, Score, score};
 pub use trie::Trie;
 
 use branch::Branch;

@@ -161,6 +161,24 @@ mod tests {
     }
 
     #[test]
+    fn any_size_fits_whole_tokens_within_the_caps_or_is_refused() {
+        let (mut image, vision) = shapes();
+        let mut taken = 0;
+        for (i, budget) in [1, 96, 1792, 16_384].into_iter().enumerate() {
+            image.max_tokens = budget;
+            for side in (1..4200).step_by(97 + i) {
+                for other in [1, 27, 28, 29, 240, 1081, 4096] {
+                    let Ok((rows, cols)) = fit((side, other), 1 + side % 97, &image, &vision) else { continue };
+                    taken += 1;
+                    assert!(rows > 0 && cols > 0 && rows.is_multiple_of(28) && cols.is_multiple_of(28));
+                    assert!(rows * cols / 196 <= MAX_FRAME_PATCHES, "{side}x{other}");
+                }
+            }
+        }
+        assert!(taken > 500, "{taken}");
+    }
+
+    #[test]
     fn patches_stand_in_merge_order() {
         let order: Vec<_> = merge_order(2, 4, 2).collect();
         assert_eq!(order, [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (0, 3), (1, 2), (1, 3)]);

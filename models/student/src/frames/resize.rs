@@ -3,6 +3,9 @@
 //! Terms: the *support* is how far a kernel reaches, widened when shrinking (so that every source pixel counts); a
 //! *span* is the source pixels of one target pixel with their weights. As in Pillow 8-bit resizing weights are whole
 //! numbers of 1 / 2^22, each pass rounds to bytes, rows go first, and a pass that changes nothing is left out.
+//!
+//! Equal to Pillow up to version 12, byte for byte. Pillow 13 runs the vertical pass first where the height shrinks
+//! more than the width; the models were trained on the older order and torchvision keeps it, so it stays.
 
 /// Bits behind the point of a weight: 32 less 8 of a byte less 2 of headroom.
 const BITS: u32 = 22;

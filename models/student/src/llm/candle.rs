@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::{ops, rotary_emb};
 
 use super::{
-    Language, Room, Row, Run,
+    Language, Piece, Room, Row, Run,
     cache::{Append, Cache, Cascade, Heads},
     call, check_token, limit, runs,
 };
@@ -75,6 +75,7 @@ pub struct CandleLanguage {
     sin: Tensor,
     prefix: usize,
     lens: Vec<usize>,
+    scores: usize,
 }
 
 impl std::fmt::Debug for CandleLanguage {
@@ -108,6 +109,7 @@ impl CandleLanguage {
             device: device.clone(),
             lens: Vec::with_capacity(room.branches),
             prefix: 0,
+            scores: MAX_SCORES,
             blocks,
             head,
             shape,
@@ -117,13 +119,19 @@ impl CandleLanguage {
         })
     }
 
+    /// Holds at most so many attention scores at once, where a board has no room for [`MAX_SCORES`]: passes are cut
+    /// shorter, results stay the same up to rounding.
+    pub fn hold_scores(&mut self, most: usize) {
+        self.scores = most.min(MAX_SCORES);
+    }
+
     fn heads(&self) -> Heads {
         Heads { kv: self.shape.kv_heads, group: self.shape.group(), width: self.shape.head_dim() }
     }
 
     /// Rows that one pass may take when each attends `total` positions.
     fn pass_rows(&self, total: usize) -> usize {
-        (MAX_SCORES / (self.shape.heads * total.max(1))).clamp(16, MAX_STEP_ROWS)
+        (self.scores / (self.shape.heads * total.max(1))).clamp(16, MAX_STEP_ROWS)
     }
 
     /// Rows x hidden through all blocks.
@@ -243,6 +251,32 @@ impl Language for CandleLanguage {
         })
     }
 
+    fn extend_pieces(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
+        let (hidden, mut rows) = (self.shape.hidden, 0);
+        for piece in pieces {
+            match piece {
+                Piece::Tokens(ids) => {
+                    ids.iter().try_for_each(|id| check_token(&self.shape, *id))?;
+                    rows += ids.len();
+                }
+                Piece::Embeddings(x) if x.len().is_multiple_of(hidden) => rows += x.len() / hidden,
+                Piece::Embeddings(x) => return Err(call(format!("{} values for rows of {hidden}", x.len()))),
+            }
+        }
+        limit("prefix tokens", self.prefix + rows, self.room.prefix)?;
+        let embed = |piece: &Piece<'_>| match piece {
+            Piece::Tokens(ids) => self.table.rows(&Tensor::new(*ids, &self.device)?),
+            Piece::Embeddings(x) => Tensor::from_slice(x, (x.len() / hidden, hidden), &self.device),
+        };
+        let filled = pieces.iter().filter(|piece| !piece.is_empty());
+        let parts = filled.map(embed).collect::<candle_core::Result<Vec<_>>>().place("pieces")?;
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let x = Tensor::cat(&parts, 0).place("pieces")?;
+        self.extend(rows, &|start, count| x.narrow(0, start, count))
+    }
+
     fn open_branches(&mut self, n: usize) -> Result<()> {
         limit("branches", n, self.room.branches)?;
         if self.prefix == 0 {
@@ -300,7 +334,7 @@ impl Language for CandleLanguage {
 }
 
 /// Cosines and sines of all positions: positions x half a head, f32.
-fn rotary(shape: &TextShape, positions: usize, device: &Device) -> candle_core::Result<(Tensor, Tensor)> {
+pub(super) fn rotary(shape: &TextShape, positions: usize, device: &Device) -> candle_core::Result<(Tensor, Tensor)> {
     let inverse = frequencies(shape.rope_theta, shape.head_dim());
     let dims = (positions, inverse.len());
     let part = |f: fn(f64) -> f64| {

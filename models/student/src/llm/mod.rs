@@ -7,6 +7,8 @@
 
 mod cache;
 pub mod candle;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 
 use crate::{
     error::{Result, StudentError},
@@ -22,6 +24,26 @@ pub struct Row {
     pub branch: u8,
     /// The token.
     pub token: u32,
+}
+
+/// A piece of the prefix.
+#[derive(Clone, Copy, Debug)]
+pub enum Piece<'a> {
+    /// Text.
+    Tokens(&'a [u32]),
+    /// Vision tokens: rows x hidden.
+    Embeddings(&'a [f32]),
+}
+
+impl Piece<'_> {
+    /// Whether it adds nothing.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        match self {
+            Self::Tokens(ids) => ids.is_empty(),
+            Self::Embeddings(x) => x.is_empty(),
+        }
+    }
 }
 
 /// What the caches are made for; they are allocated once, at load.
@@ -66,6 +88,20 @@ pub trait Language: Send {
     /// # Errors
     /// As [`Language::extend_tokens`], and for a length that is not `rows` x hidden.
     fn extend_embeddings(&mut self, x: &[f32], rows: usize) -> Result<()>;
+    /// Appends several pieces to the prefix, in order; a backend may take them in one pass.
+    ///
+    /// # Errors
+    /// As [`Language::extend_tokens`] and [`Language::extend_embeddings`].
+    fn extend_pieces(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
+        let hidden = self.shape().hidden;
+        for piece in pieces {
+            match piece {
+                Piece::Tokens(ids) => self.extend_tokens(ids)?,
+                Piece::Embeddings(x) => self.extend_embeddings(x, x.len() / hidden)?,
+            }
+        }
+        Ok(())
+    }
     /// Opens branches 0 to `n`, all empty, over the prefix; branches open before are gone.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use agent_student::decode::limits::MAX_LOGIT_BYTES;
-use agent_student::decode::{Decoded, End, First, Mode, Outcome, Plan, Question, Trie, run};
+use agent_student::decode::{Decoded, End, First, Mode, Outcome, Plan, Question, Trie, run, score};
 use agent_student::error::StudentError;
 use agent_student::llm::{Language, Row};
 
@@ -11,6 +11,7 @@ use crate::decode_toy::{Toy, mix};
 
 const END: u32 = 0;
 const OTHER_END: u32 = 1;
+const ENDS: [u32; 2] = [END, OTHER_END];
 const OPENER: u32 = 2;
 const VOCAB: usize = 50;
 
@@ -34,7 +35,7 @@ struct Case {
 
 fn case(seed: u64, stray: u64) -> Case {
     let count = 1 + mix([seed, 3]) % 7;
-    let mut toy = Toy::new(VOCAB, OPENER);
+    let mut toy = Toy::new(VOCAB);
     toy.stray = stray;
     toy.extend_tokens(&[9, (seed % 40) as u32, 11]).unwrap();
     let (mut prompts, mut tries) = (Vec::new(), Vec::new());
@@ -42,11 +43,12 @@ fn case(seed: u64, stray: u64) -> Case {
         let mut prompt = vec![43 + q as u32];
         prompt.extend((0..mix([seed, q, 4]) % 5).map(|i| 3 + i as u32));
         prompt.push(OPENER);
-        prompts.push(prompt);
         let answers = known(q, seed);
         tries.push(Trie::new(END, &answers).unwrap());
         let end = if mix([seed, q, 5]).is_multiple_of(4) { OTHER_END } else { END };
-        toy.liked.push((43 + q as u32, answers.into_iter().map(|a| [a, vec![end]].concat()).collect()));
+        let ended = answers.into_iter().map(|a| [a, vec![end]].concat()).collect();
+        toy.liked.push((prompt.clone(), ended));
+        prompts.push(prompt);
     }
     Case { prompts, tries, toy }
 }
@@ -100,7 +102,7 @@ fn drafted_answers_are_the_greedy_ones_token_for_token() {
             let mut case = case(seed, stray);
             let wanted: Vec<_> = case.prompts.clone().iter().map(|prompt| greedy(&mut case.toy, prompt, 15)).collect();
             for (draft, through) in [(64, 0), (64, 3), (3, 1), (0, 0)] {
-                let mut toy = std::mem::replace(&mut case.toy, Toy::new(VOCAB, OPENER));
+                let mut toy = std::mem::replace(&mut case.toy, Toy::new(VOCAB));
                 let questions = case.questions(true);
                 let first = (seed % 2 == 0).then_some(questions.len() - 1);
                 let plan = Plan { draft, through, first, ..plan(&questions) };
@@ -133,7 +135,7 @@ fn drafted_answers_are_the_greedy_ones_token_for_token() {
 fn six_in_one_equal_six_alone() {
     for seed in 0..50 {
         let mut case = case(seed, 5);
-        let mut toy = std::mem::replace(&mut case.toy, Toy::new(VOCAB, OPENER));
+        let mut toy = std::mem::replace(&mut case.toy, Toy::new(VOCAB));
         let questions = case.questions(true);
         let together = go(&mut toy, &plan(&questions));
         for (i, question) in questions.iter().enumerate() {
@@ -148,7 +150,7 @@ fn constrained_answers_are_known_ones_in_fewer_steps() {
     let (mut forced, mut differ) = (0, 0);
     for seed in 0..200 {
         let mut case = case(seed, 30);
-        let mut toy = std::mem::replace(&mut case.toy, Toy::new(VOCAB, OPENER));
+        let mut toy = std::mem::replace(&mut case.toy, Toy::new(VOCAB));
         let questions: Vec<_> = case.questions(true).iter().map(|q| Question { max_tokens: 40, ..*q }).collect();
         let exact = go(&mut toy, &plan(&questions));
         let only = go(&mut toy, &Plan { mode: Mode::Constrained, ..plan(&questions) });
@@ -198,7 +200,7 @@ fn probabilities_are_those_of_the_trie_and_sum_to_one() {
     let mut compared = 0;
     for seed in 0..60 {
         let mut case = case(seed, 0);
-        let mut toy = std::mem::replace(&mut case.toy, Toy::new(VOCAB, OPENER));
+        let mut toy = std::mem::replace(&mut case.toy, Toy::new(VOCAB));
         let questions: Vec<_> = case.questions(true).iter().map(|q| Question { max_tokens: 40, ..*q }).collect();
         let outcome = go(&mut toy, &plan(&questions));
         for (question, decoded) in questions.iter().zip(&outcome.answers) {
@@ -220,7 +222,7 @@ fn probabilities_are_those_of_the_trie_and_sum_to_one() {
 #[test]
 fn text_off_the_trie_has_the_geometric_mean_of_its_tokens() {
     let mut case = case(4, 100);
-    let mut toy = std::mem::replace(&mut case.toy, Toy::new(VOCAB, OPENER));
+    let mut toy = std::mem::replace(&mut case.toy, Toy::new(VOCAB));
     let questions = case.questions(false);
     let one = go(&mut toy, &plan(&questions[..1])).answers.remove(0);
     assert!(one.answer.is_none() && one.choices.is_empty());
@@ -247,7 +249,7 @@ fn text_off_the_trie_has_the_geometric_mean_of_its_tokens() {
 #[test]
 fn the_first_token_is_told_before_the_other_questions_are_read() {
     let mut case = case(1, 0);
-    let mut toy = std::mem::replace(&mut case.toy, Toy::new(VOCAB, OPENER));
+    let mut toy = std::mem::replace(&mut case.toy, Toy::new(VOCAB));
     let questions = case.questions(true);
     assert!(questions.len() > 2);
     let last = questions.len() - 1;
@@ -276,7 +278,7 @@ fn the_first_token_is_told_before_the_other_questions_are_read() {
 fn a_cancelled_or_failed_run_leaves_nothing_behind() {
     for stop in 0..6 {
         let mut fresh = case(2, 5);
-        let mut toy = std::mem::replace(&mut fresh.toy, Toy::new(VOCAB, OPENER));
+        let mut toy = std::mem::replace(&mut fresh.toy, Toy::new(VOCAB));
         let mut used = case(2, 5).toy;
         let questions = fresh.questions(true);
         let wanted = go(&mut toy, &plan(&questions));
@@ -302,8 +304,8 @@ fn rows_with_logits_stay_within_their_capacity() {
     let vocab = 200_000;
     let long: Vec<u32> = (0..60).map(|i| 3 + i).collect();
     let trie = Trie::new(END, [&long]).unwrap();
-    let mut toy = Toy::new(vocab, OPENER);
-    toy.liked = (0..4).map(|q| (190_000 + q, vec![[long.clone(), vec![END]].concat()])).collect();
+    let mut toy = Toy::new(vocab);
+    toy.liked = (0..4).map(|q| (vec![190_000 + q, OPENER], vec![[long.clone(), vec![END]].concat()])).collect();
     toy.extend_tokens(&[9]).unwrap();
     let prompts: Vec<Vec<u32>> = (0..4).map(|q| vec![190_000 + q, OPENER]).collect();
     let questions: Vec<_> =
@@ -318,7 +320,7 @@ fn rows_with_logits_stay_within_their_capacity() {
 #[test]
 fn plans_that_cannot_be_are_refused() {
     let trie = Trie::new(33, [vec![4]]).unwrap();
-    let mut toy = Toy::new(VOCAB, OPENER);
+    let mut toy = Toy::new(VOCAB);
     toy.extend_tokens(&[9]).unwrap();
     let good = Question { prompt: &[5, OPENER], trie: None, max_tokens: 3, watch: &[] };
     let mut refused = |questions: &[Question<'_>], first| {
@@ -329,4 +331,32 @@ fn plans_that_cannot_be_are_refused() {
     assert!(refused(&[], None) && refused(&[good; 17], None) && refused(&[good], Some(1)));
     assert!(refused(&[Question { prompt: &[], ..good }], None) && refused(&[Question { max_tokens: 0, ..good }], None));
     assert!(refused(&[Question { trie: Some(&trie), ..good }], None));
+}
+
+#[test]
+fn options_are_scored_as_the_trie_of_them_says_in_any_number_of_branches() {
+    let mut compared = 0;
+    for seed in 0..40 {
+        let mut case = case(seed, 5);
+        let mut toy = std::mem::replace(&mut case.toy, Toy::new(VOCAB));
+        let options = known(0, seed);
+        let prompt = &case.prompts[0];
+        let all = by_hand(&mut toy, prompt, &case.tries[0], 0, &[]);
+        let few = score(&mut toy, prompt, &options, &ENDS, 2, &|| false).unwrap();
+        let many = score(&mut toy, prompt, &options, &ENDS, 16, &|| false).unwrap();
+        assert_eq!(few, many, "seed {seed}");
+        for (answer, p) in &all {
+            assert!((f64::from(few[*answer as usize].share) - p).abs() < 1e-6, "seed {seed}");
+            assert!(few[*answer as usize].log_likelihood <= p.ln() + 1e-6);
+            compared += 1;
+        }
+    }
+    assert!(compared > 100);
+    let mut toy = Toy::new(VOCAB);
+    toy.extend_tokens(&[9]).unwrap();
+    let refused =
+        |toy: &mut Toy, options: &[Vec<u32>], branches| score(toy, &[5], options, &ENDS, branches, &|| false).is_err();
+    assert!(refused(&mut toy, &[], 4) && refused(&mut toy, &[vec![]], 4) && refused(&mut toy, &[vec![3]], 1));
+    assert!(refused(&mut toy, &vec![vec![3]; 2_000], 4));
+    assert!(matches!(score(&mut toy, &[5], &[vec![3]], &ENDS, 4, &|| true), Err(StudentError::Cancelled)));
 }

@@ -10,12 +10,10 @@ pub(crate) struct Toy {
     shape: TextShape,
     prefix: Vec<u32>,
     branches: Vec<Vec<u32>>,
-    /// For a question that begins with this token: answers it likes, with their ends.
-    pub(crate) liked: Vec<(u32, Vec<Vec<u32>>)>,
+    /// For a question of these tokens: answers it likes, with their ends.
+    pub(crate) liked: Vec<(Vec<u32>, Vec<Vec<u32>>)>,
     /// Of 100 places, how many where it says something else.
     pub(crate) stray: u64,
-    /// Token that ends a question's prompt.
-    pub(crate) opener: u32,
     /// Rows of each step so far.
     pub(crate) log: Vec<usize>,
     /// Fails at this step.
@@ -33,7 +31,7 @@ pub(crate) fn mix(values: impl IntoIterator<Item = u64>) -> u64 {
 }
 
 impl Toy {
-    pub(crate) fn new(vocab: usize, opener: u32) -> Self {
+    pub(crate) fn new(vocab: usize) -> Self {
         let shape = TextShape {
             hidden: 8,
             ffn: 8,
@@ -41,13 +39,13 @@ impl Toy {
             heads: 1,
             kv_heads: 1,
             vocab,
-            context: 4096,
+            context: 1 << 16,
             rope_theta: 1e6,
             eps: 1e-6,
             tied: true,
         };
         let (prefix, branches, liked, log) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { shape, prefix, branches, liked, stray: 0, opener, log, fail_at: None }
+        Self { shape, prefix, branches, liked, stray: 0, log, fail_at: None }
     }
 
     /// Logits after the last token of `branch`.
@@ -55,9 +53,8 @@ impl Toy {
         let context = mix(self.prefix.iter().chain(branch).map(|t| u64::from(*t)));
         let mut logits: Vec<f32> =
             (0..self.shape.vocab as u64).map(|t| (mix([context, t]) % 4_000) as f32 / 1_000.0).collect();
-        let answer = branch.iter().rposition(|t| *t == self.opener).map_or(branch.len(), |i| i + 1);
-        let said = &branch[answer..];
-        let liked = self.liked.iter().find(|(first, _)| branch.first() == Some(first));
+        let liked = self.liked.iter().find(|(prompt, _)| branch.starts_with(prompt));
+        let said = liked.map_or(branch, |(prompt, _)| &branch[prompt.len()..]);
         let ways: Vec<u32> = liked
             .iter()
             .flat_map(|(_, answers)| answers)

@@ -7,6 +7,7 @@ mod reader;
 mod writer;
 
 pub use reader::{Entry, Header};
+pub(crate) use writer::hex;
 pub use writer::{HASH_KEY, Planned, Writer, Written};
 
 /// Tensor data begin at multiples of this many bytes.

@@ -4,6 +4,8 @@
 //!
 //! The sums are the same integers, and enter the floats in the same order, as `unpack` and `int_tile` give.
 
+#![allow(clippy::needless_range_loop, reason = "the columns index several arrays at once and must unroll")]
+
 use std::arch::x86_64::*;
 
 use super::avx2::{ahead, bytes_i, bytes_u, finish_half, halves, sixes};

@@ -1,0 +1,93 @@
+//! `models`: makes, fetches and checks model files of the student. The work on the files is agent-student's; here are
+//! the command line, what people are told, and the network.
+
+mod manifest;
+mod pull;
+
+use std::path::Path;
+
+use agent_student::convert::{ConvertError, ImportOptions, Preset, export_language, import, verify};
+use agent_student::shape::WindowShape;
+use serde_json::json;
+
+use crate::cli::{ModelsArgs, ModelsCommand, ModelsImportArgs};
+use crate::exit::{Coded, Outcome, usage};
+use crate::show::{peak_resident_bytes, put, say};
+
+pub(crate) fn models(args: &ModelsArgs) -> anyhow::Result<Outcome> {
+    match &args.command {
+        ModelsCommand::Import(args) => import_model(args),
+        ModelsCommand::Verify { file } => verify_model(file),
+        ModelsCommand::Pull(args) => pull::pull(args),
+        ModelsCommand::ExportLanguage { file, out } => {
+            let written = export_language(file, out).map_err(coded)?;
+            put!("{}", json!({"file": out, "bytes": written.bytes}))?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// Exit code of a converter's error: an input's fault is the input's, anything else ours or the machine's.
+pub(crate) fn coded(error: ConvertError) -> anyhow::Error {
+    let outcome = if error.is_input() { Outcome::BadInput } else { Outcome::Failed };
+    Coded(outcome, error.to_string()).into()
+}
+
+fn verify_model(file: &Path) -> anyhow::Result<Outcome> {
+    let verified = verify(file).map_err(coded)?;
+    put!("{}", serde_json::to_string_pretty(&verified)?)?;
+    Ok(Outcome::Done)
+}
+
+fn import_model(args: &ModelsImportArgs) -> anyhow::Result<Outcome> {
+    let options = options(args)?;
+    let mut said = 0;
+    let made = import(&options, &args.out, &mut |tensor, done, total| {
+        // A line for each twentieth: enough to see that it goes on.
+        let twentieth = done.saturating_mul(20) / total.max(1);
+        if twentieth > said {
+            said = twentieth;
+            say!("{} %, {:.1} of {:.1} GB, {tensor}", 5 * twentieth, done as f64 / 1e9, total as f64 / 1e9);
+        }
+    })
+    .map_err(coded)?;
+    for note in &made.notes {
+        say!("note: {note}");
+    }
+    let s = &made.sources;
+    put!(
+        "{}",
+        json!({"model": args.out, "bytes": made.written.bytes, "parameters": made.parameters,
+               "weights_sha256": made.written.weights_sha256, "types": made.types, "merged": made.merged,
+               "licence": made.licence, "notes": made.notes,
+               "sources": {"base": s.base, "adapter": s.adapter, "non_lora": s.non_lora},
+               "peak_resident_bytes": peak_resident_bytes()})
+    )?;
+    Ok(Outcome::Done)
+}
+
+fn options(args: &ModelsImportArgs) -> anyhow::Result<ImportOptions> {
+    let preset = Preset::from_name(&args.quantize);
+    let preset = preset.ok_or_else(|| usage(format!("--quantize {}: f32, f16, q8_0 or q4_k", args.quantize)))?;
+    let mut window = WindowShape::default();
+    window.frames = args.frames.unwrap_or(window.frames);
+    window.fps = args.fps.unwrap_or(window.fps);
+    window.before_s = args.before_s.unwrap_or(window.before_s);
+    window.after_s = args.after_s.unwrap_or(window.after_s);
+    if let Some(size) = &args.frame_size {
+        let sides = size.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+        (window.width, window.height) = sides.ok_or_else(|| usage(format!("--frame-size {size}: WIDTHxHEIGHT")))?;
+    }
+    window.check().map_err(usage)?;
+    Ok(ImportOptions {
+        adapter: args.adapter.clone(),
+        non_lora: args.non_lora.clone(),
+        name: args.name.clone(),
+        licence: args.licence.clone(),
+        window,
+        telemetry: args.telemetry,
+        objects: args.objects,
+        max_tokens: args.max_tokens,
+        ..ImportOptions::new(&args.base, &args.prompts, preset)
+    })
+}

@@ -1,0 +1,185 @@
+//! The student in its real worker process, with a tiny model of random weights: it knows nothing, but everything
+//! around it is what ships. What it says is not judged here, only that it arrives, whole and the same each time; and
+//! that without it, or with it killed, hung or damaged, alert and report go out and say why.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use agent_student::convert::{Preset, shape_tiny, write_random};
+use serde_json::{Value, json};
+
+use crate::program::{Ended, Running, demo, json_lines, run, text};
+
+/// The model file, made once.
+fn model() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let path = demo().join("tiny.gguf");
+        write_random(&shape_tiny(), 5, Preset::F32, &path).unwrap();
+        path
+    })
+}
+
+/// A replay of the demo's drive with these further lines of configuration.
+fn replay(out: &Path, more: &str, args: &[&str]) -> Ended {
+    let config = out.with_extension("toml");
+    fs::write(&config, fs::read_to_string(demo().join("demo.toml")).unwrap() + more).unwrap();
+    fs::copy(demo().join("demo.dbc"), config.with_file_name("demo.dbc")).unwrap();
+    let drive = demo().join("demo.mcap");
+    let mut all = vec!["replay", text(&drive), "--config", text(&config), "--out", text(out)];
+    all.extend(args);
+    run(&all)
+}
+
+/// The lines of a replay that hold a message of this kind.
+fn lines(out: &Path, kind: &str) -> Vec<Value> {
+    let all = json_lines(&fs::read_to_string(out.join("messages.jsonl")).unwrap());
+    all.into_iter().filter(|l| l["message"][kind].is_object()).collect()
+}
+
+fn report(out: &Path) -> Value {
+    let reports = lines(out, "report");
+    assert_eq!(reports.len(), 1);
+    assert!(reports[0]["bytes"].as_u64().unwrap() <= 1024);
+    assert_eq!(lines(out, "alert").len(), 1);
+    reports[0].clone()
+}
+
+#[test]
+fn a_replay_with_a_student_holds_its_answers_in_words_and_is_the_same_twice() {
+    let temp = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|n| temp.path().join(n));
+    for out in [&a, &b] {
+        replay(out, "", &["--student", text(model())]).with_code(0);
+    }
+    for name in ["messages.jsonl", "summary.json", "codebook.json", "events/demo-unit_00000001_000001.html"] {
+        assert_eq!(fs::read(a.join(name)).unwrap(), fs::read(b.join(name)).unwrap(), "{name} differs");
+    }
+    let line = report(&a);
+    let report = &line["message"]["report"];
+    let answers = &report["student"]["answered"];
+    assert!(answers.is_object(), "{report}");
+    assert_eq!((&answers["frames"], &answers["ladder_step"]), (&json!(18), &json!(0)));
+    assert_eq!(
+        (&answers["label_ms"], &answers["total_ms"], &answers["calibrated"]),
+        (&json!(0), &json!(0), &json!(false))
+    );
+    assert_eq!(report["student_falls"], json!([]));
+    assert!(line["student_words"].is_object(), "{line}");
+    let checks: Vec<&Value> = report["grounding"].as_array().unwrap().iter().map(|g| &g["check"]).collect();
+    assert!(
+        checks.contains(&&json!("collision_versus_delta_v")) && checks.contains(&&json!("interval_versus_time_zero"))
+    );
+    let page = fs::read_to_string(a.join("events/demo-unit_00000001_000001.html")).unwrap();
+    assert!(page.contains("not calibrated") && page.contains("18 frames"));
+    let summary: Value = serde_json::from_str(&fs::read_to_string(a.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["student"]["model"], answers["model"]);
+}
+
+#[test]
+fn a_damaged_missing_or_too_large_model_is_named_in_the_report() {
+    let temp = tempfile::tempdir().unwrap();
+    let cut = temp.path().join("cut.gguf");
+    let whole = fs::read(model()).unwrap();
+    fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    let noise = temp.path().join("noise.gguf");
+    fs::write(&noise, whole.iter().map(|b| b ^ 0x5a).collect::<Vec<u8>>()).unwrap();
+    let missing = temp.path().join("missing.gguf");
+    for (file, more, refused, reason) in [
+        (&cut, "", "failed", "corrupt_model"),
+        (&noise, "", "failed", "corrupt_model"),
+        (&missing, "", "not_installed", "not_installed"),
+        // Of random weights in f32, some MB.
+        (&model().to_path_buf(), "\n[student]\nmemory_mb = 1\n", "failed", "out_of_memory"),
+    ] {
+        let out = temp.path().join(format!("out-{reason}-{}", file.file_stem().unwrap().to_string_lossy()));
+        replay(&out, more, &["--student", text(file)]).with_code(0);
+        let report = report(&out)["message"]["report"].clone();
+        assert_eq!(report["student"]["refused"], refused, "{report}");
+        assert_eq!(report["student_falls"][0], json!({"step": 0, "reason": reason}), "{report}");
+        assert!(report["evidence_file"]["bytes"].as_u64().unwrap() > 100_000);
+    }
+}
+
+#[test]
+fn a_small_model_answers_where_the_first_is_damaged() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("out");
+    let noise = temp.path().join("noise.gguf");
+    fs::write(&noise, b"GGUF but nothing else").unwrap();
+    let more = format!("\n[student]\nsmall_model = \"{}\"\n", text(model()));
+    replay(&out, &more, &["--student", text(&noise)]).with_code(0);
+    let report = report(&out)["message"]["report"].clone();
+    assert_eq!(report["student"]["answered"]["ladder_step"], 2, "{report}");
+    let falls = json!([{"step": 0, "reason": "corrupt_model"}, {"step": 1, "reason": "corrupt_model"}]);
+    assert_eq!(report["student_falls"], falls);
+}
+
+#[test]
+fn a_free_question_is_answered_about_an_evidence_file() {
+    let events = demo().join("events");
+    let event =
+        fs::read_dir(events).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "mcap"));
+    let event = event.unwrap();
+    let args = ["ask", text(&event), "Who braked first?", "--model", text(model()), "--max-tokens", "8"];
+    let ended = run(&args).with_code(0);
+    let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((&answer["question"], &answer["frames"]), (&json!("Who braked first?"), &json!(18)));
+    assert!(answer["answer"].is_string() && answer["probability"].is_null(), "{answer}");
+    // A drive is no event.
+    let drive = demo().join("demo.mcap");
+    run(&["ask", text(&drive), "x", "--model", text(model())]).with_code(4);
+    run(&["ask", text(&event), "x"]).with_code(2);
+}
+
+/// State and parent of a process: what stands after its name in parentheses.
+fn state(id: u32) -> Option<(String, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
+
+/// Children of a process that run the worker.
+fn workers_of(parent: u32) -> Vec<u32> {
+    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    let worker = |id: &u32| {
+        let command = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        state(*id).is_some_and(|(_, of)| of == parent) && command.contains("\0student\0")
+    };
+    all.filter(worker).collect()
+}
+
+/// A run of the daemon on the demo's drive without a broker; each worker that appears is sent the signal.
+fn run_against(signal: &str, student: &str) -> (tempfile::TempDir, Ended) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(demo().join("demo.dbc"), folder.path().join("demo.dbc")).unwrap();
+    let config = format!(
+        "{}\n[link]\nbroker = \"mqtt://127.0.0.1:{}\"\n\n[sources]\ndrives = [\"{}\"]\nrealtime = false\n\n[student]\nmodel = \"{}\"\n{student}",
+        fs::read_to_string(demo().join("demo.toml")).unwrap(),
+        // Nobody listens there: the messages wait in the outbox.
+        1,
+        text(&demo().join("demo.mcap")),
+        text(model()),
+    );
+    fs::write(folder.path().join("unit.toml"), config).unwrap();
+    let config = folder.path().join("unit.toml");
+    let ended = Running::start(&["run", "--config", text(&config)]).end(|id| {
+        for worker in workers_of(id) {
+            // It may be gone already.
+            let _ = Command::new("kill").args([&format!("-{signal}"), &worker.to_string()]).status();
+        }
+    });
+    (folder, ended)
+}
+
+#[test]
+fn a_daemon_whose_workers_are_killed_or_hang_keeps_its_evidence_and_reports_why() {
+    for (signal, why) in [("KILL", "WorkerDied"), ("STOP", "Deadline")] {
+        let (folder, ended) = run_against(signal, "load_s = 1.0\ndeadline_s = 3.0\n");
+        let ended = ended.with_code(0);
+        assert!(ended.stderr.contains(&format!("step 0 gave no answer ({why})")), "{signal}: {}", ended.stderr);
+        assert!(folder.path().join("evidence/demo-unit_00000001_000001.mcap").exists(), "{signal}: {}", ended.stderr);
+    }
+}
