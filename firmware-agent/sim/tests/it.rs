@@ -1,4 +1,11 @@
 //! The demo drive as its users see it: the order and rates of its records, and that they agree with its truth.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "these are tests, and the lints are about what ships"
+)]
 
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod world;
