@@ -1,5 +1,6 @@
 //! Writes the contact sheet of simulated scenes as a PPM image:
 //! `cargo run --release -p agent-sim --example contact_sheet -- sheet.ppm [width of a picture] [only this scene]`.
+//! The sheet in the docs is that of width 320, brought to 256 colours.
 
 #![allow(clippy::print_stdout, reason = "an example says what it wrote")]
 #![allow(missing_docs, reason = "scenes of an example")]

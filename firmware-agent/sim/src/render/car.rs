@@ -276,7 +276,7 @@ pub(crate) fn all_lamps(pen: &mut Pen<'_, '_>, l: &Lamps, actor: &Actor, on: boo
         0.0
     };
     // A lit lamp is paler than its glass.
-    let glass = if actor.brake { [255, 84, 60] } else { [150, 14, 14] };
+    let glass = if actor.brake { [255, 46, 38] } else { [150, 14, 14] };
     let tail = Paint { emit: tail_emit, ..Paint::glossy(glass, 0.1) };
     let housing = Paint::matt([40, 16, 16]);
     let head = if on { Paint::shining([255, 250, 235], 2.2) } else { Paint::glossy([214, 218, 222], 0.4) };

@@ -76,7 +76,7 @@ impl Default for CameraLook {
             reflection: 0.35,
             noise: 2.0,
             exposure_s: 0.008,
-            detail: 1.3,
+            detail: 1.25,
             caption: true,
         }
     }
