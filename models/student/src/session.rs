@@ -320,7 +320,8 @@ impl Student {
         Ok(self.texts.tokens.decode(tokens)?.trim().to_owned())
     }
 
-    /// How likely each of some given answers to a question is.
+    /// How likely each of some given answers to a question is: multiple choice, or with all instants of the window the
+    /// exact distribution over its 0.1 s grid.
     ///
     /// # Errors
     /// As [`Student::ask`]; [`StudentError::Limit`] for too many options.
@@ -478,8 +479,11 @@ fn span(window: Window) -> f32 {
     window.before_s + window.after_s
 }
 
+/// Language, sight, and what they run on in words.
+type Halves = (Box<dyn Language>, Box<dyn Seeing>, String);
+
 /// The two halves of a file on the chosen device and code, and what that is in words.
-fn backends(file: &ModelFile, room: Room, options: &Options) -> Result<(Box<dyn Language>, Box<dyn Seeing>, String)> {
+fn backends(file: &ModelFile, room: Room, options: &Options) -> Result<Halves> {
     if options.backend == Backend::Engine {
         if options.device != Device::Cpu {
             return Err(call("the backend \"engine\" runs on the CPU only".to_owned()));
