@@ -269,6 +269,7 @@ pub(crate) struct ModelsArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "made once, at the start")]
 pub(crate) enum ModelsCommand {
     /// A checkpoint, with an adapter merged into it, to one quantised model file (GGUF)
     Import(ModelsImportArgs),

@@ -36,7 +36,7 @@ fn main() -> std::io::Result<()> {
         }
     }
     let mut file = std::fs::File::create(&path)?;
-    write!(file, "P6 {} {} 255\n", columns * width, rows * height)?;
+    writeln!(file, "P6 {} {} 255", columns * width, rows * height)?;
     file.write_all(&sheet)?;
     println!("{path}: {} scenes", scenes.len());
     Ok(())

@@ -1,5 +1,6 @@
 //! The demo drive as its users see it: the order and rates of its records, and that they agree with its truth.
 
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod world;
 
 use agent_core::samples::{CanFrame, GnssFix, ImuSample};

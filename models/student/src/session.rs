@@ -479,10 +479,10 @@ fn span(window: Window) -> f32 {
     window.before_s + window.after_s
 }
 
-/// Language, sight, and what they run on in words.
+/// The two halves of a student, and where they run in words.
 type Halves = (Box<dyn Language>, Box<dyn Seeing>, String);
 
-/// The two halves of a file on the chosen device and code, and what that is in words.
+/// The two halves of a file on the chosen device and code.
 fn backends(file: &ModelFile, room: Room, options: &Options) -> Result<Halves> {
     if options.backend == Backend::Engine {
         if options.device != Device::Cpu {
@@ -504,13 +504,22 @@ fn backends(file: &ModelFile, room: Room, options: &Options) -> Result<Halves> {
         Device::Cuda(n) if cfg!(feature = "cuda") => {
             let device = candle_core::Device::new_cuda(n);
             let device = device.map_err(|source| StudentError::Compute { place: "CUDA device", source })?;
-            (device, format!("CUDA {n}, candle"))
+            (device, format!("CUDA {n}"))
         }
         Device::Cuda(_) => return Err(call("this build has no CUDA".to_owned())),
     };
-    let language = Box::new(CandleLanguage::load(file, room, &device)?);
+    let language = language(file, room, &device)?;
     let seeing = Box::new(Vision::load(file, &device)?);
     Ok((language, seeing, words))
+}
+
+/// On a GPU our kernels, elsewhere candle's own.
+fn language(file: &ModelFile, room: Room, device: &candle_core::Device) -> Result<Box<dyn Language>> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return Ok(Box::new(crate::llm::cuda::CudaLanguage::load(file, room, device)?));
+    }
+    Ok(Box::new(CandleLanguage::load(file, room, device)?))
 }
 
 fn call(what: String) -> StudentError {

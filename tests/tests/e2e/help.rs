@@ -5,8 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::binary::run;
 
 /// Commands of the design. Those that are not built yet are missing in `--help`, never the other way round.
-const DESIGNED: [&str; 11] =
-    ["run", "demo", "replay", "import", "simulate", "eval", "listen", "inspect", "models", "check-config", "doctor"];
+const DESIGNED: [&str; 13] = [
+    "run",
+    "demo",
+    "replay",
+    "import",
+    "simulate",
+    "eval",
+    "listen",
+    "inspect",
+    "models",
+    "student",
+    "ask",
+    "check-config",
+    "doctor",
+];
 
 /// What stands before the arguments of a call in the README.
 const CALLS: [&str; 4] =

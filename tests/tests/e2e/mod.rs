@@ -13,4 +13,3 @@ mod help;
 mod import;
 mod replay;
 mod samples;
-mod student;

@@ -169,7 +169,7 @@ pub(crate) fn telemetry_row(at: TelemetryAt) -> TelemetryRow {
 }
 
 /// The core's objects as the worker takes them.
-pub(crate) fn object_rows(objects: &[TrackedObject]) -> heapless::Vec<ObjectRow, MAX_OBJECTS> {
+fn object_rows(objects: &[TrackedObject]) -> heapless::Vec<ObjectRow, MAX_OBJECTS> {
     objects
         .iter()
         .take(MAX_OBJECTS)
@@ -210,7 +210,8 @@ mod tests {
             100.0,
             (2850..3100).map(|i| f64::from(i) / 30.0).filter(|t| !(98.0..99.0).contains(t)),
         );
-        assert_eq!(gap.len(), 15, "{gap:?}");
+        // Two places stay empty: the frame just before the gap is early enough for the first one in it.
+        assert_eq!(gap.len(), 16, "{gap:?}");
     }
 
     #[test]

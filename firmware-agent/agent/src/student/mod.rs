@@ -26,7 +26,7 @@ use agent_worker::limits::MAX_OBJECTS;
 use agent_worker::supervisor::SupervisorConfig;
 
 pub(crate) use answers::{Books, answer_words};
-pub(crate) use collect::{Collector, Grid, object_rows, telemetry_row};
+pub(crate) use collect::{Collector, Grid, telemetry_row};
 pub(crate) use desk::{Desk, Done};
 pub(crate) use inline::Inline;
 pub(crate) use threaded::{News, StudentLink, pair};

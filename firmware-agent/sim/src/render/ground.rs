@@ -189,7 +189,7 @@ impl Ground {
     /// Whether water stands enough on a pixel's ground to mirror.
     pub(crate) fn mirrors(&self, index: usize) -> bool {
         let cell = self.cells.get(index).copied().unwrap_or_default();
-        matches!(cell[0] & !YELLOW, 1 | 2 | 3)
+        matches!(cell[0] & !YELLOW, 1..=3)
     }
 }
 

@@ -28,6 +28,8 @@ mod roads;
 mod scene;
 mod sky;
 mod street;
+#[cfg(test)]
+mod tests;
 mod things;
 mod trees;
 mod tunnel;

@@ -168,7 +168,7 @@ fn tone(index: usize) -> u8 {
     (y * 255.0 + 0.5).min(255.0) as u8
 }
 
-/// Between the four pixels around a place of the map; the tag of the nearest.
+/// Between the four pixels around a place of the map; the tag of the nearest, thin actors favoured.
 #[inline]
 fn sample(frame: &Frame, at: [u16; 2]) -> ([u32; 3], u16) {
     let (x, y) = (usize::from(at[0]) / PART as usize, usize::from(at[1]) / PART as usize);
@@ -190,8 +190,9 @@ fn sample(frame: &Frame, at: [u16; 2]) -> ([u32; 3], u16) {
         outer += (t & 0x0000_ffff_0000_ffff) * w;
         middle += ((t >> 16) & 0x0000_ffff_0000_ffff) * w;
     }
-    let (left, right) = if fy < part / 2 { (a, b) } else { (c, d) };
-    let tag = if fx < part / 2 { left[3] } else { right[3] };
+    // Nearest, but where two are about as near an actor goes before ground: thin things would fall between samples.
+    let choose = |f: u64, near: u16, far: u16| if f < 6 || (f <= 10 && near > far) { near } else { far };
+    let tag = choose(fy, choose(fx, a[3], b[3]), choose(fx, c[3], d[3]));
     ([(outer as u32) >> 8, (middle as u32) >> 8, (outer >> 40) as u32], tag)
 }
 

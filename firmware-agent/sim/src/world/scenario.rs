@@ -182,6 +182,10 @@ pub(crate) enum Role {
     PullOut,
     /// Crosses at the junction.
     Cross,
+    /// Comes to the junction and stops there.
+    Yields,
+    /// Stands at the roadside on foot.
+    Waits,
     /// Comes towards us and turns left before us.
     TurnAcross,
     /// Walks or runs across the road.

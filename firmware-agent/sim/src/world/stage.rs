@@ -83,6 +83,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) features: Features,
     pub(crate) facts: Facts,
     pub(crate) night: bool,
+    /// Where two others meet.
+    pub(crate) pair: Option<roles::Meeting>,
     /// Ways where no other vehicle may be parked.
     pub(crate) clear: Vec<[f64; 2]>,
 }
@@ -137,6 +139,7 @@ pub(crate) fn set(scenario: &Scenario, root: u64) -> Stage {
         features: Features { limit, ..Features::default() },
         facts,
         night: weather.night,
+        pair: None,
         clear: Vec::new(),
     };
     let mut shocks = Vec::new();

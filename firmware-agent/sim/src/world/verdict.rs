@@ -17,7 +17,7 @@ const TOUCH_MPS: f64 = 0.8;
 const KERB_MPS: f64 = 1.0;
 
 /// Others that collide farther off than this are too small to be told, metres.
-const SEEN_M: f64 = 55.0;
+const SEEN_M: f64 = 40.0;
 
 /// What a run was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +180,7 @@ pub(crate) fn cause(stage: &Stage, trace: &Trace, verdict: Verdict) -> &'static 
     let kind = facts.kinds.first().copied().unwrap_or(ActorKind::Car);
     match role {
         None if facts.act == EgoAct::Drift => "off_lane",
-        None => "none",
+        None | Some(Role::Yields | Role::Waits) => "none",
         Some(Role::LeadBrakes) if facts.headway_s < 0.95 => "too_close",
         Some(Role::LeadBrakes | Role::LeadStands) if slid => "wet_road",
         Some(Role::LeadBrakes) => "late_brake",

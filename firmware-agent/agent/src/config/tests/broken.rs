@@ -216,6 +216,18 @@ const RULES: &[Case] = &[
         "[student]\nmodel = \"a\\u0000b\"\n",
         &["2:9: student.model is \"a\\u0000b\", with a control character"],
     ),
+    (
+        "CUDA in a program that has none",
+        "[student]\ndevice = \"cuda\"\n",
+        &[
+            "2:10: student.device is \"cuda\", but student.worker is none: this program has no CUDA, its worker program has",
+        ],
+    ),
+    (
+        "two ways to one worker",
+        "[student]\nworker = \"w\"\nconnect = \"s\"\n",
+        &["3:11: student.connect is \"s\", beside student.worker; one worker, one way to it"],
+    ),
     ("a bus twice", "[can]\nbuses = [0, 1, 0]\n", &["2:16: can.buses[2] is 0, named twice"]),
     (
         "more buses than there are",

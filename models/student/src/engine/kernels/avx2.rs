@@ -183,6 +183,9 @@ pub(super) unsafe fn unpack(
                 }
                 let quants = from.add(2 * heads);
                 for i in (0..k * PANEL).step_by(16) {
+                    if i % 64 == 0 {
+                        ahead(quants.add(i));
+                    }
                     let wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(quants.add(i).cast()));
                     _mm256_storeu_si256(to.add(i).cast(), wide);
                 }
@@ -216,6 +219,16 @@ pub(super) unsafe fn unpack(
             Chunk::F32 => {}
         }
     }
+}
+
+/// Bytes between what is read and what is asked for: about the latency of main memory at its bandwidth.
+const AHEAD: usize = 4096;
+
+/// Asks for the cache line `AHEAD` of `at`; that it may lie past the weights does no harm.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn ahead(at: *const u8) {
+    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
 }
 
 /// Eight f16 as f32.
@@ -282,7 +295,11 @@ unsafe fn unpack_nibbles(from: *const u8, h: usize, to: *mut i16) {
         unsafe {
             let factor = twice(bytes_u(from.add(4 * PANEL + j * PANEL + 8 * h)));
             for group in 4 * j..4 * j + 4 {
-                let four = _mm256_loadu_si256(from.add(20 * PANEL + group * 64 + 32 * h).cast());
+                let at = from.add(20 * PANEL + group * 64 + 32 * h);
+                if h == 0 {
+                    ahead(at);
+                }
+                let four = _mm256_loadu_si256(at.cast());
                 for (t, pair) in nibbles(four).into_iter().enumerate() {
                     let at = to.add((group * 4 + t) * 2 * PANEL + 16 * h);
                     _mm256_storeu_si256(at.cast(), _mm256_mullo_epi16(pair, factor));
@@ -335,6 +352,9 @@ unsafe fn unpack_sixes(from: *const u8, h: usize, to: *mut i16) {
     for group in 0..16 {
         // SAFETY: 32 bytes of scales, then 16 rows of 16 factors; 8 pairs of integers for each group.
         unsafe {
+            if h == 0 {
+                (0..3).for_each(|line| ahead(from.add(18 * PANEL + group * 192 + 64 * line)));
+            }
             let factor = twice(bytes_i(from.add(2 * PANEL + group * PANEL + 8 * h)));
             for (t, pair) in sixes(from, group, h).into_iter().enumerate() {
                 let at = to.add((group * 8 + t) * 2 * PANEL + 16 * h);

@@ -4,9 +4,11 @@
 //!
 //! The sums are the same integers, and enter the floats in the same order, as `unpack` and `int_tile` give.
 
+#![allow(clippy::needless_range_loop, reason = "the columns index several arrays at once and must unroll")]
+
 use std::arch::x86_64::*;
 
-use super::avx2::{bytes_i, bytes_u, finish_half, halves, sixes};
+use super::avx2::{ahead, bytes_i, bytes_u, finish_half, halves, sixes};
 use super::tile::{ActTile, Chunk, Totals};
 use super::{CHUNK, PANEL};
 
@@ -54,26 +56,29 @@ unsafe fn pair(acts: &ActTile<'_>, c: usize, column: usize) -> __m256i {
 /// As [`fused_tile`], a Q8 chunk of `k` columns and `C` rows.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn q8<const C: usize>(from: *const u8, k: usize, acts: &ActTile<'_>, total: &mut Totals) {
-    let mut part = [[_mm256_setzero_ps(); C]; 2];
+    let (mut part, zero) = ([[_mm256_setzero_ps(); C]; 2], _mm256_setzero_si256());
     // SAFETY: `k / 32` rows of sixteen scales come first, then 32 bytes for each pair of columns.
     unsafe {
         let quants = from.add(k / 32 * 2 * PANEL);
         for s in 0..k / 32 {
-            let mut sum = [[_mm256_setzero_si256(); C]; 2];
+            let (mut lows, mut highs) = ([zero; C], [zero; C]);
             for p in 16 * s..16 * s + 16 {
                 let at = quants.add(p * 2 * PANEL);
+                if p % 2 == 0 {
+                    ahead(at);
+                }
                 let low = _mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast()));
                 let high = _mm256_cvtepi8_epi16(_mm_loadu_si128(at.add(16).cast()));
-                for c in 0..C {
+                for (c, (lows, highs)) in lows.iter_mut().zip(&mut highs).enumerate() {
                     let a = pair(acts, c, 2 * p);
-                    sum[0][c] = _mm256_add_epi32(sum[0][c], _mm256_madd_epi16(low, a));
-                    sum[1][c] = _mm256_add_epi32(sum[1][c], _mm256_madd_epi16(high, a));
+                    *lows = _mm256_add_epi32(*lows, _mm256_madd_epi16(low, a));
+                    *highs = _mm256_add_epi32(*highs, _mm256_madd_epi16(high, a));
                 }
             }
-            for h in 0..2 {
+            for (h, (part, sums)) in part.iter_mut().zip([lows, highs]).enumerate() {
                 let scale = halves(from.add(s * 2 * PANEL + 16 * h));
-                for c in 0..C {
-                    part[h][c] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[h][c]), scale, part[h][c]);
+                for (part, sum) in part.iter_mut().zip(sums) {
+                    *part = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, *part);
                 }
             }
         }
@@ -95,7 +100,11 @@ unsafe fn q4<const C: usize>(from: *const u8, acts: &ActTile<'_>, total: &mut To
             for j in 0..8 {
                 let mut sums = [[zero; 3]; C];
                 for group in 4 * j..4 * j + 4 {
-                    let four = _mm256_loadu_si256(from.add(20 * PANEL + group * 64 + 32 * h).cast());
+                    let at = from.add(20 * PANEL + group * 64 + 32 * h);
+                    if h == 0 {
+                        ahead(at);
+                    }
+                    let four = _mm256_loadu_si256(at.cast());
                     let first = _mm256_and_si256(four, _mm256_set1_epi16(0x00f));
                     let second = _mm256_and_si256(four, _mm256_set1_epi16(0x0f0));
                     let third = _mm256_and_si256(four, _mm256_set1_epi16(0xf00));
@@ -146,6 +155,9 @@ unsafe fn q6<const C: usize>(from: *const u8, acts: &ActTile<'_>, total: &mut To
                 let mut whole = [_mm256_setzero_si256(); C];
                 for group in 4 * segment..4 * segment + 4 {
                     let mut sum = [_mm256_setzero_si256(); C];
+                    if h == 0 {
+                        (0..3).for_each(|line| ahead(from.add(18 * PANEL + group * 192 + 64 * line)));
+                    }
                     for (t, w) in sixes(from, group, h).into_iter().enumerate() {
                         for (c, sum) in sum.iter_mut().enumerate() {
                             let a = pair(acts, c, group * 16 + 2 * t);

@@ -6,20 +6,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use agent_student::convert::{Preset, shape_tiny, write_random};
 use serde_json::{Value, json};
 
-use super::binary::{Ended, LIMIT, Running, json as read_json, json_lines, run};
-use super::broker::free_port;
-use super::samples::{demo, text};
+use crate::program::{Ended, Running, demo, json_lines, run, text};
 
 /// The model file, made once.
 fn model() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
-        let path = demo().file("tiny.gguf");
+        let path = demo().join("tiny.gguf");
         write_random(&shape_tiny(), 5, Preset::F32, &path).unwrap();
         path
     })
@@ -28,12 +25,12 @@ fn model() -> &'static Path {
 /// A replay of the demo's drive with these further lines of configuration.
 fn replay(out: &Path, more: &str, args: &[&str]) -> Ended {
     let config = out.with_extension("toml");
-    fs::write(&config, fs::read_to_string(demo().file("demo.toml")).unwrap() + more).unwrap();
-    fs::copy(demo().file("demo.dbc"), config.with_file_name("demo.dbc")).unwrap();
-    let drive = demo().file("demo.mcap");
+    fs::write(&config, fs::read_to_string(demo().join("demo.toml")).unwrap() + more).unwrap();
+    fs::copy(demo().join("demo.dbc"), config.with_file_name("demo.dbc")).unwrap();
+    let drive = demo().join("demo.mcap");
     let mut all = vec!["replay", text(&drive), "--config", text(&config), "--out", text(out)];
     all.extend(args);
-    run(&crate::tidy::root(), &all)
+    run(&all)
 }
 
 /// The lines of a replay that hold a message of this kind.
@@ -77,7 +74,8 @@ fn a_replay_with_a_student_holds_its_answers_in_words_and_is_the_same_twice() {
     );
     let page = fs::read_to_string(a.join("events/demo-unit_00000001_000001.html")).unwrap();
     assert!(page.contains("not calibrated") && page.contains("18 frames"));
-    assert_eq!(read_json(&a.join("summary.json"))["student"]["model"], answers["model"]);
+    let summary: Value = serde_json::from_str(&fs::read_to_string(a.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["student"]["model"], answers["model"]);
 }
 
 #[test]
@@ -121,19 +119,19 @@ fn a_small_model_answers_where_the_first_is_damaged() {
 
 #[test]
 fn a_free_question_is_answered_about_an_evidence_file() {
-    let events = demo().file("events");
+    let events = demo().join("events");
     let event =
         fs::read_dir(events).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "mcap"));
     let event = event.unwrap();
     let args = ["ask", text(&event), "Who braked first?", "--model", text(model()), "--max-tokens", "8"];
-    let ended = run(&crate::tidy::root(), &args).with_code(0);
+    let ended = run(&args).with_code(0);
     let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!((&answer["question"], &answer["frames"]), (&json!("Who braked first?"), &json!(18)));
     assert!(answer["answer"].is_string() && answer["probability"].is_null(), "{answer}");
     // A drive is no event.
-    let drive = demo().file("demo.mcap");
-    run(&crate::tidy::root(), &["ask", text(&drive), "x", "--model", text(model())]).with_code(4);
-    run(&crate::tidy::root(), &["ask", text(&event), "x"]).with_code(2);
+    let drive = demo().join("demo.mcap");
+    run(&["ask", text(&drive), "x", "--model", text(model())]).with_code(4);
+    run(&["ask", text(&event), "x"]).with_code(2);
 }
 
 /// State and parent of a process: what stands after its name in parentheses.
@@ -156,24 +154,23 @@ fn workers_of(parent: u32) -> Vec<u32> {
 /// A run of the daemon on the demo's drive without a broker; each worker that appears is sent the signal.
 fn run_against(signal: &str, student: &str) -> (tempfile::TempDir, Ended) {
     let folder = tempfile::tempdir().unwrap();
-    fs::copy(demo().file("demo.dbc"), folder.path().join("demo.dbc")).unwrap();
+    fs::copy(demo().join("demo.dbc"), folder.path().join("demo.dbc")).unwrap();
     let config = format!(
         "{}\n[link]\nbroker = \"mqtt://127.0.0.1:{}\"\n\n[sources]\ndrives = [\"{}\"]\nrealtime = false\n\n[student]\nmodel = \"{}\"\n{student}",
-        fs::read_to_string(demo().file("demo.toml")).unwrap(),
-        free_port(),
-        text(&demo().file("demo.mcap")),
+        fs::read_to_string(demo().join("demo.toml")).unwrap(),
+        // Nobody listens there: the messages wait in the outbox.
+        1,
+        text(&demo().join("demo.mcap")),
         text(model()),
     );
     fs::write(folder.path().join("unit.toml"), config).unwrap();
-    let running = Running::start(folder.path(), &["run", "--config", "unit.toml"]);
-    let (id, begun) = (running.id(), Instant::now());
-    while begun.elapsed() < LIMIT && state(id).is_some_and(|(state, _)| state != "Z") {
+    let config = folder.path().join("unit.toml");
+    let ended = Running::start(&["run", "--config", text(&config)]).end(|id| {
         for worker in workers_of(id) {
+            // It may be gone already.
             let _ = Command::new("kill").args([&format!("-{signal}"), &worker.to_string()]).status();
         }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let ended = running.end(LIMIT);
+    });
     (folder, ended)
 }
 
