@@ -320,7 +320,8 @@ impl Student {
         Ok(self.texts.tokens.decode(tokens)?.trim().to_owned())
     }
 
-    /// How likely each of some given answers to a question is.
+    /// How likely each of some given answers to a question is: multiple choice, or with all instants of the window the
+    /// exact distribution over its 0.1 s grid.
     ///
     /// # Errors
     /// As [`Student::ask`]; [`StudentError::Limit`] for too many options.
