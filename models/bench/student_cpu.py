@@ -3,7 +3,9 @@
 Usage: student_cpu.py BENCH_LANGUAGE [--rounds N] [--threads N] [--shapes body85,small] [--types q8_0,q4_k]
 Each round is a prefill of 512 and a decode of 64 tokens by each; medians and their ratio (above 1: ours is faster)
 by the clock and by the processor time that the process used, times its threads. Needs llama-cpp-python and gguf.
-llama.cpp runs with flash attention and without; the faster of its two medians counts.
+llama.cpp runs with flash attention and without; the faster of its two medians counts. Read two threads only on a quiet
+machine: with more work than processors its threads wait for each other inside every operation and its figures fall
+apart (a decode of 7 tokens a second by processor time was seen where one thread gave 117), which is no merit of ours.
 """
 import argparse
 import ctypes

@@ -15,6 +15,7 @@ use tract_onnx::pb;
 use tract_onnx::prelude::*;
 
 use crate::decode::Decoder;
+use crate::footprint;
 use crate::limits::{MAX_FRAME_SIDE, MAX_MODEL_BYTES};
 use crate::manifest::{Manifest, ManifestError};
 use crate::net::{Program, lower};
@@ -160,7 +161,10 @@ impl Detector {
     /// As [`Detector::load`].
     pub fn from_manifest(manifest: Manifest, onnx: &Path, engine: Engine) -> Result<Self, DetectorError> {
         let bytes = read_checked(&manifest, onnx)?;
+        footprint::before_load();
         let net = catch_unwind(AssertUnwindSafe(|| build(&manifest, onnx, &bytes, engine)));
+        drop(bytes);
+        footprint::after_load();
         let (net, why_tract) = net.unwrap_or_else(|panic| {
             let reason = panic
                 .downcast_ref::<String>()
@@ -300,32 +304,47 @@ fn build(m: &Manifest, path: &Path, bytes: &[u8], engine: Engine) -> Result<(Net
             return Err(DetectorError::Shape { path: path.to_owned(), what, found, expected });
         }
     }
-    let state = typed.into_optimized().and_then(|m| m.into_runnable()).and_then(|p| p.spawn()).map_err(|e| bad(&e))?;
-    let mut tract = Net::Tract(Box::new(state));
-    if engine == Engine::Tract {
-        return Ok((tract, None));
-    }
-    let lowered = match lower::lower(&proto, 3, m.input.height, m.input.width) {
-        Ok(p) => p,
-        Err(why) => return Ok((tract, Some(why.0))),
+    let tract = |typed: TypedModel| -> Result<Net, DetectorError> {
+        let plan = typed.into_optimized().and_then(|m| m.into_runnable()).and_then(|p| p.spawn());
+        plan.map(|state| Net::Tract(Box::new(state))).map_err(|e| bad(&e))
     };
-    let len: usize = m.output_shape().iter().product();
-    if lowered.output_len() != len {
-        return Ok((tract, Some("the lowered output has another length".into())));
+    if engine == Engine::Tract {
+        return Ok((tract(typed)?, None));
     }
-    let mut lowered = Net::Lowered(Box::new(lowered));
+    // tract's answer to the probe, then its plan goes before the lowered network comes: both at once, with their
+    // buffers, would be the most memory that the agent ever takes.
     let probe = probe(m);
-    let (mut ours, mut theirs) = (vec![0.0; len], vec![0.0; len]);
-    run(&mut tract, m, &probe, &mut theirs)?;
-    let ran = catch_unwind(AssertUnwindSafe(|| run(&mut lowered, m, &probe, &mut ours)));
-    if !matches!(ran, Ok(Ok(()))) {
-        return Ok((tract, Some("the lowered network failed on the probe".into())));
+    let mut theirs = vec![0.0; m.output_shape().iter().product()];
+    let mut plan = tract(typed)?;
+    run(&mut plan, m, &probe, &mut theirs)?;
+    drop(plan);
+    let why = match lowered(m, &proto, &probe, &theirs) {
+        Ok(program) => return Ok((Net::Lowered(Box::new(program)), None)),
+        Err(why) => why,
+    };
+    let again = onnx.model_for_proto_model(&proto).and_then(|m| m.into_typed()).map_err(|e| bad(&e))?;
+    Ok((tract(again)?, Some(why)))
+}
+
+/// The lowered network, if it gives on the probe what tract gave; why not otherwise.
+fn lowered(m: &Manifest, proto: &pb::ModelProto, probe: &[f32], theirs: &[f32]) -> Result<Program, String> {
+    let mut program = lower::lower(proto, 3, m.input.height, m.input.width).map_err(|why| why.0)?;
+    if program.output_len() != theirs.len() {
+        return Err("the lowered output has another length".into());
     }
-    let worst = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, nan_max);
+    let mut ours = vec![0.0; theirs.len()];
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        program.run(probe);
+        program.write_output(&mut ours);
+    }));
+    if ran.is_err() {
+        return Err("the lowered network failed on the probe".into());
+    }
+    let worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, nan_max);
     if worst <= PROBE_TOLERANCE {
-        Ok((lowered, None))
+        Ok(program)
     } else {
-        Ok((tract, Some(format!("the lowered network differs from it by {worst:e} on the probe"))))
+        Err(format!("the lowered network differs from it by {worst:e} on the probe"))
     }
 }
 

@@ -212,6 +212,15 @@ pub(crate) struct ListenArgs {
     /// Known answers in words: the codebook.json of a replay, or the student's model file
     #[arg(long)]
     pub(crate) codebook: Option<PathBuf>,
+    /// For mqtts: PEM of the authorities to trust, instead of the system's
+    #[arg(long)]
+    pub(crate) ca: Option<PathBuf>,
+    /// For mqtts: PEM of a client certificate
+    #[arg(long, requires = "key")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// For mqtts: PEM of its key
+    #[arg(long, requires = "certificate")]
+    pub(crate) key: Option<PathBuf>,
     /// One JSON object a line instead of a table
     #[arg(long)]
     pub(crate) json: bool,
@@ -269,9 +278,10 @@ pub(crate) struct ModelsArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "made once, at the start")]
 pub(crate) enum ModelsCommand {
     /// A checkpoint, with an adapter merged into it, to one quantised model file (GGUF)
-    Import(ModelsImportArgs),
+    Import(Box<ModelsImportArgs>),
     /// Checks all of a model file and says what it is
     Verify {
         /// Model file (.gguf)

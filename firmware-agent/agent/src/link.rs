@@ -1,16 +1,17 @@
 //! The link as the commands use it: opened with the outbox of a folder, fed message by message, finished with a limit.
 
-use std::path::Path;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_core::outbox::OutboxLimits;
 use agent_core::time::Span;
-use agent_link::{Broker, EnqueueError, Link, LinkConfig, Store};
+use agent_link::{Broker, EnqueueError, Link, LinkConfig, Store, Tls};
 use agent_wire::{Command, Health, Message};
 use anyhow::Context as _;
 
 use crate::config::Config;
-use crate::exit::usage;
+use crate::exit::{bad_input, usage};
 use crate::show::say;
 
 /// How long a message may take to reach the disk before it is said that it did not.
@@ -37,6 +38,9 @@ pub(crate) fn start(config: &Config, url: &str, store: &Path) -> anyhow::Result<
     let boot = store.next_boot()?;
     let mut link = LinkConfig::new(broker, config.unit.fleet.clone(), config.unit.name.clone(), boot);
     link.config = config.hash8();
+    let tls = &config.link.tls;
+    let file = |path: &Option<PathBuf>| path.as_ref().map(|path| config.resolve(path));
+    link.tls = certificates(file(&tls.ca).as_deref(), file(&tls.certificate).as_deref(), file(&tls.key).as_deref())?;
     link.keep_alive = Duration::from_secs(u64::from(config.link.keep_alive_s));
     let outbox = &config.link.outbox;
     link.limits = OutboxLimits {
@@ -49,6 +53,36 @@ pub(crate) fn start(config: &Config, url: &str, store: &Path) -> anyhow::Result<
     }
     .clamped();
     Ok(RunningLink { link: Link::start(link, store, opened)?, boot, refused: 0 })
+}
+
+/// Largest PEM file that is read, bytes.
+const MAX_PEM_BYTES: u64 = 1 << 20;
+
+/// The certificates in some files; `None` if none are named. Never says what stands in a key.
+pub(crate) fn certificates(
+    ca: Option<&Path>,
+    certificate: Option<&Path>,
+    key: Option<&Path>,
+) -> anyhow::Result<Option<Tls>> {
+    let read = |path: &Path| -> anyhow::Result<Vec<u8>> {
+        let unreadable = |why: &dyn std::fmt::Display| bad_input(format!("{}: {why}", path.display()));
+        let file = std::fs::File::open(path).map_err(|e| unreadable(&e))?;
+        let mut pem = Vec::new();
+        file.take(MAX_PEM_BYTES + 1).read_to_end(&mut pem).map_err(|e| unreadable(&e))?;
+        if pem.len() as u64 > MAX_PEM_BYTES {
+            return Err(unreadable(&"larger than any certificate"));
+        }
+        Ok(pem)
+    };
+    let client_pem = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+        (None, None) => None,
+        _ => return Err(usage("a certificate and its key are needed together")),
+    };
+    if ca.is_none() && client_pem.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Tls { ca_pem: ca.map(read).transpose()?.unwrap_or_default(), client_pem }))
 }
 
 impl RunningLink {

@@ -121,7 +121,6 @@ impl PageStore {
                     speed,
                     delta_v: taken.delta_v,
                     marks: taken.airbag_ms.map(|t| (t, "airbag")).into_iter().collect(),
-                    ..EventPage::default()
                 };
                 std::fs::create_dir_all(folder)?;
                 let path = folder.join(format!("{}.html", report.event));

@@ -30,6 +30,10 @@ pub const MAX_REORDER: usize = 16;
 /// Decoded pictures that wait between GStreamer and the encoder; the pipeline waits when they are full.
 #[cfg(feature = "gstreamer")]
 pub const GST_PICTURES: u32 = 4;
+/// Top-level boxes or chunks of a video file that are looked at to know whether it is cut: six hours of fragments of half
+/// a second, two boxes each.
+#[cfg(feature = "gstreamer")]
+pub const MAX_TOP_LEVEL: usize = 6 * 3600 * 2 * 2;
 /// How long one look for the next picture waits, milliseconds, and after how many without one the import gives up (30 s).
 #[cfg(feature = "gstreamer")]
 pub const GST_POLL_MS: u64 = 50;

@@ -1,5 +1,6 @@
 //! Writes the contact sheet of simulated scenes as a PPM image:
 //! `cargo run --release -p agent-sim --example contact_sheet -- sheet.ppm [width of a picture] [only this scene]`.
+//! The sheet in the docs is that of width 320, brought to 256 colours.
 
 #![allow(clippy::print_stdout, reason = "an example says what it wrote")]
 #![allow(missing_docs, reason = "scenes of an example")]
@@ -36,7 +37,7 @@ fn main() -> std::io::Result<()> {
         }
     }
     let mut file = std::fs::File::create(&path)?;
-    write!(file, "P6 {} {} 255\n", columns * width, rows * height)?;
+    writeln!(file, "P6 {} {} 255", columns * width, rows * height)?;
     file.write_all(&sheet)?;
     println!("{path}: {} scenes", scenes.len());
     Ok(())

@@ -1,4 +1,14 @@
 //! The demo drive as its users see it: the order and rates of its records, and that they agree with its truth.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "these are tests, and the lints are about what ships"
+)]
+
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod world;
 
 use agent_core::samples::{CanFrame, GnssFix, ImuSample};
 use agent_core::time::{MonoTime, Span};

@@ -70,14 +70,16 @@ impl<'de> Deserialize<'de> for UnitId {
 }
 
 /// Identity of an event: the same in its alert, every raise of it, its report and its evidence file, so that a
-/// receiver can drop duplicates. `boot` grows by one at each start of the agent and is kept on disk.
+/// receiver can drop duplicates. `boot` grows by one at each start of the agent and is kept on disk, twice; `seq` begins
+/// at 1 again with each start. Only the three together name an event: never store one by `seq` alone. A unit whose disk
+/// was replaced counts its starts from 1 again: give it a new name, or its old `.boot` file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EventId {
     /// The unit that saw it.
     pub unit: UnitId,
     /// Which start of the agent on that unit.
     pub boot: u32,
-    /// Which event of that start, from 1.
+    /// Which event of that start, from 1 at each start.
     pub seq: u32,
 }
 

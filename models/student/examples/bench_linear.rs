@@ -1,9 +1,8 @@
-//! Times single linear layers of random weights: multiply-accumulates a second by type, for many rows and for one.
+//! Times single linear layers of random weights: multiply-accumulates a second by type, for many rows, six and one, by
+//! the processor time of all threads (the clock says nothing on a busy machine).
 //!
 //! Usage: bench_linear [THREADS] [ROUNDS]
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a benchmark")]
-
-use std::time::Instant;
 
 use agent_student::engine::linear::{Acts, Compute, Linear};
 use agent_student::engine::pack::{Matrix, Packed, Values};
@@ -14,6 +13,13 @@ fn noise(len: usize, seed: &mut u64) -> Vec<u8> {
         (*seed >> 56) as u8
     };
     (0..len).map(|_| next(seed)).collect()
+}
+
+/// Seconds that the threads of this process have spent on a processor.
+fn cpu_s() -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let text = tasks.map(|task| std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default());
+    text.filter_map(|text| text.split(' ').next()?.parse::<f64>().ok()).sum::<f64>() / 1e9
 }
 
 /// Makes the half-precision scales of random blocks small and finite.
@@ -57,14 +63,14 @@ fn main() {
                 })
                 .expect("rows");
                 let mut out = vec![0.0; n * rows];
-                let repeat = (512 / n).min(64);
+                let repeat = (1024 / n).min(256);
                 let mut times: Vec<f64> = (0..rounds)
                     .map(|_| {
-                        let start = Instant::now();
+                        let start = cpu_s();
                         for _ in 0..repeat {
                             linear.forward(&mut compute, &acts, &mut out).expect("a product");
                         }
-                        start.elapsed().as_secs_f64() / repeat as f64
+                        (cpu_s() - start) / (repeat * threads) as f64
                     })
                     .collect();
                 times.sort_by(f64::total_cmp);

@@ -1,5 +1,6 @@
 //! Times six tasks in one pass against six separate passes, on random weights of a stated shape:
-//! `bench_tasks [--preset q8_0|q4_k|f16|f32] [--shape 85m|small] [--prefix N] [--question N] [--repeat N]`.
+//! `bench_tasks [--backend engine|candle] [--threads N] [--preset q8_0|q4_k|f16|f32] [--shape 85m|small] [--prefix N]
+//! [--question N] [--repeat N]`. candle takes its threads from RAYON_NUM_THREADS.
 //!
 //! Ours: the prefix once, six questions as one batch, drafts from the known answers. Peer: what upstream does, for each
 //! task the whole prompt again and plain greedy decoding. Between them stand the shared prefix without drafts, and six
@@ -15,8 +16,9 @@
 
 use std::time::Instant;
 
-use agent_student::convert::{Preset, Spec, write_random};
+use agent_student::convert::{Preset, shape_small, write_random};
 use agent_student::decode::{Mode, Plan, Question, Stats, Trie, run};
+use agent_student::engine::EngineLanguage;
 use agent_student::error::{Result, StudentError};
 use agent_student::file::ModelFile;
 use agent_student::llm::candle::CandleLanguage;
@@ -177,10 +179,10 @@ fn main() -> std::result::Result<(), Failure> {
     let number = |flag: &str, default: usize| value(flag).map_or(Ok(default), str::parse);
     let preset = Preset::from_name(value("--preset").unwrap_or("q8_0")).ok_or("unknown preset")?;
     let (rows, question, repeat) = (number("--prefix", 600)?, number("--question", 60)?, number("--repeat", 5)?);
-    let mut spec = Spec::small();
+    let mut spec = shape_small();
     if value("--shape") != Some("small") {
         (spec.text.hidden, spec.text.ffn, spec.text.layers) = (768, 2048, 12);
-        (spec.text.heads, spec.text.kv_heads, spec.text.vocabulary) = (12, 4, 8192);
+        (spec.text.heads, spec.text.kv_heads, spec.text.vocab) = (12, 4, 8192);
     }
     let folder = std::env::temp_dir().join(format!("bench_tasks_{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
@@ -188,10 +190,16 @@ fn main() -> std::result::Result<(), Failure> {
     write_random(&spec, 1, preset, &path)?;
     let file = ModelFile::open(&path)?;
     let room = Room { prefix: rows, branches: 6, branch: 1024 };
-    let mut language = CandleLanguage::load(&file, room, &candle_core::Device::Cpu)?;
+    let engine = value("--backend") != Some("candle");
+    let threads = number("--threads", 2)?;
+    let mut language: Box<dyn Language> = if engine {
+        Box::new(EngineLanguage::load(&file, room, threads)?)
+    } else {
+        Box::new(CandleLanguage::load(&file, room, &candle_core::Device::Cpu)?)
+    };
     std::fs::remove_dir_all(&folder)?;
 
-    let vocab = spec.text.vocabulary as u32;
+    let vocab = spec.text.vocab as u32;
     let sizes = [(2, 1), (45, 6), (88, 15), (93, 60), (900, 9), (60, 5)];
     let books: Vec<_> = (0..).zip(sizes).map(|(task, (count, length))| codebook(task, count, length, vocab)).collect();
     let tries = books.iter().map(|book| Trie::new(END, book)).collect::<Result<Vec<_>>>()?;
@@ -207,18 +215,18 @@ fn main() -> std::result::Result<(), Failure> {
         ("one pass, drafts", true, 64),
     ];
     println!(
-        "{} body {}x{}, vocabulary {vocab}, {}; prefix {rows}, questions 6 x {question}, {} threads, candle",
+        "{} body {}x{}, vocabulary {vocab}, {}; prefix {rows}, questions 6 x {question}, {}",
         value("--shape").unwrap_or("85m"),
         spec.text.hidden,
         spec.text.layers,
         preset.name(),
-        candle_core::utils::get_num_threads()
+        if engine { format!("engine, {threads} threads") } else { "candle".to_owned() }
     );
     let mut times = vec![(Vec::new(), Vec::new(), Vec::new()); ways.len()];
     for turn in 0..=repeat {
         for ((_, together, draft), (wall, cpu, steps)) in ways.iter().zip(&mut times) {
             let (begin, cpu_begin) = (Instant::now(), cpu_s());
-            let stats = bench.six(&mut language, turn, *together, *draft)?;
+            let stats = bench.six(language.as_mut(), turn, *together, *draft)?;
             // The first turn warms up.
             if turn > 0 {
                 wall.push(begin.elapsed().as_secs_f64());

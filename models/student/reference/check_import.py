@@ -140,8 +140,11 @@ def language_half(binary, work, base, asked, model, tok):
         llama.eval(ids)
         got = np.array(llama.scores[:len(ids)])
         worst = float(np.abs(got - wanted).max())
-        same = (got.argmax(1) == wanted.argmax(1)).mean()
-        check(f"llama.cpp's logits ({types})", worst < bound and same == 1.0, f"worst {worst:.2e}, same first {same:.2f}")
+        cosine = float((got * wanted).sum() / np.sqrt((got**2).sum() * (wanted**2).sum()))
+        # Quantised weights may swap near ties, so the first token is only demanded of exact ones.
+        same = float((got.argmax(1) == wanted.argmax(1)).mean())
+        good = worst < bound and cosine > 0.9999 and (same == 1.0 or types != "f32")
+        check(f"llama.cpp's logits ({types})", good, f"worst {worst:.2e}, cosine {cosine:.7f}, same first {same:.2f}")
 
 
 def main():

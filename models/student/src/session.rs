@@ -23,6 +23,7 @@ pub use load::{Asked, Texts, texts};
 
 use crate::calibration::label_probability;
 use crate::decode::{self, Decoded, End, First, Mode, Outcome, Plan, Question, Score, Stats, Trie};
+use crate::engine::{EngineLanguage, EngineVision};
 use crate::error::{Result, StudentError};
 use crate::file::ModelFile;
 use crate::frames::{Pruner, Pruning, cut, fit};
@@ -139,19 +140,9 @@ impl Student {
         let file = ModelFile::open(path)?;
         let (texts, shape) = (texts(&file)?, file.shape()?);
         let room = room(&texts, &shape, options)?;
-        let device = device(options)?;
-        if options.backend == Backend::Engine {
-            let what = "the backend \"engine\" is not in this build".to_owned();
-            return Err(StudentError::Call { place: "open", what });
-        }
-        let language = Box::new(CandleLanguage::load(&file, room, &device)?);
-        let seeing = Box::new(Vision::load(&file, &device)?);
+        let (language, seeing, device) = backends(&file, room, options)?;
         let mut student = Self::assemble(texts, shape, room, language, seeing, options)?;
-        let threads = candle_core::utils::get_num_threads();
-        student.texts.facts.device = match options.device {
-            Device::Cpu => format!("CPU, {threads} threads, candle"),
-            Device::Cuda(n) => format!("CUDA {n}, candle"),
-        };
+        student.texts.facts.device = device;
         Ok(student)
     }
 
@@ -329,7 +320,8 @@ impl Student {
         Ok(self.texts.tokens.decode(tokens)?.trim().to_owned())
     }
 
-    /// How likely each of some given answers to a question is.
+    /// How likely each of some given answers to a question is: multiple choice, or with all instants of the window the
+    /// exact distribution over its 0.1 s grid.
     ///
     /// # Errors
     /// As [`Student::ask`]; [`StudentError::Limit`] for too many options.
@@ -337,8 +329,8 @@ impl Student {
         self.seen()?;
         let prompt = self.texts.prompt.question(&self.texts.tokens, question)?;
         let options = load::encode_all(&self.texts.tokens, options.iter().copied())?;
-        let end = self.texts.tokens.chat().end;
-        decode::score(self.language.as_mut(), &prompt, &options, end, self.room.branches, cancel)
+        let ends = self.ends();
+        decode::score(self.language.as_mut(), &prompt, &options, &ends, self.room.branches, cancel)
     }
 
     /// Frames, whether telemetry was read, and the window's span, of a job that has frames.
@@ -430,9 +422,9 @@ impl Student {
         if let Some(severity) = decoded.and_then(|d| read::severity(&options, d)) {
             return Ok(Some(severity));
         }
-        let end = self.texts.tokens.chat().end;
+        let ends = self.ends();
         let prompt = self.texts.asked.get(at).map_or(&[][..], |a| &a.prompt);
-        let scores = decode::score(self.language.as_mut(), prompt, &options, end, self.room.branches, cancel)?;
+        let scores = decode::score(self.language.as_mut(), prompt, &options, &ends, self.room.branches, cancel)?;
         let [collision, near_collision, normal] = scores.as_slice() else { return Ok(None) };
         Ok(Some(SeverityAnswer {
             collision: collision.share,
@@ -487,14 +479,47 @@ fn span(window: Window) -> f32 {
     window.before_s + window.after_s
 }
 
-fn device(options: &Options) -> Result<candle_core::Device> {
-    match options.device {
-        Device::Cpu => Ok(candle_core::Device::Cpu),
-        Device::Cuda(n) if cfg!(feature = "cuda") => {
-            candle_core::Device::new_cuda(n).map_err(|source| StudentError::Compute { place: "CUDA device", source })
+/// The two halves of a student, and where they run in words.
+type Halves = (Box<dyn Language>, Box<dyn Seeing>, String);
+
+/// The two halves of a file on the chosen device and code.
+fn backends(file: &ModelFile, room: Room, options: &Options) -> Result<Halves> {
+    if options.backend == Backend::Engine {
+        if options.device != Device::Cpu {
+            return Err(call("the backend \"engine\" runs on the CPU only".to_owned()));
         }
-        Device::Cuda(_) => Err(call("this build has no CUDA".to_owned())),
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            n => n,
+        };
+        let language = Box::new(EngineLanguage::load(file, room, threads)?);
+        let seeing = Box::new(EngineVision::load(file, threads)?);
+        return Ok((language, seeing, format!("CPU, {threads} threads, engine")));
     }
+    let (device, words) = match options.device {
+        Device::Cpu => {
+            let threads = candle_core::utils::get_num_threads();
+            (candle_core::Device::Cpu, format!("CPU, {threads} threads, candle"))
+        }
+        Device::Cuda(n) if cfg!(feature = "cuda") => {
+            let device = candle_core::Device::new_cuda(n);
+            let device = device.map_err(|source| StudentError::Compute { place: "CUDA device", source })?;
+            (device, format!("CUDA {n}"))
+        }
+        Device::Cuda(_) => return Err(call("this build has no CUDA".to_owned())),
+    };
+    let language = language(file, room, &device)?;
+    let seeing = Box::new(Vision::load(file, &device)?);
+    Ok((language, seeing, words))
+}
+
+/// On a GPU our kernels, elsewhere candle's own.
+fn language(file: &ModelFile, room: Room, device: &candle_core::Device) -> Result<Box<dyn Language>> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return Ok(Box::new(crate::llm::cuda::CudaLanguage::load(file, room, device)?));
+    }
+    Ok(Box::new(CandleLanguage::load(file, room, device)?))
 }
 
 fn call(what: String) -> StudentError {

@@ -109,7 +109,8 @@ impl Vision {
 
     fn check(&self, frame: &PatchFrame) -> Result<()> {
         let (merge, patch) = (self.shape.merge, self.shape.patch);
-        let fault = |what: String| StudentError::Frame { width: frame.cols * patch, height: frame.rows * patch, what };
+        let (width, height) = (frame.cols.saturating_mul(patch), frame.rows.saturating_mul(patch));
+        let fault = |what: String| StudentError::Frame { width, height, what };
         let patches = frame.rows.saturating_mul(frame.cols);
         if !(1..=MAX_FRAME_PATCHES).contains(&patches) {
             return Err(fault(format!("{patches} patches; 1 to {MAX_FRAME_PATCHES} are taken")));

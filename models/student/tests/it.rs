@@ -9,6 +9,8 @@ mod convert_bad;
 mod convert_fixture;
 #[path = "it/cuda_kernels.rs"]
 mod cuda_kernels;
+#[path = "it/decode_known.rs"]
+mod decode_known;
 #[path = "it/decode_prompt.rs"]
 mod decode_prompt;
 #[path = "it/decode_run.rs"]
@@ -19,6 +21,10 @@ mod decode_session;
 mod decode_tokenizer;
 #[path = "it/decode_toy.rs"]
 mod decode_toy;
+#[path = "it/engine_language.rs"]
+mod engine_language;
+#[path = "it/engine_vision.rs"]
+mod engine_vision;
 #[path = "it/exact.rs"]
 mod exact;
 #[path = "it/exact_adapters.rs"]
@@ -29,5 +35,3 @@ mod exact_quantised;
 mod file;
 #[path = "it/tiny.rs"]
 mod tiny;
-#[path = "it/engine_language.rs"]
-mod engine_language;

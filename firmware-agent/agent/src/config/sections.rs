@@ -16,8 +16,8 @@ use super::tree::{Files, Node, Spot, Table, Value};
 use super::types::{
     Ask, BrokerUrl, CanConfig, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig, OutboxConfig,
     RingsConfig, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend, StudentConfig, StudentDevice,
-    StudentPruning, TelemetryTriggerConfig, Threshold, TriggerConfig, TriggerSignal, UnitConfig, VEHICLE_SIGNALS,
-    VehicleClass, VisionTriggerConfig,
+    StudentPruning, TelemetryTriggerConfig, Threshold, TlsConfig, TriggerConfig, TriggerSignal, UnitConfig,
+    VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
 };
 
 /// Reads the whole tree. `None`, or problems noted in `files`, mean that there is no configuration.
@@ -464,6 +464,7 @@ fn link(files: &mut Files, top: &mut Section<'_>) -> Option<LinkConfig> {
     let keep_alive_s = s.whole(files, "keep_alive_s", 5, u32::from(u16::MAX)).value;
     let in_flight = s.whole(files, "in_flight", 1, limits::MAX_IN_FLIGHT).value;
     let health_interval_s = s.whole(files, "health_interval_s", 5, 86_400).value;
+    let tls = tls(files, &mut s);
     let mut o = s.section(files, "outbox");
     let outbox = OutboxConfig {
         store: o.path(files, "store"),
@@ -473,7 +474,25 @@ fn link(files: &mut Files, top: &mut Section<'_>) -> Option<LinkConfig> {
     };
     o.finish(files);
     s.finish(files);
-    Some(LinkConfig { broker: broker?.value, keep_alive_s, in_flight, health_interval_s, outbox })
+    Some(LinkConfig { broker: broker?.value, keep_alive_s, in_flight, health_interval_s, tls, outbox })
+}
+
+/// A certificate without its key, or a key without its certificate, proves nothing.
+fn tls(files: &mut Files, link: &mut Section<'_>) -> TlsConfig {
+    let mut s = link.section(files, "tls");
+    let ca = s.path_or_none(files, "ca").value;
+    let certificate = s.path_or_none(files, "certificate");
+    let key = s.path_or_none(files, "key");
+    let lone = match (&certificate.value, &key.value) {
+        (Some(_), None) => certificate.spot.map(|spot| (spot, "certificate", "but link.tls.key is none")),
+        (None, Some(_)) => key.spot.map(|spot| (spot, "key", "but link.tls.certificate is none")),
+        _ => None,
+    };
+    if let Some((spot, name, reason)) = lone {
+        refuse(files, spot, s.key(name), reason.to_owned());
+    }
+    s.finish(files);
+    TlsConfig { ca, certificate: certificate.value, key: key.value }
 }
 
 fn evidence(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig>) -> EvidenceConfig {

@@ -430,8 +430,24 @@ pub(crate) struct LinkConfig {
     pub(crate) in_flight: u32,
     /// Health message every so often, s.
     pub(crate) health_interval_s: u32,
+    /// `[link.tls]`
+    pub(crate) tls: TlsConfig,
     /// `[link.outbox]`
     pub(crate) outbox: OutboxConfig,
+}
+
+/// `[link.tls]`: certificates for a broker `mqtts://`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct TlsConfig {
+    /// PEM of the authorities to trust; without one the system's.
+    #[serde(serialize_with = "path_or_none")]
+    pub(crate) ca: Option<PathBuf>,
+    /// PEM of the unit's certificate.
+    #[serde(serialize_with = "path_or_none")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// PEM of its key.
+    #[serde(serialize_with = "path_or_none")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// `[link.outbox]`: what waits on disk for the broker. Crashes never expire; these limits bind lesser messages first.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use agent_core::samples::{FrameMeta, VideoCodec};
 use agent_core::time::MonoTime;
 use openh264::OpenH264API;
-use openh264::encoder::{Encoder, EncoderConfig, FrameRate, IntraFramePeriod, RateControlMode, UsageType};
+use openh264::encoder::{Encoder, EncoderConfig, FrameRate, IntraFramePeriod, RateControlMode, UsageType, VuiConfig};
 use openh264::formats::YUVSource;
 
 use super::{ImportError, Item, Notes, bad};
@@ -78,8 +78,9 @@ pub(crate) struct PictureEncoder {
 }
 
 impl PictureEncoder {
-    /// An encoder for pictures of `size`; `fps` sets the distance of key frames.
-    pub(crate) fn new(path: &Path, size: [u16; 2], fps: f32) -> Result<Self, ImportError> {
+    /// An encoder for pictures of `size`; `fps` sets the distance of key frames. `vui` says what its colours are: left
+    /// out where the source's colours are handed on as they are.
+    pub(crate) fn new(path: &Path, size: [u16; 2], fps: f32, vui: Option<VuiConfig>) -> Result<Self, ImportError> {
         let fps = fps.clamp(1.0, 120.0);
         let config = EncoderConfig::new()
             .max_frame_rate(FrameRate::from_hz(fps))
@@ -90,6 +91,7 @@ impl PictureEncoder {
             .background_detection(false)
             .num_threads(1)
             .intra_frame_period(IntraFramePeriod::from_num_frames((fps * 2.0).round() as u32));
+        let config = if let Some(vui) = vui { config.vui(vui) } else { config };
         let encoder = Encoder::with_api_config(OpenH264API::from_source(), config)
             .map_err(|e| bad(path, format!("openh264 could not be started: {e}")))?;
         Ok(Self { path: path.to_owned(), encoder, size: size.map(|s| s & !1) })

@@ -5,7 +5,8 @@
 //!
 //! `filesrc ! decodebin ! videoconvert ! appsink`: software decoders (the same file gives the same drive), the first
 //! video stream alone, and a sink that holds few pictures and makes the pipeline wait. Times are the
-//! buffers' running times, so that edit lists are heeded, the first picture at 0. There is no network source
+//! buffers' running times, so that edit lists are heeded, the first picture at 0. Colours become BT.601 of limited range,
+//! whatever they were, and the frames say so: that is what the small frames are decoded with. There is no network source
 //! element, and text files are refused, since playlists make GStreamer fetch what they name.
 
 use std::fs::File;
@@ -17,8 +18,10 @@ use gstreamer::{ClockTime, MessageType, MessageView, Pipeline, State};
 use gstreamer_app::AppSink;
 use gstreamer_video::prelude::*;
 use gstreamer_video::{VideoFrameRef, VideoInfo};
+use openh264::encoder::VuiConfig;
 
 use super::encode::{Picture, PictureEncoder};
+use super::whole::what_is_missing;
 use super::{ImportError, Item, Notes, Source, bad, io_error};
 use crate::info::CameraInfo;
 use crate::limits::{GST_PICTURES, GST_POLL_MS, GST_STALL_POLLS, MAX_PICTURE_SIDE, MAX_VIDEO_SAMPLES};
@@ -70,7 +73,7 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn Source>, ImportError> {
     let name = name.to_str().ok_or_else(|| bad(path, "GStreamer: its name is not UTF-8"))?.to_owned();
     let text = format!(
         "filesrc name=in ! decodebin name=decode ! videoconvert \
-         ! video/x-raw,format=I420 ! appsink name=out sync=false max-buffers={GST_PICTURES} drop=false"
+         ! video/x-raw,format=I420,colorimetry=bt601 ! appsink name=out sync=false max-buffers={GST_PICTURES} drop=false"
     );
     let pipeline = gstreamer::parse::launch(&text).map_err(|e| fail("its plug-ins are not all installed", &e))?;
     let pipeline = pipeline.downcast::<Pipeline>().map_err(|_| bad(path, "GStreamer: no pipeline was made"))?;
@@ -98,8 +101,12 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn Source>, ImportError> {
     let size = [info.width() as u16 & !1, info.height() as u16 & !1];
     let rate = info.fps();
     let fps = if rate.denom() > 0 { rate.numer() as f32 / rate.denom() as f32 } else { 0.0 };
-    let encoder = PictureEncoder::new(path, size, if fps > 0.0 { fps } else { FALLBACK_FPS })?;
+    let encoder =
+        PictureEncoder::new(path, size, if fps > 0.0 { fps } else { FALLBACK_FPS }, Some(VuiConfig::bt601()))?;
     notes.say("its pictures were decoded by GStreamer and encoded anew".to_owned());
+    if let Some(what) = what_is_missing(path).map_err(io_error(path))? {
+        notes.skip(|| what);
+    }
     stop.0 = None;
     Ok(Box::new(Decoded {
         path: path.to_owned(),

@@ -14,6 +14,8 @@ mod imu_csv;
 mod mp4;
 mod npy;
 mod transcode;
+#[cfg(feature = "gstreamer")]
+mod whole;
 
 use std::fs::File;
 use std::io::BufRead;

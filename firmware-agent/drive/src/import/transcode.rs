@@ -38,7 +38,7 @@ pub(crate) struct Transcoder {
 
 impl Transcoder {
     pub(crate) fn new(track: Track, mut notes: Notes, why: &str) -> Result<Self, ImportError> {
-        let encoder = PictureEncoder::new(&track.path, track.size, track.fps)?;
+        let encoder = PictureEncoder::new(&track.path, track.size, track.fps, None)?;
         let decoder = Decoder::new().map_err(|e| bad(&track.path, format!("openh264 could not be started: {e}")))?;
         let shown = |i: &usize| track.samples.get(*i).is_some_and(|s| s.shown);
         let mut order: Vec<usize> = (0..track.samples.len()).filter(shown).collect();

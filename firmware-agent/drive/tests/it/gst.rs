@@ -1,6 +1,7 @@
 //! Videos by GStreamer: real clips, files that GStreamer itself makes, and files that are none.
 
 use std::path::Path;
+use std::process::Command;
 
 use agent_drive::import::{ImportError, ImportReport, InputKind, Offset, import};
 use agent_drive::{DriveInfo, DriveReader, DriveRecord, VideoDecoder};
@@ -95,4 +96,104 @@ fn what_gstreamer_cannot_read_names_the_file_and_why_and_a_cut_file_keeps_its_fi
     let report = run().unwrap();
     println!("{report:?}");
     assert!((5..20).contains(&report.counts.frames), "{report:?}");
+    let cut = format!("it should have {} bytes and has {}", whole.len(), whole.len() / 2);
+    assert!(report.skipped >= 1 && report.warnings.iter().any(|w| w.contains(&cut)), "{report:?}");
+}
+
+/// Has ffmpeg make a test picture that moves, 2 s at 10 Hz; false, with one printed line, where it cannot.
+fn ffmpeg(arguments: &[&str], path: &Path) -> bool {
+    let source = ["-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=10:duration=2"];
+    match Command::new("ffmpeg").args(source).args(arguments).arg(path).output() {
+        Ok(output) if output.status.success() => true,
+        Ok(output) => {
+            println!("skipped: ffmpeg {arguments:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+            false
+        }
+        Err(e) => {
+            println!("skipped: ffmpeg: {e}");
+            false
+        }
+    }
+}
+
+/// The first picture as ffmpeg shows it, RGB.
+fn ffmpeg_shows(path: &Path) -> Vec<u8> {
+    let out =
+        ["-frames:v", "1", "-sws_flags", "accurate_rnd+full_chroma_int", "-pix_fmt", "rgb24", "-f", "rawvideo", "-"];
+    let output = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(path).args(out).output().unwrap();
+    assert_eq!(output.stdout.len(), 320 * 240 * 3, "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// The first picture of the drive that a video becomes, RGB.
+fn drive_shows(path: &Path) -> Vec<u8> {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("d.mcap");
+    import(&one(path, InputKind::Video, Offset::OwnClock(0.0)), &out, DriveInfo::new("x"), true).unwrap();
+    let mut reader = DriveReader::open(&out).unwrap();
+    let Some(DriveRecord::Frame(meta, bytes)) = reader.next().unwrap() else { panic!("no frame") };
+    let mut decoder = VideoDecoder::new(meta.codec, 320).unwrap();
+    decoder.decode(&meta, bytes).unwrap().unwrap().rgb.to_vec()
+}
+
+#[test]
+fn clips_of_other_makers_keep_count_times_and_the_colours_that_ffmpeg_shows() {
+    let temp = tempfile::tempdir().unwrap();
+    let full = ["-vf", "scale=out_range=full:out_color_matrix=bt601", "-pix_fmt", "yuvj420p", "-color_range", "pc"];
+    let hd = ["-vf", "scale=out_color_matrix=bt709", "-pix_fmt", "yuv420p", "-colorspace", "bt709"];
+    let plain = ["-pix_fmt", "yuv420p"];
+    let hevc = ["-c:v", "libx265", "-x265-params", "log-level=none", "-crf", "10"];
+    let aom = ["-c:v", "libaom-av1", "-cpu-used", "8", "-crf", "10"];
+    let cases: [(&str, &[&str], &[&str]); 8] = [
+        ("hevc.mp4", &hevc, &plain),
+        ("hevc.mkv", &hevc, &plain),
+        ("hevc.ts", &hevc, &plain),
+        ("h264.ts", &["-c:v", "libx264", "-crf", "8"], &plain),
+        ("av1.mp4", &aom, &plain),
+        ("av1.mkv", &aom, &plain),
+        ("full-range.mkv", &["-c:v", "mjpeg", "-q:v", "2"], &full),
+        ("bt709.mkv", &["-c:v", "libx264", "-crf", "8"], &hd),
+    ];
+    for (name, codec, colours) in cases {
+        let path = temp.path().join(name);
+        if !ffmpeg(&[codec, colours].concat(), &path) {
+            continue;
+        }
+        let (report, times, _) = frames(&path);
+        assert_eq!((times.len(), report.skipped), (20, 0), "{name}: {:?}", report.warnings);
+        assert!(times.iter().zip((0..).step_by(100)).all(|(t, want)| t.abs_diff(want) <= 1), "{name}: {times:?}");
+        let (theirs, ours) = (ffmpeg_shows(&path), drive_shows(&path));
+        let off =
+            theirs.iter().zip(&ours).map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>() as f64 / ours.len() as f64;
+        let mean = |p: &[u8]| p.iter().map(|v| f64::from(*v)).sum::<f64>() / p.len() as f64;
+        println!("{name}: mean difference {off:.2}, mean {:.2} against {:.2}", mean(&ours), mean(&theirs));
+        // Encoding anew costs detail, 2.5 to 3.2 levels; a wrong matrix gave 8.2.
+        assert!(off < 5.0 && (mean(&ours) - mean(&theirs)).abs() < 2.0, "{name}: {off}");
+    }
+}
+
+#[test]
+fn a_clip_that_is_cut_says_so_in_each_container() {
+    let temp = tempfile::tempdir().unwrap();
+    for (name, codec) in [
+        ("cut.mkv", &["-c:v", "libx264"][..]),
+        ("cut.webm", &["-c:v", "libvpx-vp9", "-deadline", "realtime"]),
+        ("cut.avi", &["-c:v", "mpeg4"]),
+        ("cut.ts", &["-c:v", "libx264"]),
+        ("cut.mp4", &["-c:v", "mpeg4", "-movflags", "+faststart"]),
+    ] {
+        let path = temp.path().join(name);
+        if !ffmpeg(codec, &path) {
+            continue;
+        }
+        let whole = std::fs::read(&path).unwrap();
+        assert_eq!(frames(&path).0.skipped, 0, "{name}");
+        std::fs::write(&path, &whole[..whole.len() * 2 / 3]).unwrap();
+        let (report, times, _) = frames(&path);
+        assert!((1..20).contains(&times.len()), "{name}: {times:?}");
+        assert!(
+            report.skipped >= 1 && report.warnings.iter().any(|w| w.contains("the file is cut")),
+            "{name}: {report:?}"
+        );
+    }
 }

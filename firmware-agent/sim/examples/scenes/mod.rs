@@ -380,7 +380,7 @@ fn weather_scenes() -> Vec<Scene> {
 }
 
 fn open_scenes() -> Vec<Scene> {
-    let mut bunch = vec![
+    let bunch = vec![
         actor(Truck, (52.0, -3.7, 0.0), 0.0008, 1),
         actor(Car, (40.0, 0.0, 0.0), 0.0008, 2),
         actor(Suv, (62.0, 3.7, 0.0), 0.0008, 4),
@@ -388,9 +388,7 @@ fn open_scenes() -> Vec<Scene> {
         actor(Truck, (110.0, 14.5, PI), 0.0008, 6),
         actor(Car, (96.0, 0.0, 0.0), 0.0008, 8),
     ];
-    let mut out = vec![base("motorway", motorway(0.0008, 12), bunch.clone(), day(), 0.0008)];
-    bunch.iter_mut().for_each(|a| a.headlights = true);
-    out.push(base("motorway by night", motorway(0.0008, 13), bunch, night(), 0.0008));
+    let mut out = vec![base("motorway", motorway(0.0008, 12), bunch, day(), 0.0008)];
     out.push(base(
         "country",
         country(-0.003, 14),
@@ -398,7 +396,7 @@ fn open_scenes() -> Vec<Scene> {
         day(),
         -0.003,
     ));
-    out[2].actors[1].colour = [128, 92, 60];
+    out[1].actors[1].colour = [128, 92, 60];
     out.push(base(
         "lorry ahead",
         country(0.0, 15),
@@ -406,7 +404,7 @@ fn open_scenes() -> Vec<Scene> {
         Weather { cloud: 0.7, ..day() },
         0.0,
     ));
-    out[3].actors[0].brake = true;
+    out[2].actors[0].brake = true;
     let mut tunnel = motorway(0.0, 16);
     tunnel.tunnel = Some((0.0, 150.0));
     let inside = vec![

@@ -92,7 +92,7 @@ fn model(actor: &Actor) -> Model {
             axles: [-0.29, 0.31],
             wheel_m: 0.37,
         },
-        _ if actor.id % 3 == 0 => Model {
+        _ if actor.id.is_multiple_of(3) => Model {
             body: &CAR,
             cabin: cabin([-0.49, 0.22], [-0.38, 0.04], 0.60, [0.465, 0.37]),
             tail,
@@ -168,8 +168,16 @@ fn cabin(pen: &mut Pen<'_, '_>, m: &Model, paint: &Paint) {
     let base = |k: usize, y: f32| [c.base[k], y * c.half[0], c.foot];
     let roof = |k: usize, y: f32| [c.roof[k], y * c.half[1], 0.985];
     let rear_glass = if m.closed { *paint } else { glass };
-    pen.face(&[base(1, -1.0), base(1, 1.0), roof(1, 1.0), roof(1, -1.0)], &glass);
-    pen.face(&[base(0, 1.0), base(0, -1.0), roof(0, -1.0), roof(0, 1.0)], &rear_glass);
+    pen.face(&[base(1, -1.0), base(1, 1.0), roof(1, 1.0), roof(1, -1.0)], paint);
+    pen.face(&[base(0, 1.0), base(0, -1.0), roof(0, -1.0), roof(0, 1.0)], paint);
+    // Panes a little outside, so that pillars and the edge of the roof stay in paint.
+    let pane = |k: usize, y: f32, up: f32| -> V3 {
+        let (a, b) = (base(k, y), roof(k, y));
+        let mix = |i: usize| a[i] + (b[i] - a[i]) * up;
+        [mix(0) + if k == 1 { 0.004 } else { -0.004 }, mix(1) * 0.90, mix(2) + 0.004]
+    };
+    pen.face(&[pane(1, -1.0, 0.03), pane(1, 1.0, 0.03), pane(1, 1.0, 0.93), pane(1, -1.0, 0.93)], &glass);
+    pen.face(&[pane(0, 1.0, 0.10), pane(0, -1.0, 0.10), pane(0, -1.0, 0.86), pane(0, 1.0, 0.86)], &rear_glass);
     let (low, high) = (0.94 * c.half[1], 0.998);
     let lid = |x: f32, y: f32, z: f32| [x, y, z];
     let inset = (c.roof[1] - c.roof[0]) * 0.08;
@@ -211,8 +219,9 @@ fn trim(pen: &mut Pen<'_, '_>, m: &Model) {
         let x = rear - out;
         pen.face(&[[x, y[1], z[0]], [x, y[0], z[0]], [x, y[0], z[1]], [x, y[1], z[1]]], paint);
     };
-    back([-0.40, 0.40], [rb, rb + 0.05], 0.0, &dark);
-    back([-0.13, 0.13], [rb + 0.08, rb + 0.15], 0.001, &plate);
+    back([-0.41, 0.41], [rb - 0.01, rb + 0.075], 0.0, &dark);
+    back([-0.40, 0.40], [rb + 0.075, rb + 0.085], 0.0, &Paint::matt([70, 70, 72]));
+    back([-0.13, 0.13], [rb + 0.10, rb + 0.165], 0.001, &plate);
     let mut nose = |y: [f32; 2], z: [f32; 2], out: f32, paint: &Paint| {
         let x = front + out;
         pen.face(&[[x, y[0], z[0]], [x, y[1], z[0]], [x, y[1], z[1]], [x, y[0], z[1]]], paint);
@@ -266,7 +275,10 @@ pub(crate) fn all_lamps(pen: &mut Pen<'_, '_>, l: &Lamps, actor: &Actor, on: boo
     } else {
         0.0
     };
-    let tail = Paint { emit: tail_emit, ..Paint::glossy([196, 22, 20], 0.1) };
+    // A lit lamp is paler than its glass.
+    let glass = if actor.brake { [255, 46, 38] } else { [150, 14, 14] };
+    let tail = Paint { emit: tail_emit, ..Paint::glossy(glass, 0.1) };
+    let housing = Paint::matt([40, 16, 16]);
     let head = if on { Paint::shining([255, 250, 235], 2.2) } else { Paint::glossy([214, 218, 222], 0.4) };
     for side in [1.0f32, -1.0] {
         let amber = blinks(actor, if side > 0.0 { -1 } else { 1 }, t_s);
@@ -279,6 +291,7 @@ pub(crate) fn all_lamps(pen: &mut Pen<'_, '_>, l: &Lamps, actor: &Actor, on: boo
             let forward = (yb > ya) == towards_front;
             if forward { pen.face(&c, paint) } else { pen.face(&[c[3], c[2], c[1], c[0]], paint) }
         };
+        quad(l.x[0] + 0.001_5, y0 * 0.94, y1 * 1.04, [low - 0.015, high + 0.015], &housing);
         quad(l.x[0], y0, y1, [low, high], &tail);
         quad(l.x[1], l.head_y[0] * side, l.head_y[1] * side, l.head_z, &head);
         if amber {
@@ -291,7 +304,7 @@ pub(crate) fn all_lamps(pen: &mut Pen<'_, '_>, l: &Lamps, actor: &Actor, on: boo
             [l.x[1], (l.head_y[0] + l.head_y[1]) * 0.5 * side, (l.head_z[0] + l.head_z[1]) * 0.5],
         );
         if tail_emit > 0.0 {
-            let power = tail_emit * (0.10 + 0.42 * dark);
+            let power = tail_emit * (0.14 + 0.30 * dark);
             pen.glow(rear, [-1.0, 0.0, 0.0], scale(lin([255, 36, 24]), power), 0.10);
         }
         if on {

@@ -21,7 +21,8 @@ pub(crate) type Texel = [u16; 4];
 /// Linear light as a pixel with a tag.
 #[inline]
 pub(crate) fn texel(c: V3, tag: u16) -> Texel {
-    let q = |v: f32| (v * ONE).clamp(0.0, TOP) as u16;
+    // Adding 2^23 leaves the nearest whole number in the low bits; a cast would cost a check of its range.
+    let q = |v: f32| ((v * ONE).clamp(0.0, TOP) + 8_388_608.0).to_bits() as u16;
     [q(c[0]), q(c[1]), q(c[2]), tag]
 }
 
@@ -66,9 +67,10 @@ impl Frame {
         }
     }
 
-    /// Forgets what was drawn (colours are overwritten by sky and ground).
+    /// Forgets what was drawn (colours are overwritten by sky and ground, which come last and where nothing stands).
     pub(crate) fn begin(&mut self) {
         self.stamp.fill(0);
+        self.depth.fill(0.0);
         self.polygons = 0;
         self.set_tag(TAG_SKY);
     }

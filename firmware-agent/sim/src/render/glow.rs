@@ -117,7 +117,6 @@ pub(crate) fn mirror(frame: &mut Frame, ground: &Ground, foot: &mut [u16], seed:
     foot.fill(0);
     for y in 1..height {
         let row = y * width;
-        let ripple = (super::noise::hash(seed ^ (y as u32 * 7)) % 3) as usize;
         for (x, foot) in foot.iter_mut().enumerate().take(width) {
             let index = row + x;
             let tag = frame.colour.get(index).map_or(TAG_SKY, |c| c[3]);
@@ -129,8 +128,15 @@ pub(crate) fn mirror(frame: &mut Frame, ground: &Ground, foot: &mut [u16], seed:
                 continue;
             }
             let base = usize::from(*foot);
-            let Some(from) = (2 * base + 1 + ripple).checked_sub(y) else { continue };
-            let Some(image) = frame.colour.get(from.min(base) * width + x).copied() else { continue };
+            // Ripples tear the mirror image more the farther it is from the foot.
+            let torn = super::noise::hash(
+                (x as u32 / 2).wrapping_mul(0x9e37_79b1) ^ (y as u32).wrapping_mul(0x27d4_eb2f) ^ seed,
+            );
+            let reach = 1 + (y - base) / 10;
+            let (up, aside) = (torn as usize % (2 * reach + 1), (torn >> 16) as usize % (reach + 1));
+            let Some(from) = (2 * base + 1 + up).checked_sub(y) else { continue };
+            let column = (x + aside).saturating_sub(reach / 2).min(width - 1);
+            let Some(image) = frame.colour.get(from.min(base) * width + column).copied() else { continue };
             // Water mirrors more the flatter one looks: near the horizon most.
             let graze = 1.0 - (y - base) as f32 / (height as f32 * 0.9);
             let share = (wet * (0.10 + 0.50 * graze * graze) * 256.0) as u32;

@@ -125,7 +125,7 @@ impl Ground {
         }
     }
 
-    /// Lights every cell whose inverse depth is above `cut` and writes it into the frame.
+    /// Lights every cell whose inverse depth is above `cut` and before which nothing stands, and writes it.
     pub(crate) fn light(&self, frame: &mut Frame, view: &View, light: &Light, (plane, cut): (Linear, f32)) {
         let tables = Tables::new(self, light);
         for y in 0..frame.height {
@@ -160,23 +160,26 @@ impl Ground {
         let thins = (last - air) / self.width as f32;
         let middle = 1.0 / plane.at(self.width as f32 * 0.5, y as f32).max(cut);
         let level = texture_level(middle);
+        let (fine_of, coarse_of) = (self.rough.level(level), self.tufts.level(level.saturating_sub(4)));
         let rough = 1.0 / (1.0 + middle * middle * 0.000_15);
+        let mut beam = Beam { light, along: ray, focal: view.focal, ends: [0.0; 2], block: usize::MAX };
         for (x, ((pixel, depth), cell)) in pixels.iter_mut().zip(depths).zip(cells).enumerate() {
             let inverse = plane.at(x as f32, y as f32);
             air += thins;
-            if inverse <= cut {
+            if inverse <= cut || *depth >= inverse {
                 continue;
             }
             let z = 1.0 / inverse;
             let fx = x as f32;
             let (wx, wy) = (eye[0] + z * (d[0] + turn[0] * fx), eye[1] + z * (d[1] + turn[1] * fx));
-            let (u, v) = ((wx * 16.0) as i32, (wy * 16.0) as i32);
-            let fine = f32::from(self.rough.at(u, v, level)) - 128.0;
-            let coarse = f32::from(self.tufts.at(u >> 4, v >> 4, level.saturating_sub(4))) - 128.0;
-            let mut c = tables.colour(*cell, fine * rough, coarse);
+            let (u, v) = (whole(wx * 16.0), whole(wy * 16.0));
+            let fine = (f32::from(fine_of.at(u, v)) - 128.0) * rough;
+            let coarse = f32::from(coarse_of.at(u >> 4, v >> 4)) - 128.0;
+            let albedo = tables.albedo(*cell, fine);
+            let mut c = tables.colour(*cell, albedo, coarse);
             if light.dark > 0.0 {
-                let lit = light.beam_on_ground([z * (ray[0] + fx / view.focal), z * ray[1], z]);
-                c = add(c, times(tables.albedo(*cell, fine * rough), [lit, lit * 0.97, lit * 0.86]));
+                let lit = beam.at(x, plane, y);
+                c = add(c, times(albedo, [lit, lit * 0.97, lit * 0.86]));
             }
             *depth = inverse;
             *pixel = texel(mix(light.fog, c, air), TAG_GROUND);
@@ -186,8 +189,15 @@ impl Ground {
     /// Whether water stands enough on a pixel's ground to mirror.
     pub(crate) fn mirrors(&self, index: usize) -> bool {
         let cell = self.cells.get(index).copied().unwrap_or_default();
-        matches!(cell[0] & !YELLOW, 1 | 2 | 3)
+        matches!(cell[0] & !YELLOW, 1..=3)
     }
+}
+
+/// The nearest whole number of |x| below 2^21, right in its low 22 bits only: enough for a texture that repeats, and
+/// cheaper than a cast.
+#[inline]
+fn whole(x: f32) -> i32 {
+    (x + 12_582_912.0).to_bits() as i32
 }
 
 /// Coarser texture farther away: the level whose texels are about as large as a pixel's footprint.
@@ -223,6 +233,35 @@ fn lay_row(cells: &mut [Cell], stroke: Stroke) {
         Stroke::Shade(value) => cells.iter_mut().for_each(|c| c[2] = c[2].min(value)),
         Stroke::Lamp(value) => cells.iter_mut().for_each(|c| c[3] = c[3].saturating_add(value)),
         Stroke::Paint { .. } => {}
+    }
+}
+
+/// Pixels between computed values of the headlights' light.
+const BEAM_STRIDE: usize = 8;
+
+/// The headlights' light along a row, computed at every eighth pixel.
+struct Beam<'a> {
+    light: &'a Light,
+    along: V3,
+    focal: f32,
+    ends: [f32; 2],
+    block: usize,
+}
+
+impl Beam<'_> {
+    fn at(&mut self, x: usize, plane: Linear, y: usize) -> f32 {
+        let block = x / BEAM_STRIDE;
+        if block != self.block {
+            let end = |k: usize| {
+                let fx = (k * BEAM_STRIDE) as f32;
+                let z = 1.0 / plane.at(fx, y as f32).max(1e-4);
+                self.light.beam_on_ground([z * (self.along[0] + fx / self.focal), z * self.along[1], z])
+            };
+            self.ends = [if block == self.block.wrapping_add(1) { self.ends[1] } else { end(block) }, end(block + 1)];
+            self.block = block;
+        }
+        let t = (x % BEAM_STRIDE) as f32 / BEAM_STRIDE as f32;
+        self.ends[0] + (self.ends[1] - self.ends[0]) * t
     }
 }
 
@@ -267,9 +306,9 @@ impl Tables {
     }
 
     #[inline]
-    fn colour(&self, cell: Cell, fine: f32, coarse: f32) -> V3 {
+    fn colour(&self, cell: Cell, albedo: V3, coarse: f32) -> V3 {
         let Some(look) = self.looks.get(usize::from(cell[0] & !YELLOW)) else { return [0.0; 3] };
-        let albedo = scale(self.albedo(cell, fine), 1.0 + look.coarse * coarse);
+        let albedo = scale(albedo, 1.0 + look.coarse * coarse);
         let lit = self.by_shade.get(usize::from(cell[2])).copied().unwrap_or_default();
         times(albedo, add(lit, scale(self.lamp, f32::from(cell[3]))))
     }

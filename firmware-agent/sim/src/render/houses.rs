@@ -9,7 +9,7 @@ use super::light::{Light, Paint};
 use super::limits::FAR_M;
 use super::mesh::Canvas;
 use super::noise::{Tile, hash, hash2, unit};
-use super::vec3::{V3, add, cross, dot, lin, mix, normal, scale, sin_cos, sub, times};
+use super::vec3::{V3, add, cross, dot, floor, lin, mix, normal, scale, sin_cos, sub, times};
 use crate::world::state::Building;
 
 /// Where a pattern lies: origin and unit axes, camera axes.
@@ -29,7 +29,8 @@ pub(crate) fn patterned(
 ) {
     let &[a, b, c, ..] = points else { return };
     let n = cross(sub(b, a), sub(c, b));
-    if !(dot(n, a) < 0.0) {
+    let facing = dot(n, a);
+    if facing.is_nan() || facing >= 0.0 {
         return;
     }
     let view = canvas.view;
@@ -46,11 +47,16 @@ pub(crate) fn patterned(
     let lit = light.dark > 0.0;
     let frame: &mut Frame = canvas.frame;
     frame.polygons += 1;
+    // The beam is soft: one value serves four pixels of a row.
+    let mut known = (f32::MAX, f32::MAX, 0.0);
     frame.fill_with(&outline, plane, |x, y, z| {
         let (albedo, own) = pattern(along.at(x, y) * z - u0, up.at(x, y) * z - v0);
         let mut e = e;
         if lit {
-            let beam = light.beam(scale(view.ray(x + 0.5, y + 0.5), z)) * 0.7;
+            if known.1 != y || (x - known.0).abs() >= 4.0 {
+                known = (x, y, light.beam(scale(view.ray(x + 0.5, y + 0.5), z)) * 0.7);
+            }
+            let beam = known.2;
             e = add(e, [beam, beam * 0.97, beam * 0.86]);
         }
         let clear = 1.0 - (z * light.density * (1.0 / 16.0)).min(1.0);
@@ -149,7 +155,7 @@ impl Style {
 
     fn wall(&self, plaster: &Tile, grid: &Grid, u: f32, v: f32) -> (V3, V3) {
         let (bu, bv) = (u / grid.bay, v / grid.floor);
-        let (iu, iv) = (bu.floor(), bv.floor());
+        let (iu, iv) = (floor(bu), floor(bv));
         let (fu, fv) = ((bu - iu - 0.5).abs(), bv - iv);
         let (column, row) = (iu as i32, iv as i32);
         let ground_floor = row <= 0;

@@ -157,7 +157,7 @@ impl Light {
         }
         let d = sub(p, self.beam_at);
         let (ahead, left) = (dot(d, self.beam_ahead), dot(d, self.beam_left));
-        if ahead < 0.3 {
+        if !(0.3..110.0).contains(&ahead) {
             return 0.0;
         }
         let side = left / (1.5 + 0.2 * ahead);

@@ -99,8 +99,8 @@ impl<'c, 'a> Pen<'c, 'a> {
         let end = (p[0].abs() - 0.2).max(0.0);
         let key = |v: f32| (v * 64.0) as i32 as u32;
         let seed = hash(key(p[0]) ^ hash(key(p[1]) ^ hash(key(p[2]) ^ self.salt)));
-        let jolt = |k: u32| (unit(hash(seed ^ k)) - 0.5) * self.damage * (0.08 + end);
-        let shorter = 1.0 - 0.45 * self.damage * end;
+        let jolt = |k: u32| (unit(hash(seed ^ k)) - 0.5) * self.damage * (0.06 + 0.7 * end);
+        let shorter = 1.0 - 0.34 * self.damage * end;
         [q[0] * shorter + jolt(1), q[1] * (1.0 - 0.1 * self.damage * end) + 0.7 * jolt(2), q[2] + 0.5 * jolt(3)]
     }
 

@@ -1,7 +1,7 @@
 //! The camera of the simulated world: a software renderer of road scenes.
 //!
-//! The way of a picture: the ground's plan is painted flat ([`roads`]), sky and ground are lit pixel by pixel, things
-//! of flat faces are drawn over them by depth, lamps and the sun spill their light, wet roads mirror; then the inner
+//! The way of a picture: the ground's plan is painted flat, things of flat faces are drawn by depth, sky and ground are
+//! lit pixel by pixel where nothing stands, wet roads mirror, lamps and the sun spill their light; then the inner
 //! image goes through the lens into the picture, and what is between lens and road is laid over it.
 //!
 //! Same states in the same order give the same bytes on every machine: all arithmetic is exactly rounded, and sine and
@@ -28,6 +28,8 @@ mod roads;
 mod scene;
 mod sky;
 mod street;
+#[cfg(test)]
+mod tests;
 mod things;
 mod trees;
 mod tunnel;
@@ -74,7 +76,7 @@ impl Default for CameraLook {
             reflection: 0.35,
             noise: 2.0,
             exposure_s: 0.008,
-            detail: 1.3,
+            detail: 1.25,
             caption: true,
         }
     }

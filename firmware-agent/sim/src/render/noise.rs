@@ -3,6 +3,8 @@
 //!
 //! What it never does: keep state between calls; the same arguments give the same value.
 
+use super::vec3::floor;
+
 /// Binary logarithm of a tile's side.
 const BITS: usize = 8;
 /// Side of a tile's finest level.
@@ -40,16 +42,13 @@ impl Tile {
     pub(crate) fn new(salt: u32, cells: usize, gain: f32) -> Self {
         let cells = cells.clamp(1, SIDE);
         let (mut sum, mut weight, mut size, mut octave) = (vec![0.0f32; SIDE * SIDE], 1.0, cells, 0);
-        let mut total = 0.0;
         while size <= SIDE {
             add_octave(&mut sum, size, salt.wrapping_add(octave), weight);
-            total += weight;
             weight *= gain;
             size *= 2;
             octave += 1;
         }
         let (low, high) = sum.iter().fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
-        let _ = total;
         let range = (high - low).max(1e-6);
         let finest = sum.iter().map(|v| ((v - low) / range * 255.0) as u8).collect();
         Self::with_levels(finest)
@@ -83,14 +82,40 @@ impl Tile {
         self.texels.get(self.starts[level] + index).copied().unwrap_or(0)
     }
 
+    /// One level, for many texels of it.
+    pub(crate) fn level(&self, level: usize) -> Level<'_> {
+        let level = level.min(LEVELS - 1);
+        let bits = (BITS - level) as u32;
+        let texels = self.texels.get(self.starts[level]..).unwrap_or(&[]);
+        Level { texels, shift: level as u32, bits, mask: (1 << bits) - 1 }
+    }
+
     /// Between the four texels around a point, 0 to 255.
     #[inline]
     pub(crate) fn smooth(&self, x: f32, y: f32) -> f32 {
-        let (fx, fy) = (x.floor(), y.floor());
+        let (fx, fy) = (floor(x), floor(y));
         let (ix, iy, u, v) = (fx as i32, fy as i32, x - fx, y - fy);
         let at = |dx: i32, dy: i32| f32::from(self.at(ix.wrapping_add(dx), iy.wrapping_add(dy), 0));
         let (top, low) = (at(0, 0) + (at(1, 0) - at(0, 0)) * u, at(0, 1) + (at(1, 1) - at(0, 1)) * u);
         top + (low - top) * v
+    }
+}
+
+/// One level of a tile.
+#[derive(Clone, Copy)]
+pub(crate) struct Level<'a> {
+    texels: &'a [u8],
+    shift: u32,
+    bits: u32,
+    mask: usize,
+}
+
+impl Level<'_> {
+    /// As [`Tile::at`].
+    #[inline]
+    pub(crate) fn at(&self, x: i32, y: i32) -> u8 {
+        let (x, y) = ((x >> self.shift) as usize & self.mask, (y >> self.shift) as usize & self.mask);
+        self.texels.get((y << self.bits) | x).copied().unwrap_or(0)
     }
 }
 

@@ -121,7 +121,7 @@ impl Overlay {
             let add = (u32::from(*glare) * strength) >> 8;
             for byte in pixel {
                 // A reflection shows over dark things, not over the sky.
-                *byte = (u32::from(*byte) + add * (300 - u32::from(*byte)) / 300).min(255) as u8;
+                *byte = (u32::from(*byte) + ((add * (300 - u32::from(*byte))) >> 8)).min(255) as u8;
             }
         }
     }
@@ -169,9 +169,11 @@ impl Overlay {
                 picture.blend(x, y, [white, white, white * 1.02], cover * 0.9);
                 if brush > 0.0 {
                     let middle = 0.5 + 0.42 * (act - 0.72) * 4.0;
-                    let near = 1.0 - step(0.16, 0.22, (u - middle).abs());
+                    let ragged = self.foam.smooth(v * 220.0, t * 90.0) / 255.0;
+                    let near = 1.0 - step(0.12, 0.20, (u - middle).abs() - 0.08 * ragged);
                     let strand = self.foam.smooth(u * 300.0 + v * 40.0 + t * 160.0, v * 14.0 + t * 30.0) / 255.0;
-                    let tint = if (v * 5.0 + t * 2.0) as i32 % 2 == 0 { [0.05, 0.12, 0.5] } else { [0.5, 0.07, 0.08] };
+                    let tuft = self.foam.smooth(u * 420.0 - t * 90.0, v * 60.0 + u * 40.0) / 255.0;
+                    let tint = if tuft < 0.5 { [0.03, 0.08, 0.42] } else { [0.10, 0.20, 0.55] };
                     let c = tint.map(|k: f32| picture.grey(k * (0.3 + strand)));
                     picture.blend(x, y, c, brush * near * (0.55 + 0.45 * strand));
                 }

@@ -44,7 +44,7 @@ pub(crate) fn walker(pen: &mut Pen<'_, '_>, actor: &Actor) {
     let k = (actor.height / 1.75).clamp(0.2, 2.0) as f32;
     let child = actor.kind == ActorKind::Child;
     pen.size = [k; 3];
-    let stride = (actor.body.speed.abs() as f32 * 0.45).clamp(0.0, 0.75);
+    let stride = (actor.body.speed.abs() as f32 * 0.32).clamp(0.0, 0.62);
     for (side, turn) in [(1.0f32, 0.0), (-1.0, TURN / 2.0)] {
         let (s, c) = sin_cos(phase(actor) + turn);
         leg(pen, &w, side, stride * s, stride * c.max(0.0) * 1.2 + 0.05);

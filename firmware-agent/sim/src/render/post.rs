@@ -64,7 +64,7 @@ pub(crate) struct Post {
     lens: Option<Lens>,
     /// Focal length of the inner image, pixels.
     pub(crate) focal: f32,
-    tone: Vec<u8>,
+    tone: [u8; TONES],
     noise: Vec<i8>,
     fade: Vec<u16>,
     /// Tags of the picture's pixels.
@@ -85,8 +85,8 @@ impl Post {
             map: vec![[0; 2]; width * height],
             lens: None,
             focal: 1.0,
-            tone: (0..TONES).map(tone).collect(),
-            noise: normal_table(NOISE),
+            tone: core::array::from_fn(tone),
+            noise: normal_table(NOISE + 3 * width),
             fade: fade.collect(),
             tags: vec![0; width * height],
         }
@@ -132,7 +132,8 @@ impl Post {
         let taps = if length > 0.8 { ((length as usize) | 1).clamp(3, BLUR_TAPS) } else { 1 };
         for y in 0..self.height {
             let row = y * self.width..(y + 1) * self.width;
-            let noise_at = hash(exposure.seed ^ (y as u32).wrapping_mul(0x9e37_79b1)) as usize;
+            let noise_at = hash(exposure.seed ^ (y as u32).wrapping_mul(0x9e37_79b1)) as usize % NOISE;
+            let grains = self.noise.get(noise_at..).unwrap_or(&[]).as_chunks::<3>().0;
             let (Some(map), Some(fade), Some(out), Some(tags)) = (
                 self.map.get(row.clone()),
                 self.fade.get(row.clone()),
@@ -141,16 +142,17 @@ impl Post {
             ) else {
                 return;
             };
-            for (x, ((pixel, at), (fade, tag))) in
-                out.chunks_exact_mut(3).zip(map).zip(fade.iter().zip(tags.iter_mut())).enumerate()
+            let tables = fade.iter().zip(grains);
+            for (((pixel, at), tag), (fade, grain)) in
+                out.as_chunks_mut::<3>().0.iter_mut().zip(map).zip(tags).zip(tables)
             {
                 let (c, seen) = if taps == 1 { sample(frame, *at) } else { smeared(frame, *at, exposure.smear, taps) };
                 *tag = seen;
-                let grain = self.noise.get((noise_at + x * 3) % (NOISE - 3)..).unwrap_or(&[]);
-                for ((byte, light), grain) in pixel.iter_mut().zip(c).zip(grain) {
-                    let light = (((light + veil) * u32::from(*fade)) >> 10) as usize;
-                    let value = i32::from(self.tone.get(light.min(TONES - 1)).copied().unwrap_or(255));
-                    *byte = (value + ((i32::from(*grain) * strength) >> 8)).clamp(0, 255) as u8;
+                let fade = u32::from(*fade);
+                for i in 0..3 {
+                    let light = (((c[i] + veil) * fade) >> 10) as usize;
+                    let value = i32::from(self.tone[light.min(TONES - 1)]);
+                    pixel[i] = (value + ((i32::from(grain[i]) * strength) >> 8)).clamp(0, 255) as u8;
                 }
             }
         }
@@ -166,7 +168,7 @@ fn tone(index: usize) -> u8 {
     (y * 255.0 + 0.5).min(255.0) as u8
 }
 
-/// Between the four pixels around a place of the map; the tag of the nearest.
+/// Between the four pixels around a place of the map; the tag of the nearest, thin actors favoured.
 #[inline]
 fn sample(frame: &Frame, at: [u16; 2]) -> ([u32; 3], u16) {
     let (x, y) = (usize::from(at[0]) / PART as usize, usize::from(at[1]) / PART as usize);
@@ -178,15 +180,20 @@ fn sample(frame: &Frame, at: [u16; 2]) -> ([u32; 3], u16) {
     ) else {
         return ([0; 3], 0);
     };
-    let part = PART as u32;
-    let mix = |i: usize| {
-        let top = u32::from(a[i]) * (part - fx) + u32::from(b[i]) * fx;
-        let low = u32::from(c[i]) * (part - fx) + u32::from(d[i]) * fx;
-        (top * (part - fy) + low * fy) >> 8
-    };
-    let (left, right) = if fy < part / 2 { (a, b) } else { (c, d) };
-    let tag = if fx < part / 2 { left[3] } else { right[3] };
-    ([mix(0), mix(1), mix(2)], tag)
+    // Two colours at a time in the halves of a 64-bit number: 16 bits times weights that sum to 256 fit in 32.
+    let part = PART as u64;
+    let (fx, fy) = (u64::from(fx), u64::from(fy));
+    let weights = [(part - fx) * (part - fy), fx * (part - fy), (part - fx) * fy, fx * fy];
+    let (mut outer, mut middle) = (0u64, 0u64);
+    for (t, w) in [a, b, c, d].into_iter().zip(weights) {
+        let t = u64::from(t[0]) | u64::from(t[1]) << 16 | u64::from(t[2]) << 32 | u64::from(t[3]) << 48;
+        outer += (t & 0x0000_ffff_0000_ffff) * w;
+        middle += ((t >> 16) & 0x0000_ffff_0000_ffff) * w;
+    }
+    // Nearest, but where two are about as near an actor goes before ground: thin things would fall between samples.
+    let choose = |f: u64, near: u16, far: u16| if f < 6 || (f <= 10 && near > far) { near } else { far };
+    let tag = choose(fy, choose(fx, a[3], b[3]), choose(fx, c[3], d[3]));
+    ([(outer as u32) >> 8, (middle as u32) >> 8, (outer >> 40) as u32], tag)
 }
 
 fn smeared(frame: &Frame, at: [u16; 2], smear: [f32; 2], taps: usize) -> ([u32; 3], u16) {

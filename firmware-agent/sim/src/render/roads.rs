@@ -289,14 +289,27 @@ pub(crate) fn contact(ground: &mut Ground, view: &View, actor: &Actor) {
     let steps: [(f64, u8); 2] = match actor.kind {
         ActorKind::Pedestrian | ActorKind::Child | ActorKind::Animal => [(0.9, 70), (0.5, 50)],
         ActorKind::Cyclist | ActorKind::Motorbike => [(0.8, 74), (0.5, 50)],
-        _ => [(1.05, 62), (0.94, 8)],
+        _ => [(1.03, 66), (0.92, 14)],
     };
     for (grow, shade) in steps {
         let soft = (f64::from(shade) + lift).min(255.0) as u8;
-        let size = [actor.length * grow, actor.width * if actor.lying > 0.5 { 1.6 } else { grow }];
+        let whole = 1.0 - 0.22 * actor.damage.clamp(0.0, 1.0);
+        let size = [actor.length * grow * whole, actor.width * if actor.lying > 0.5 { 1.6 } else { grow }];
         ground.stroke(view, &oblong(view, at, heading, size), Stroke::Shade(soft));
     }
 }
+
+/// Light before a vehicle in layers, so that no edge of it is seen: begin, end and half width, metres.
+const HEADLIGHTS: [(f64, f64, f64); 8] = [
+    (0.5, 5.0, 1.0),
+    (0.6, 7.5, 1.3),
+    (0.8, 10.0, 1.6),
+    (1.0, 12.5, 2.0),
+    (1.2, 15.0, 2.4),
+    (1.5, 18.0, 2.8),
+    (1.8, 21.0, 3.2),
+    (2.2, 25.0, 3.7),
+];
 
 /// Pools of light under street lamps and before vehicles with their headlights on.
 pub(crate) fn pools(ground: &mut Ground, view: &View, road: &RoadWorld, actors: &[Actor], strength: f32) {
@@ -321,7 +334,7 @@ pub(crate) fn pools(ground: &mut Ground, view: &View, road: &RoadWorld, actors: 
         let (s, c) = (f64::from(s), f64::from(c));
         let nose = actor.length * 0.5;
         let at = |x: f64, y: f64| view.ground([actor.body.x + c * x - s * y, actor.body.y + s * x + c * y]);
-        for (from, to, half) in [(0.5, 9.0, 1.4), (1.0, 14.0, 2.2), (2.0, 22.0, 3.2)] {
+        for (from, to, half) in HEADLIGHTS {
             let corners = [
                 at(nose + from, -0.8),
                 at(nose + to, -half),
@@ -329,7 +342,7 @@ pub(crate) fn pools(ground: &mut Ground, view: &View, road: &RoadWorld, actors: 
                 at(nose + to, half),
                 at(nose + from, 0.8),
             ];
-            ground.stroke(view, &corners, Stroke::Lamp(step.saturating_mul(2)));
+            ground.stroke(view, &corners, Stroke::Lamp(step / 2 + step / 4));
         }
     }
 }

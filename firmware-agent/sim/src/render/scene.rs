@@ -1,4 +1,4 @@
-//! One pass over a scene: ground, sky, things, lamps, in this order.
+//! One pass over a scene: the ground's plan, things, then sky and ground where nothing stands, then lamps.
 //!
 //! What it never does: keep anything of the scene between pictures but its scratch memory.
 
@@ -16,7 +16,7 @@ use super::sky::Sky;
 use super::street;
 use super::things;
 use super::trees::{self, Leaves};
-use super::tunnel::{Tunnel, inside_lamp};
+use super::tunnel::Tunnel;
 use super::vec3::scale;
 use super::view::View;
 use crate::world::state::{Actor, RoadKind, SceneState};
@@ -80,12 +80,12 @@ impl Stage {
         self.gather(&view, state);
         self.lay_ground(&view, &light, state, tunnel.as_ref());
         let plane = view.inverse_depth(view.up, scale(view.up, -view.eye[2] as f32)).unwrap_or_default();
-        self.sky.paint(frame, (&view, &light), (&state.weather, state.road.kind), (plane, CUT), state.t_s);
-        self.ground.light(frame, &view, &light, (plane, CUT));
         let t_s = if state.t_s.is_finite() { (state.t_s % 3600.0) as f32 } else { 0.0 };
         let mut canvas = Canvas { frame, glows, view: &view, t_s };
         self.draw_actors(&mut canvas, &light, drawn, state, tunnel.as_ref());
         self.draw_standing(&mut canvas, &light, state, tunnel.as_ref());
+        self.sky.paint(frame, (&view, &light), (&state.weather, state.road.kind), (plane, CUT), state.t_s);
+        self.ground.light(frame, &view, &light, (plane, CUT));
         let seed = (state.seed as u32) ^ ((t_s * 100.0) as u32).wrapping_mul(0x9e37_79b1);
         glow::mirror(frame, &self.ground, &mut self.foot, seed);
         glow::lamps(frame, &view, &light, glows);
@@ -97,7 +97,7 @@ impl Stage {
         self.order.clear();
         for (i, actor) in state.actors.iter().chain(&state.road.parked).enumerate() {
             let distance = roads::distance(view, [actor.body.x, actor.body.y]);
-            if !(distance < things::sight(actor)) {
+            if distance.is_nan() || distance >= things::sight(actor) {
                 continue;
             }
             if self.order.len() < ACTORS {
@@ -151,11 +151,8 @@ impl Stage {
             let at = [actor.body.x, actor.body.y];
             let mut local = *light;
             local.lamp = scale(roads::lamplight(state.road, at, light.dark), light.gain);
-            if let Some(tunnel) = tunnel
-                && tunnel.holds(state.road, at) > 0.0
-            {
-                local.indoor = 1.0;
-                local.lamp = inside_lamp(light);
+            if let Some(tunnel) = tunnel {
+                local = tunnel.relight(state.road, at, &local);
             }
             canvas.frame.set_tag(TAG_ACTOR + k as u16);
             things::draw(canvas, &local, actor);
@@ -180,13 +177,14 @@ impl Stage {
         let lit = |at: [f64; 2]| {
             let mut local = *light;
             local.lamp = scale(roads::lamplight(road, at, light.dark), light.gain);
-            local
+            tunnel.map_or(local, |t| t.relight(road, at, &local))
         };
+        let buried = |at: [f64; 2]| tunnel.is_some_and(|t| t.holds(road, at) > 0.0);
         if let Some(tunnel) = tunnel {
             tunnel.draw(canvas, light, &self.plaster, road);
         }
         for rail in &road.rails {
-            street::rail(canvas, light, rail);
+            street::rail(canvas, &|at| tunnel.map_or(*light, |t| t.relight(road, at, light)), rail);
         }
         for sign in road.signs.iter().filter(|s| near(s.at, 160.0)) {
             street::sign(canvas, &lit(sign.at), sign);
@@ -208,7 +206,7 @@ impl Stage {
         for b in road.buildings.iter().filter(|b| near(b.at, f64::from(FAR_M))) {
             houses::draw(canvas, &lit(b.at), &self.plaster, b, state.seed as u32);
         }
-        for tree in road.trees.iter().filter(|t| near(t.at, f64::from(FAR_M))) {
+        for tree in road.trees.iter().filter(|t| near(t.at, f64::from(FAR_M)) && !buried(t.at)) {
             trees::draw(canvas, &lit(tree.at), &self.leaves, tree);
         }
     }

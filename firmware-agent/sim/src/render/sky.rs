@@ -1,6 +1,6 @@
 //! The sky: gradient, clouds, glow around the sun and a skyline of hills or roofs.
 //!
-//! Colours are computed at every fourth pixel of a row and run straight between; the skyline is cut per pixel.
+//! Colours are computed at every eighth pixel of a row and run straight between; the skyline is cut per pixel.
 //!
 //! What it never does: draw the sun's disc; that is a glow (`glow.rs`) so that things can stand before it.
 
@@ -13,7 +13,7 @@ use super::view::{Linear, View};
 use crate::world::state::{RoadKind, Weather};
 
 /// Pixels between computed colours.
-const STRIDE: usize = 4;
+const STRIDE: usize = 8;
 
 /// What the sky needs from frame to frame.
 pub(crate) struct Sky {
@@ -35,7 +35,8 @@ impl Sky {
         Self { clouds: Tile::new(11, 4, 0.55), ridge: Tile::new(23, 16, 0.6), skyline: vec![0.0; width] }
     }
 
-    /// Paints every pixel whose inverse depth on the ground is not above `cut`.
+    /// Paints every pixel where nothing stands on rows that reach above `cut`, the inverse depth at which the ground
+    /// ends; the ground is painted after it.
     pub(crate) fn paint(
         &mut self,
         frame: &mut Frame,
@@ -64,34 +65,43 @@ impl Sky {
                 continue;
             }
             let row = y * width..(y + 1) * width;
-            if let (Some(pixels), Some(depths)) = (frame.colour.get_mut(row.clone()), frame.depth.get_mut(row)) {
-                self.paint_row(view, &hues, y, pixels);
-                depths.fill(0.0);
+            if let (Some(pixels), Some(depths)) = (frame.colour.get_mut(row.clone()), frame.depth.get(row)) {
+                self.paint_row(view, &hues, y, (pixels, depths));
             }
         }
     }
 
-    fn paint_row(&self, view: &View, hues: &Hues<'_>, y: usize, pixels: &mut [[u16; 4]]) {
+    fn paint_row(&self, view: &View, hues: &Hues<'_>, y: usize, (pixels, depths): (&mut [[u16; 4]], &[f32])) {
         let world = |x: f32| {
             let ray = view.ray(x + 0.5, y as f32 + 0.5);
             add(add(scale(view.right, ray[0]), scale(view.down, ray[1])), view.ahead)
         };
-        let (mut left, mut d0) = (self.colour(world(0.0), hues), world(0.0));
         let hill = texel(hues.far_hill, TAG_SKY);
-        for (block, chunk) in pixels.chunks_mut(STRIDE).enumerate() {
-            let d1 = world(((block + 1) * STRIDE) as f32);
+        // Colour at the right end of the last block, when that block was painted.
+        let mut known: Option<(V3, V3)> = None;
+        for (block, (chunk, depths)) in pixels.chunks_mut(STRIDE).zip(depths.chunks(STRIDE)).enumerate() {
+            if depths.iter().all(|d| *d > 0.0) {
+                known = None;
+                continue;
+            }
+            let begin = (block * STRIDE) as f32;
+            let (left, d0) = known.unwrap_or_else(|| (self.colour(world(begin), hues), world(begin)));
+            let d1 = world(begin + STRIDE as f32);
             let right = self.colour(d1, hues);
-            let (change, turn) = (scale(sub(right, left), 0.25), scale(sub(d1, d0), 0.25));
+            let share = 1.0 / STRIDE as f32;
+            let (change, turn) = (scale(sub(right, left), share), scale(sub(d1, d0), share));
             let (mut c, mut d) = (left, d0);
             let base = self.skyline.get(block * STRIDE..).unwrap_or(&[]);
-            for (pixel, ridge) in chunk.iter_mut().zip(base) {
-                let flat = d[0] * d[0] + d[1] * d[1];
-                let below = d[2] <= 0.0 || d[2] * d[2] < ridge * ridge * flat;
-                *pixel = if below { hill } else { texel(c, TAG_SKY) };
+            for ((pixel, depth), ridge) in chunk.iter_mut().zip(depths).zip(base) {
+                if *depth <= 0.0 {
+                    let flat = d[0] * d[0] + d[1] * d[1];
+                    let below = d[2] <= 0.0 || d[2] * d[2] < ridge * ridge * flat;
+                    *pixel = if below { hill } else { texel(c, TAG_SKY) };
+                }
                 c = add(c, change);
                 d = add(d, turn);
             }
-            (left, d0) = (right, d1);
+            known = Some((right, d1));
         }
     }
 

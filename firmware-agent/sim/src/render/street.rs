@@ -206,7 +206,7 @@ pub(crate) fn lamp(canvas: &mut Canvas<'_>, light: &Light, lamp: &Lamp) {
 }
 
 /// Draws rails, walls, fences, kerbs and hedges.
-pub(crate) fn rail(canvas: &mut Canvas<'_>, light: &Light, rail: &Rail) {
+pub(crate) fn rail(canvas: &mut Canvas<'_>, light_at: &impl Fn(Point2) -> Light, rail: &Rail) {
     let mut i = 0;
     let height = rail.height.clamp(0.05, 12.0) as f32;
     while let (Some(p), true) = (rail.points.get(i), i + 1 < rail.points.len()) {
@@ -224,7 +224,7 @@ pub(crate) fn rail(canvas: &mut Canvas<'_>, light: &Light, rail: &Rail) {
         let limit =
             |c: V3| c[2] < FAR_M && c[0].abs() < c[2].max(0.0) * (canvas.view.cx / canvas.view.focal) * 1.1 + 8.0;
         if (a[2] > 0.0 || b[2] > 0.0) && (limit(a) || limit(b)) {
-            segment(canvas, light, rail.kind, (a, b), height, i);
+            segment(canvas, &light_at(*p), rail.kind, (a, b), height, i);
         }
         i = j;
     }

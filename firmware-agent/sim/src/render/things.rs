@@ -24,9 +24,14 @@ fn fallen(actor: &Actor) -> Body {
             body.pitch += angle;
             body.heave += 0.14 * lying;
         }
+        ActorKind::Motorbike | ActorKind::Cyclist => {
+            body.roll += angle;
+            // It rests on handlebar and pedal.
+            body.heave += lying * 0.16;
+        }
         _ => {
             body.roll += angle;
-            body.heave += lying * (actor.width * 0.4).clamp(0.1, 1.2);
+            body.heave += lying * (actor.width * 0.5).clamp(0.1, 1.3);
         }
     }
     body
@@ -74,26 +79,32 @@ pub(crate) fn sight(actor: &Actor) -> f32 {
     }
 }
 
+/// In metres of a beast 1.6 m long and 1.3 m high to its ears.
 fn animal(pen: &mut Pen<'_, '_>, actor: &Actor) {
+    let [long, wide, high] = pen.size;
+    pen.size = [1.0; 3];
+    let at = |x: f32, y: f32, z: f32| -> V3 { [x * long, y * wide, z * high] };
+    let thick = |r: f32| r * high / 1.3;
     let coat = Paint::matt(actor.colour);
     let pale = Paint::matt(actor.colour.map(|c| c.saturating_add(46)));
     let phase = if actor.gait.is_finite() { (actor.gait % 1.0) * 2.0 * crate::maths::PI } else { 0.0 };
     let ring = |x: f32, half: f32, z: [f32; 2]| -> [V3; 4] {
-        [[x, -half, z[0]], [x, half, z[0]], [x, half, z[1]], [x, -half, z[1]]]
+        [at(x, -half, z[0]), at(x, half, z[0]), at(x, half, z[1]), at(x, -half, z[1])]
     };
-    pen.hexa(&ring(-0.40, 0.30, [0.48, 0.72]), &ring(0.02, 0.40, [0.44, 0.74]), &coat);
-    pen.hexa(&ring(0.02, 0.40, [0.44, 0.74]), &ring(0.30, 0.30, [0.46, 0.74]), &coat);
-    pen.limb(([0.26, 0.0, 0.66], 0.055), ([0.40, 0.0, 0.92], 0.038), &coat);
-    pen.limb(([0.36, 0.0, 0.92], 0.055), ([0.52, 0.0, 0.86], 0.028), &coat);
+    pen.hexa(&ring(-0.40, 0.34, [0.48, 0.74]), &ring(0.02, 0.46, [0.44, 0.76]), &coat);
+    pen.hexa(&ring(0.02, 0.46, [0.44, 0.76]), &ring(0.30, 0.34, [0.46, 0.76]), &coat);
+    pen.limb((at(0.26, 0.0, 0.66), thick(0.11)), (at(0.38, 0.0, 0.92), thick(0.075)), &coat);
+    pen.limb((at(0.35, 0.0, 0.93), thick(0.10)), (at(0.50, 0.0, 0.85), thick(0.05)), &coat);
     for side in [-1.0, 1.0] {
-        pen.limb(([0.37, side * 0.10, 0.96], 0.02), ([0.34, side * 0.22, 1.0], 0.012), &pale);
+        pen.limb((at(0.36, side * 0.10, 0.94), thick(0.035)), (at(0.34, side * 0.24, 1.0), thick(0.02)), &pale);
         for (x, turn) in [(-0.34, 0.0), (0.24, 1.6)] {
             let (s, _) = sin_cos(phase + turn + if side > 0.0 { 0.0 } else { 3.1 });
             let swing = s * (actor.body.speed.abs() as f32 * 0.03).min(0.16);
-            pen.limb(([x, side * 0.2, 0.50], 0.04), ([x + swing, side * 0.2, 0.0], 0.022), &coat);
+            pen.limb((at(x, side * 0.24, 0.52), thick(0.075)), (at(x + swing, side * 0.24, 0.0), thick(0.04)), &coat);
         }
     }
-    pen.front((-1.0, 0.405), [-0.2, 0.2], [0.54, 0.70], &pale);
+    let x = 0.405 * long;
+    pen.front((-1.0, x), [-0.2 * wide, 0.2 * wide], [0.54 * high, 0.70 * high], &pale);
 }
 
 fn cone(pen: &mut Pen<'_, '_>) {

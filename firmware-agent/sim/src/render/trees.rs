@@ -151,7 +151,7 @@ fn colours(light: &Light, tree: &Tree, foot: V3, key: u32) -> (V3, V3, V3) {
     let beam = light.beam(foot) * 0.8;
     e = add(e, [beam, beam, beam * 0.9]);
     let tone = 0.8 + 0.4 * unit(key);
-    let crown = scale(times(lin(tree.colour), e), tone * 1.35 * clear);
+    let crown = scale(times(lin(tree.colour), e), tone * 1.15 * clear);
     let haze = scale(light.fog, 1.0 - clear);
     let bark = add(haze, scale(times(lin([86, 70, 56]), e), 0.8 * clear));
     (crown, haze, bark)

@@ -11,7 +11,7 @@ use super::mesh::Canvas;
 use super::noise::Tile;
 use super::vec3::{V3, add, lin, normal, scale, sub};
 use super::view::View;
-use crate::world::state::{Point2, RoadWorld};
+use crate::world::state::{Material, Point2, Ribbon, RoadWorld};
 
 const HEIGHT: f32 = 5.4;
 /// Length of a piece, metres.
@@ -69,17 +69,29 @@ impl Tunnel {
             if count > 0 {
                 return;
             }
-            for ribbon in &road.ribbons {
-                for p in ribbon.left.iter().chain(&ribbon.right) {
-                    let (x, y) = (p[0] - at[0], p[1] - at[1]);
-                    let (ahead, left) = (x * d[0] + y * d[1], y * d[0] - x * d[1]);
-                    if ahead.abs() < 3.0 && left.abs() < 12.0 {
-                        sides = [sides[0].max(left + 0.3), sides[1].min(left - 0.3)];
+            // The strip that carries the route first, then what joins on to it.
+            let mut reach = [0.0f64, 0.0];
+            for _ in 0..3 {
+                for ribbon in &road.ribbons {
+                    let Some([left, right]) = edges(ribbon, at, d) else { continue };
+                    if left >= reach[1] - 0.6 && right <= reach[0] + 0.6 && left - right < 24.0 {
+                        reach = [reach[0].max(left), reach[1].min(right)];
                     }
                 }
             }
+            sides = [sides[0].max(reach[0] + 0.3), sides[1].min(reach[1] - 0.3)];
         });
         Some(Self { from: from.max(0.0), to, sides })
+    }
+
+    /// The light on a thing at a place: that of the tunnel's lamps when it stands inside.
+    pub(crate) fn relight(&self, road: &RoadWorld, at: Point2, light: &Light) -> Light {
+        let mut local = *light;
+        if self.holds(road, at) > 0.0 {
+            local.indoor = 1.0;
+            local.lamp = inside_lamp(light);
+        }
+        local
     }
 
     /// 1 inside, 0 outside, at a place near the route.
@@ -174,6 +186,22 @@ impl Tunnel {
             &earth.times(0.92),
         );
     }
+}
+
+/// Left and right edge of a paved strip beside a place of the route, metres to the left.
+fn edges(ribbon: &Ribbon, at: Point2, d: [f64; 2]) -> Option<[f64; 2]> {
+    if ribbon.material == Material::Verge {
+        return None;
+    }
+    let beside = |line: &[Point2]| {
+        let local = line.iter().map(|p| {
+            let (x, y) = (p[0] - at[0], p[1] - at[1]);
+            ((x * d[0] + y * d[1]).abs(), y * d[0] - x * d[1])
+        });
+        let near = local.filter(|(ahead, left)| *ahead < 12.0 && left.abs() < 30.0);
+        near.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, left)| left)
+    };
+    Some([beside(&ribbon.left)?, beside(&ribbon.right)?])
 }
 
 /// Light that tunnel lamps throw on things inside.

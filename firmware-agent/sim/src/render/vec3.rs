@@ -58,6 +58,13 @@ pub(crate) fn decay(x: f32) -> f32 {
     y
 }
 
+/// The whole number below. Without the processor's own instruction the library's `floor` is a call.
+#[inline]
+pub(crate) fn floor(x: f32) -> f32 {
+    let t = x as i32 as f32;
+    if t > x { t - 1.0 } else { t }
+}
+
 /// Sine and cosine of an angle, radians.
 pub(crate) fn sin_cos(angle: f64) -> (f32, f32) {
     (crate::maths::sin(angle) as f32, crate::maths::cos(angle) as f32)
@@ -72,6 +79,13 @@ pub(crate) fn step(low: f32, high: f32, x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn floor_is_the_library_s() {
+        for x in [-2.5f32, -2.0, -0.1, 0.0, 0.9, 7.0, 1e6] {
+            assert_eq!(floor(x), x.floor(), "{x}");
+        }
+    }
 
     #[test]
     fn decay_follows_the_exponential() {

@@ -4,7 +4,7 @@ use super::scenario::{Expect, Scenario, ScenarioError};
 use crate::rng::Rng;
 
 /// Name and text of every built-in scenario file.
-const FILES: [(&str, &str); 76] = [
+const FILES: [(&str, &str); 85] = [
     ("rear_end", include_str!("../../assets/scenarios/rear_end.toml")),
     ("rear_end_close", include_str!("../../assets/scenarios/rear_end_close.toml")),
     ("rear_end_truck", include_str!("../../assets/scenarios/rear_end_truck.toml")),
@@ -61,10 +61,19 @@ const FILES: [(&str, &str); 76] = [
     ("town", include_str!("../../assets/scenarios/town.toml")),
     ("town_light", include_str!("../../assets/scenarios/town_light.toml")),
     ("town_junction", include_str!("../../assets/scenarios/town_junction.toml")),
+    ("town_turn", include_str!("../../assets/scenarios/town_turn.toml")),
     ("motorway", include_str!("../../assets/scenarios/motorway.toml")),
     ("country", include_str!("../../assets/scenarios/country.toml")),
     ("following", include_str!("../../assets/scenarios/following.toml")),
     ("crossing_waits", include_str!("../../assets/scenarios/crossing_waits.toml")),
+    ("crossing_yields", include_str!("../../assets/scenarios/crossing_yields.toml")),
+    ("crossing_yields_left", include_str!("../../assets/scenarios/crossing_yields_left.toml")),
+    ("people_wait", include_str!("../../assets/scenarios/people_wait.toml")),
+    ("passing_cyclist", include_str!("../../assets/scenarios/passing_cyclist.toml")),
+    ("passing_parked", include_str!("../../assets/scenarios/passing_parked.toml")),
+    ("oncoming_close", include_str!("../../assets/scenarios/oncoming_close.toml")),
+    ("pull_out_ahead", include_str!("../../assets/scenarios/pull_out_ahead.toml")),
+    ("turns_behind", include_str!("../../assets/scenarios/turns_behind.toml")),
     ("lane_change_ahead", include_str!("../../assets/scenarios/lane_change_ahead.toml")),
     ("emergency_stop", include_str!("../../assets/scenarios/emergency_stop.toml")),
     ("pothole", include_str!("../../assets/scenarios/pothole.toml")),

@@ -87,7 +87,7 @@ pub(crate) struct Trace {
     /// Hardest braking by the tyres, m/s^2, and the first time that the emergency braking bit.
     pub(crate) hardest: f64,
     pub(crate) answered: Option<f64>,
-    /// Somebody who is not of the scenario was touched: the draw is void.
+    /// Somebody who is not of the scenario was touched, before or after: the draw is void.
     pub(crate) spoiled: bool,
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn run(stage: &mut Stage, root: u64) -> Trace {
         stage,
     };
     for ms in 0..engine.stage.length_ms {
-        if ms % TICK_MS == 0 {
+        if ms.is_multiple_of(TICK_MS) {
             engine.tick(ms);
         }
         engine.step(ms);
@@ -170,7 +170,7 @@ impl Engine<'_> {
             self.trace.answered.get_or_insert(t);
         }
         self.measure(t);
-        if ms % TRACE_MS == 0 {
+        if ms.is_multiple_of(TRACE_MS) {
             self.trace.actors.extend(self.stage.movers.iter().map(|m| m.actor(t)));
         }
     }
@@ -276,12 +276,18 @@ impl Engine<'_> {
         let mut found: heapless_pairs::Pairs = heapless_pairs::Pairs::default();
         for (i, mover) in self.stage.movers.iter().enumerate().filter(|(_, m)| near(m)) {
             if let Some(touch) = ego.touch(&rect(mover)) {
-                if !mover.hot && mover.kind != ActorKind::Cone && self.driver.contact.is_none() {
+                if !mover.hot && mover.kind != ActorKind::Cone {
                     self.trace.spoiled = true;
                     return;
                 }
                 found.push([Party::Ego, Party::Mover(i)], touch);
             }
+        }
+        let beside = |a: &Actor| (a.body.x - self.ego.x).abs() + (a.body.y - self.ego.y).abs() < 12.0;
+        let parked = self.stage.world.parked.iter().filter(|a| beside(a));
+        if parked.map(|a| Rect::new(&a.body, a.length, a.width)).any(|r| ego.touch(&r).is_some()) {
+            self.trace.spoiled = true;
+            return;
         }
         let movers = &self.stage.movers;
         for (i, a) in movers.iter().enumerate().filter(|(_, m)| m.hot) {
@@ -454,6 +460,73 @@ mod heapless_pairs {
 
         pub(super) fn has(&self, pair: &[Party; 2]) -> bool {
             self.iter().any(|(p, _)| p == pair) || pair[1] == Party::Kerb
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::scenario::Scenario;
+    use crate::world::stage::set;
+
+    const ROLES: [&str; 20] = [
+        "lead_brakes",
+        "lead_stands",
+        "parked",
+        "cut_in",
+        "pull_out",
+        "cross",
+        "yields",
+        "waits",
+        "turn_across",
+        "step_out",
+        "swing_out",
+        "falls",
+        "obstacle",
+        "follower",
+        "oncoming",
+        "pair_front",
+        "pair_back",
+        "pair_through",
+        "pair_cross",
+        "pair_walker",
+    ];
+
+    /// A scenario of a role at the bounds of what a file may say.
+    fn extreme(role: &str, ego_kmh: &str, other: &str, kind: &str) -> Scenario {
+        let text = format!(
+            "name = \"x\"\ntext = \"x\"\nexpect = \"normal\"\nroad = [\"town\", \"motorway\", \"country\"]\n\
+             length_s = [6, 9]\nevent_s = [1, 4]\ntraffic = 1\njunction = true\nlights = true\n\
+             [ego]\nspeed_kmh = {ego_kmh}\nreaction_s = [0, 20]\nbrake_mps2 = 10\nswerve_m = [-5, 5]\n\
+             [[actor]]\nrole = \"{role}\"\nkind = [\"{kind}\"]\n{other}\n[[actor]]\nrole = \"{role}\"\nkind = [\"car\"]\n"
+        );
+        Scenario::parse(&text).unwrap()
+    }
+
+    #[test]
+    fn the_bounds_of_scenario_files_give_finite_runs() {
+        let others = [
+            "speed_kmh = 0\nheadway_s = 0.2\nbrake_mps2 = 10\noffset_s = -5",
+            "speed_kmh = 180\nheadway_s = 8\nreaction_s = 20\noffset_s = 5\nlateral_m = 8",
+        ];
+        let mut root = 77;
+        for role in ROLES {
+            for (other, ego) in others.iter().zip(["0", "180"]) {
+                for kind in ["truck", "child"] {
+                    root += 1;
+                    let mut stage = set(&extreme(role, ego, other, kind), root);
+                    let trace = run(&mut stage, root);
+                    let finite = |e: &EgoMs| {
+                        [e.x, e.y, e.heading, e.v, e.accel[0], e.accel[1], e.s, e.left].iter().all(|v| v.is_finite())
+                    };
+                    assert!(trace.ego.iter().all(finite), "{role} {kind} {other}");
+                    let places = trace.actors.iter().all(|a| (a.body.x + a.body.y + a.body.heading).is_finite());
+                    assert!(places && trace.contacts.len() <= CONTACTS, "{role} {kind} {other}");
+                    // No tyre and no blow throws a vehicle through the country.
+                    assert!(trace.ego.iter().all(|e| e.v.abs() < 80.0), "{role} {kind} {other}");
+                }
+            }
         }
     }
 }

@@ -136,12 +136,13 @@ fn event(stage: &Stage, trace: &Trace, verdict: Verdict) -> Option<EventTruth> {
     })
 }
 
-/// Largest change of velocity within any 150 ms from 150 ms before to 400 ms after a time, km/h.
+/// Largest change of velocity within any 150 ms from a time to 400 ms after it, km/h. What the brakes did before does
+/// not count, what they do meanwhile does.
 fn largest_delta_v(trace: &Trace, ms: usize) -> f64 {
-    let from = ms.saturating_sub(150);
+    let from = ms.saturating_sub(2);
     let mut v = vec![[0.0; 2]];
     let mut now = [0.0; 2];
-    for e in trace.ego.iter().skip(from).take(550) {
+    for e in trace.ego.iter().skip(from).take(402) {
         now = [now[0] + e.accel[0] * 1e-3, now[1] + e.accel[1] * 1e-3];
         v.push(now);
     }

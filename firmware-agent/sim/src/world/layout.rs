@@ -39,6 +39,7 @@ struct Bend {
     from: f64,
     length: f64,
     curvature: f64,
+    ease: f64,
 }
 
 /// What a layout is drawn for.
@@ -53,6 +54,8 @@ pub(crate) struct Wanted {
     pub(crate) junction: Option<f64>,
     /// There must be a parking strip.
     pub(crate) parking: bool,
+    /// Way of a turn into another street, and whether it goes left.
+    pub(crate) turn: Option<(f64, bool)>,
 }
 
 impl Layout {
@@ -64,8 +67,8 @@ impl Layout {
             bends
                 .iter()
                 .map(|b| {
-                    let into = ((s - b.from) / 15.0).clamp(0.0, 1.0);
-                    let out = ((b.from + b.length - s) / 15.0).clamp(0.0, 1.0);
+                    let into = ((s - b.from) / b.ease).clamp(0.0, 1.0);
+                    let out = ((b.from + b.length - s) / b.ease).clamp(0.0, 1.0);
                     b.curvature * into.min(out)
                 })
                 .sum()
@@ -104,8 +107,19 @@ impl Layout {
     }
 }
 
+/// Radius of a turn into another street, metres.
+const TURN_M: f64 = 15.0;
+/// Way over which a bend tightens, and over which a turn does, metres.
+const EASE_M: f64 = 15.0;
+const TURN_EASE_M: f64 = 6.0;
+
 fn bends(rng: &mut Rng, wanted: &Wanted, length: f64) -> Vec<Bend> {
     let mut all = Vec::new();
+    if let Some((from, left)) = wanted.turn {
+        let curvature = if left { 1.0 / TURN_M } else { -1.0 / TURN_M };
+        // A right angle: the eased ends count half.
+        all.push(Bend { from, length: TURN_M * PI / 2.0 + TURN_EASE_M, curvature, ease: TURN_EASE_M });
+    }
     let (lateral, gap) = match wanted.kind {
         RoadKind::Town => (1.6, [60.0, 140.0]),
         RoadKind::Motorway => (0.7, [150.0, 320.0]),
@@ -119,7 +133,8 @@ fn bends(rng: &mut Rng, wanted: &Wanted, length: f64) -> Vec<Bend> {
         let curvature = tightest * rng.between(0.4, 1.0);
         let bend = Bend {
             from,
-            length: (turn / curvature + 15.0).min(220.0),
+            length: (turn / curvature + EASE_M).min(220.0),
+            ease: EASE_M,
             curvature: if rng.unit() < 0.5 { curvature } else { -curvature },
         };
         from += bend.length + rng.between(gap[0], gap[1]);

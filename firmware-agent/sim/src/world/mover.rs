@@ -151,7 +151,10 @@ impl Mover {
         let (left, rate) = self.side(t);
         let pose = path.at(self.s, left);
         let base = if self.dir < 0.0 { PI } else { 0.0 };
-        let turn = if rate == 0.0 { base } else { atan2(rate, self.dir * self.v.max(0.5)) };
+        // A vehicle that moves aside slowly does not stand across the road.
+        let most = if walks(self.kind) { PI } else { 0.5 };
+        let turn = if rate == 0.0 { 0.0 } else { self.dir * atan2(rate, self.v.max(0.5)).clamp(-most, most) };
+        let turn = base + turn;
         let heading = pose.heading + turn;
         let speed = if rate == 0.0 { self.v } else { (self.v * self.v + rate * rate).sqrt() };
         self.body = Body {

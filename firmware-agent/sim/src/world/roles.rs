@@ -23,9 +23,11 @@ pub(crate) fn place(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, reac
         Role::LeadStands | Role::Obstacle | Role::Parked => stands(set, rng, spec, kind),
         Role::CutIn => cut_in(set, rng, spec, kind),
         Role::PullOut => pull_out(set, rng, spec, kind),
-        Role::Cross => cross(set, rng, spec, kind, 0.0),
+        Role::Cross => cross(set, rng, spec, kind, None),
+        Role::Yields => yields(set, rng, spec, kind),
+        Role::Waits => waits(set, rng, spec, kind),
         Role::TurnAcross => turn_across(set, rng, spec, kind),
-        Role::StepOut => step_out(set, rng, spec, kind, 0.0),
+        Role::StepOut => step_out(set, rng, spec, kind, None),
         Role::SwingOut => swing_out(set, rng, spec, kind),
         Role::Falls => falls(set, rng, spec, kind),
         Role::Follower => follower(set, rng, spec, kind),
@@ -33,8 +35,8 @@ pub(crate) fn place(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, reac
         Role::PairFront => pair_front(set, rng, spec, kind),
         Role::PairBack => pair_back(set, rng, spec, kind),
         Role::PairThrough => pair_through(set, rng, spec, kind),
-        Role::PairCross => cross(set, rng, spec, kind, pair_way(set)),
-        Role::PairWalker => step_out(set, rng, spec, kind, pair_way(set)),
+        Role::PairCross => cross(set, rng, spec, kind, set.pair),
+        Role::PairWalker => step_out(set, rng, spec, kind, set.pair),
     };
     set.facts.kinds.push(kind);
     set.facts.cast.push(first);
@@ -176,16 +178,21 @@ fn pull_out(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorK
     Some(event - lead + 0.4)
 }
 
-/// A vehicle on the crossing road; `pair` is the time at which the other's middle is on the junction, 0 for the ego
-/// vehicle at the event.
-fn cross(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind, pair: f64) -> Option<f64> {
+/// A vehicle on the crossing road; `pair` is where the other of two is met, `None` for the ego vehicle at the event.
+fn cross(
+    set: &mut Setting<'_>,
+    rng: &mut Rng,
+    spec: &ActorSpec,
+    kind: ActorKind,
+    pair: Option<Meeting>,
+) -> Option<f64> {
     let junction = set.layout.junction?;
     let from_right = match spec.side {
         Some(side) => side == Side::Right,
         None => rng.unit() < 0.5,
     };
     let v = spec.speed_kmh.map_or(rng.between(8.0, 14.0), |r| r.draw(rng) / 3.6);
-    let meet = if pair > 0.0 { pair } else { set.event } + spec.offset_s.draw(rng);
+    let meet = pair.map_or(set.event, |p| p.t) + spec.offset_s.draw(rng);
     let middle = set.layout.route.at(junction, 0.0);
     let way = v * meet;
     let start = if from_right { middle.offset(CROSS_LANE_M, -way) } else { middle.offset(-CROSS_LANE_M, way) };
@@ -201,10 +208,46 @@ fn cross(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind
     Some(meet - (v * v / 6.0 + 4.0) / v.max(1.0))
 }
 
+/// Somebody on the crossing road who stops for us: no danger, though it may look like one.
+fn yields(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind) -> Option<f64> {
+    cross(set, rng, spec, kind, None)?;
+    let [right, left] = set.layout.edges;
+    let event = set.event;
+    let brake = spec.brake_mps2.draw(rng).min(4.5);
+    let mover = set.movers.last_mut()?;
+    let from_right = spec.side != Some(Side::Left);
+    let line = if from_right { -right } else { left } + 2.5 + mover.build.size[0] / 2.0;
+    // It would be in our lane at the event: so far from there it begins to brake.
+    let begin = event - (line + mover.v * mover.v / (2.0 * brake)) / mover.v.max(1.0);
+    mover.goes.push(Go { t: begin.max(0.1), v: 0.0, a: brake });
+    None
+}
+
+/// Somebody who stands at the kerb and stays there.
+fn waits(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind) -> Option<f64> {
+    let [right, left] = set.layout.edges;
+    let away = rng.between(0.4, 1.2);
+    let from_right = match spec.side {
+        Some(side) => side == Side::Right,
+        None => rng.unit() < 0.6,
+    };
+    let start = if from_right { right - away } else { left + away };
+    let at = set.layout.route.at(set.way + rng.between(-10.0, 10.0), start);
+    let heading = at.heading + if from_right { PI / 2.0 } else { -PI / 2.0 };
+    set.paths.push(Path::line(Pose { heading, ..at }, 5.0));
+    let path = set.paths.len() - 1;
+    let way = set.way;
+    let mover = set.add(rng, kind, path, 0.0, 0.0)?;
+    mover.goes.push(Go { t: 0.0, v: 0.0, a: 1.0 });
+    mover.hot = true;
+    set.clear.push([way - 20.0, way + 16.0]);
+    None
+}
+
 fn turn_across(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind) -> Option<f64> {
     let junction = set.layout.junction?;
     let lane = *set.layout.theirs.first()?;
-    let v = spec.speed_kmh.map_or(rng.between(6.0, 9.0), |r| r.draw(rng) / 3.6);
+    let v = spec.speed_kmh.map_or(rng.between(6.0, 9.0), |r| r.draw(rng) / 3.6).max(1.0);
     let meet = set.event + spec.offset_s.draw(rng);
     // Along the arc to where it crosses the middle of our lane: radius times the angle whose cosine is 1 - lane / r.
     let cosine = 1.0 - lane / TURN_RADIUS_M;
@@ -230,10 +273,18 @@ fn turn_across(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: Act
 }
 
 /// Somebody who crosses the road on foot or on a bicycle. `pair` as in [`cross`].
-fn step_out(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind, pair: f64) -> Option<f64> {
-    let from_right = match spec.side {
-        Some(side) => side == Side::Right,
-        None => rng.unit() < 0.6,
+fn step_out(
+    set: &mut Setting<'_>,
+    rng: &mut Rng,
+    spec: &ActorSpec,
+    kind: ActorKind,
+    pair: Option<Meeting>,
+) -> Option<f64> {
+    let from_right = match (spec.side, pair) {
+        // On to the lane of those who come towards us: from their side.
+        (_, Some(meeting)) if meeting.left > 1.0 => false,
+        (Some(side), _) => side == Side::Right,
+        (None, _) => rng.unit() < 0.6,
     };
     let usual = match kind {
         ActorKind::Child => [2.0, 3.2],
@@ -245,23 +296,22 @@ fn step_out(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorK
         Some(range) => range.draw(rng) / 3.6,
         None => rng.between(usual[0], usual[1]),
     };
-    let (meet, s) = if pair > 0.0 {
-        (pair, set.movers.get(set.facts.cast.first().copied()?)?.build.size[0] / 2.0 + pair_place(set, pair) + 0.2)
-    } else {
-        (set.event, set.way + set.ego_length / 2.0 + 0.2)
-    };
+    let v = v.max(0.3);
+    let here = Meeting { t: set.event, s: set.way + set.ego_length / 2.0 + 0.2, left: 0.0 };
+    let Meeting { t: meet, s, left: lane } = pair.unwrap_or(here);
     let meet = meet + spec.offset_s.draw(rng);
     let [right, left] = set.layout.edges;
     let away = rng.between(0.5, 1.3);
-    let aside = if from_right { -right + away } else { left + away };
+    let start = if from_right { right - away } else { left + away };
+    let aside = (start - lane).abs();
     let side = if from_right { -1.0 } else { 1.0 };
-    let at = set.layout.route.at(s, side * aside);
+    let at = set.layout.route.at(s, start);
     let heading = at.heading - side * PI / 2.0;
     set.paths.push(Path::line(Pose { heading, ..at }, 60.0));
     let path = set.paths.len() - 1;
     let accel = 3.0;
     let go = meet - aside / v - v / (2.0 * accel);
-    let hides = from_right && kind == ActorKind::Child && pair == 0.0;
+    let hides = from_right && kind == ActorKind::Child && pair.is_none();
     let zebra = kind == ActorKind::Pedestrian && set.layout.junction.is_none() && rng.unit() < 0.4;
     let mover = set.add(rng, kind, path, 0.0, 0.0)?;
     if go > 0.5 {
@@ -294,8 +344,9 @@ fn swing_out(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: Actor
     mover.goes.push(Go { t: 0.0, v, a: 1.0 });
     mover.shifts.push(Shift { t: event, seconds, to });
     mover.hot = true;
-    // We mean to pass with some room.
-    set.ego.shifts.push(Shift { t: event - 3.5, seconds: 2.0, to: 0.75 });
+    // We mean to pass with some room; with enough of it where nobody swings out.
+    let room = if to < -1.0 { 1.8 } else { 0.75 };
+    set.ego.shifts.push(Shift { t: event - 3.5, seconds: 2.0, to: room });
     set.ego.blind[0] = event - 8.0;
     Some(event + 0.15)
 }
@@ -347,17 +398,32 @@ fn oncoming(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorK
     Some(begin + 0.25)
 }
 
-/// The vehicle before whose eyes others collide follows the last of them.
-fn follow_pair(set: &mut Setting<'_>, rng: &mut Rng) -> f64 {
+/// Where and when two others meet: time, way along the route, offset.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meeting {
+    pub(crate) t: f64,
+    pub(crate) s: f64,
+    pub(crate) left: f64,
+}
+
+/// The way of the rear and the offset of the first of two others ahead. On a motorway they drive beside our lane, where
+/// both are seen; elsewhere the ego vehicle follows them, near enough to see and far enough to stop.
+fn before_our_eyes(set: &mut Setting<'_>, rng: &mut Rng) -> (f64, f64) {
     let v0 = set.ego.speeds.at(0.0).0;
-    let headway = rng.between(1.7, 2.6);
+    let headway = rng.between(0.7, 1.3);
     set.ego.headway_s = headway * 0.77;
     set.facts.headway_s = headway;
-    front(set) + gap(headway, v0)
+    if set.layout.kind == RoadKind::Motorway {
+        let left = set.layout.neighbour(rng.unit() < 0.5);
+        let left =
+            if set.layout.ours.iter().any(|l| (l - left).abs() < 0.1) { left } else { set.layout.neighbour(true) };
+        return (front(set) + rng.between(6.0, 20.0), left);
+    }
+    (front(set) + gap(headway, v0), 0.0)
 }
 
 fn pair_back(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind) -> Option<f64> {
-    let from = follow_pair(set, rng);
+    let (from, left) = before_our_eyes(set, rng);
     let (event, reaction) = (set.event, spec.reaction_s.draw(rng));
     let (headway, brake) = (spec.headway_s.draw(rng), spec.brake_mps2.draw(rng));
     let back = ahead(set, rng, kind, 0.0, from)?;
@@ -366,47 +432,67 @@ fn pair_back(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: Actor
     let mover = set.movers.get_mut(back)?;
     mover.follow = Some(Follow { leader, headway_s: headway * 0.77, blind: [event - 0.3, event + reaction], brake });
     mover.with_plan = Some(1.03);
+    mover.left = left;
     None
 }
 
 fn pair_front(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind) -> Option<f64> {
     let back = *set.facts.cast.last()?;
-    let (place, headway) = {
+    let (place, headway, left) = {
         let mover = set.movers.get(back)?;
-        (end_of(mover), mover.follow.map_or(1.0, |f| f.headway_s / 0.77))
+        (end_of(mover), mover.follow.map_or(1.0, |f| f.headway_s / 0.77), mover.left)
     };
     let v0 = set.ego.speeds.at(0.0).0;
     let lead = ahead(set, rng, kind, gap(headway, v0), place)?;
     let (t, a) = (set.event, spec.brake_mps2.draw(rng));
-    set.movers.get_mut(lead)?.goes.push(Go { t, v: 0.0, a });
+    // A little beside, so that it is not all hidden.
+    let aside = rng.between(-0.5, 0.5);
+    let mover = set.movers.get_mut(lead)?;
+    mover.goes.push(Go { t, v: 0.0, a });
+    mover.left = left + aside;
     Some(t)
 }
 
 fn pair_through(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind) -> Option<f64> {
-    let from = follow_pair(set, rng);
+    let theirs = set.layout.theirs.first().copied();
+    if let (None, Some(lane)) = (set.layout.junction, theirs.filter(|_| rng.unit() < 0.6)) {
+        return towards_us(set, rng, spec, kind, lane);
+    }
+    let (from, _) = before_our_eyes(set, rng);
     let through = ahead(set, rng, kind, 0.0, from)?;
     if let Some(v) = spec.speed_kmh.map(|r| r.draw(rng) / 3.6) {
         set.movers.get_mut(through)?.goes.push(Go { t: 0.0, v, a: 1.5 });
     }
+    let nose = end_of(set.movers.get(through)?);
+    let t = match set.layout.junction {
+        Some(junction) => time_of_way(set, junction + 1.0 - nose),
+        None => set.event + 1.0,
+    };
+    set.pair = Some(Meeting { t, s: nose + set.ego.speeds.way(t) + 0.2, left: 0.0 });
     None
 }
 
-/// When the first of a pair is at the junction, or, where there is none, a second after the event.
-fn pair_way(set: &Setting<'_>) -> f64 {
-    let Some(through) = set.facts.cast.first().and_then(|i| set.movers.get(*i)) else { return set.event };
-    let Some(junction) = set.layout.junction else { return set.event + 1.0 };
-    let wanted = junction - through.s - through.build.size[0] / 2.0 + 1.0;
-    let mut t = 0.0;
-    let mut way = 0.0;
-    while way < wanted && t < set.length {
-        way += set.ego.speeds.at(t).0 * 0.02;
-        t += 0.02;
-    }
-    t
+/// The first of two others comes towards us, and meets the other before us.
+fn towards_us(set: &mut Setting<'_>, rng: &mut Rng, spec: &ActorSpec, kind: ActorKind, lane: f64) -> Option<f64> {
+    let v = spec.speed_kmh.map_or(set.speed * rng.between(0.85, 1.1), |r| r.draw(rng) / 3.6);
+    let (t, s) = (set.event, set.way + set.ego_length / 2.0 + rng.between(14.0, 30.0));
+    let mover = set.add(rng, kind, 0, 0.0, lane)?;
+    mover.dir = -1.0;
+    mover.s = s + 0.2 + mover.build.size[0] / 2.0 + v * t;
+    mover.v = v;
+    mover.goes.push(Go { t: 0.0, v, a: 1.0 });
+    mover.hot = true;
+    set.pair = Some(Meeting { t, s, left: lane });
+    None
 }
 
-/// Where the middle of the first of a pair is at a time, if it keeps to the plan.
-fn pair_place(set: &Setting<'_>, t: f64) -> f64 {
-    let through = set.facts.cast.first().and_then(|i| set.movers.get(*i));
-    through.map_or(set.way, |m| m.s + set.ego.speeds.way(t))
+/// When a driver who keeps to the plan has driven a way.
+fn time_of_way(set: &Setting<'_>, wanted: f64) -> f64 {
+    const STEP: f64 = 0.02;
+    let (mut t, mut way) = (0.0, 0.0);
+    while way < wanted && t < set.length {
+        way += set.ego.speeds.at(t).0 * STEP;
+        t += STEP;
+    }
+    t
 }

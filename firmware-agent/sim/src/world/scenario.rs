@@ -160,6 +160,8 @@ pub(crate) enum EgoAct {
     Drift,
     /// Rolls slowly all the time.
     Creep,
+    /// Turns into another street.
+    Turn,
     /// Drives into the junction although it must not.
     RunLight,
 }
@@ -180,6 +182,10 @@ pub(crate) enum Role {
     PullOut,
     /// Crosses at the junction.
     Cross,
+    /// Comes to the junction and stops there.
+    Yields,
+    /// Stands at the roadside on foot.
+    Waits,
     /// Comes towards us and turns left before us.
     TurnAcross,
     /// Walks or runs across the road.

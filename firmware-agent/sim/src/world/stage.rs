@@ -83,6 +83,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) features: Features,
     pub(crate) facts: Facts,
     pub(crate) night: bool,
+    /// Where two others meet.
+    pub(crate) pair: Option<roles::Meeting>,
     /// Ways where no other vehicle may be parked.
     pub(crate) clear: Vec<[f64; 2]>,
 }
@@ -105,9 +107,10 @@ pub(crate) fn set(scenario: &Scenario, root: u64) -> Stage {
         kind,
         reach: ego.speeds.way(length),
         straight: [way - 90.0, way + 90.0],
-        speed: ego.speeds.fastest(),
         junction,
+        speed: ego.speeds.fastest(),
         parking: needs_parking,
+        turn: (scenario.ego.act == EgoAct::Turn).then(|| (way - 12.0, rng.unit() < 0.5)),
     };
     let layout = Layout::draw(&mut rng, &wanted);
     weather.sun_azimuth_deg += layout.route.at(way, 0.0).heading * 180.0 / PI;
@@ -136,6 +139,7 @@ pub(crate) fn set(scenario: &Scenario, root: u64) -> Stage {
         features: Features { limit, ..Features::default() },
         facts,
         night: weather.night,
+        pair: None,
         clear: Vec::new(),
     };
     let mut shocks = Vec::new();
@@ -206,11 +210,20 @@ fn ego_plan(scenario: &Scenario, rng: &mut Rng, v: f64, event: f64, length: f64,
             (event, rng.between(1.0, 1.7)),
             (event + rng.between(0.6, 1.2), 0.0),
         ]),
+        EgoAct::Turn => {
+            let slow = rng.between(4.2, 5.8);
+            let (before, after) = ((v - slow) / 1.8, (v - slow) / 1.5);
+            let (begin, end) = (event - 2.2, event + 5.5);
+            let knots = [(0.0, v), (begin - before.max(0.5), v), (begin, slow), (end, slow), (end + after.max(0.5), v)];
+            Speeds::new(knots.to_vec())
+        }
         _ if scenario.hazard.iter().any(|h| matches!(h, Hazard::SpeedBump | Hazard::LevelCrossing)) => {
             let slow = (v * 0.5).clamp(3.5, 8.0);
             Speeds::new(vec![(0.0, v), (event - 5.0, v), (event - 1.5, slow), (event + 1.5, slow), (event + 6.0, v)])
         }
         _ => {
+            // Alone on the road some drive briskly: stronger changes of speed belong to ordinary driving.
+            let share = if scenario.actors.is_empty() { share * rng.between(0.5, 2.5) } else { share };
             let starts = kind == RoadKind::Town && event > 9.0 + v / 1.5 && rng.unit() < 0.3;
             Speeds::wavering(rng, v, share, event, length, starts)
         }
@@ -340,7 +353,7 @@ fn acts(setting: &mut Setting<'_>, scenario: &Scenario, rng: &mut Rng) {
             setting.ego.notice = event + 0.3;
             setting.clear.push([setting.way - 60.0, setting.way + 60.0]);
         }
-        EgoAct::Cruise | EgoAct::Stand | EgoAct::Creep | EgoAct::RunLight => {}
+        EgoAct::Cruise | EgoAct::Stand | EgoAct::Creep | EgoAct::RunLight | EgoAct::Turn => {}
     }
 }
 
@@ -408,5 +421,29 @@ impl Setting<'_> {
             body: Body::default(),
         });
         self.movers.last_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::built_in;
+
+    #[test]
+    fn chances_are_kept() {
+        let scenario = built_in("road_block").unwrap().unwrap();
+        let mut rng = Rng::new(5, 5);
+        let nights = (0..400).filter(|_| set(&scenario, rng.next_u64()).weather.night).count();
+        // 0.3 of 400, within four deviations.
+        assert!((84..157).contains(&nights), "{nights}");
+    }
+
+    #[test]
+    fn friction_falls_with_water_and_stays_in_bounds() {
+        let scenario = built_in("heavy_rain").unwrap().unwrap();
+        for root in 0..50 {
+            let stage = set(&scenario, root);
+            assert!(stage.weather.rain >= 0.6 && (0.45..0.65).contains(&stage.mu), "{}", stage.mu);
+        }
     }
 }

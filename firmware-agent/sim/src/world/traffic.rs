@@ -111,6 +111,7 @@ fn oncoming(set: &mut Setting<'_>, rng: &mut Rng, density: f64) {
             Role::Oncoming
                 | Role::TurnAcross
                 | Role::Cross
+                | Role::Yields
                 | Role::PairThrough
                 | Role::PairCross
                 | Role::StepOut

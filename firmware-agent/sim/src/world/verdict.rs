@@ -16,6 +16,9 @@ use crate::maths::PI;
 const TOUCH_MPS: f64 = 0.8;
 const KERB_MPS: f64 = 1.0;
 
+/// Others that collide farther off than this are too small to be told, metres.
+const SEEN_M: f64 = 40.0;
+
 /// What a run was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
@@ -45,7 +48,9 @@ pub(crate) fn judge(expect: Expect, stage: &Stage, trace: &Trace) -> Option<Verd
         Expect::CollisionOfOthers => {
             let contact = first?;
             let hit = trace.contacts.get(contact)?;
-            let seen = hit.parties.iter().all(|p| matches!(p, Party::Mover(i) if in_view(stage, trace, *i, hit.ms)));
+            let seen = hit.parties.iter().all(|p| {
+                matches!(p, Party::Mover(i) if in_view(stage, trace, *i, hit.ms) && distance(trace, *i, hit.ms) < SEEN_M)
+            });
             let calm = !trace.contacts.iter().any(with_ego);
             (seen && calm && hit.closing >= 2.5).then_some(Verdict { contact: Some(contact), near: false })
         }
@@ -84,6 +89,14 @@ pub(crate) fn in_view(stage: &Stage, trace: &Trace, mover: usize, ms: usize) -> 
     let d = [actor.body.x - ego.x, actor.body.y - ego.y];
     let [ahead, left] = super::sensors::to_vehicle(ego.heading, d);
     ahead > 1.0 && ahead < far && crate::maths::atan2(left, ahead).abs() < stage.half_view
+}
+
+/// From the ego vehicle to a mover, metres.
+fn distance(trace: &Trace, mover: usize, ms: usize) -> f64 {
+    let actor = trace.actors.get(ms / crate::limits::TRACE_MS * trace.actors_per_step + mover);
+    let (Some(actor), Some(ego)) = (actor, trace.ego.get(ms)) else { return f64::INFINITY };
+    let d = [actor.body.x - ego.x, actor.body.y - ego.y];
+    (d[0] * d[0] + d[1] * d[1]).sqrt()
 }
 
 const fn large(kind: ActorKind) -> bool {
@@ -167,7 +180,7 @@ pub(crate) fn cause(stage: &Stage, trace: &Trace, verdict: Verdict) -> &'static 
     let kind = facts.kinds.first().copied().unwrap_or(ActorKind::Car);
     match role {
         None if facts.act == EgoAct::Drift => "off_lane",
-        None => "none",
+        None | Some(Role::Yields | Role::Waits) => "none",
         Some(Role::LeadBrakes) if facts.headway_s < 0.95 => "too_close",
         Some(Role::LeadBrakes | Role::LeadStands) if slid => "wet_road",
         Some(Role::LeadBrakes) => "late_brake",

@@ -23,7 +23,8 @@ pub struct Score {
 }
 
 /// Scores `options` (tokens without their end, none empty) as answers to the question `prompt` over the prefix that
-/// `language` holds, with `branches` branches, at least 2. `cancel` is asked before each pass.
+/// `language` holds, with `branches` branches, at least 2. An answer may end with any of `ends`; the likeliest counts.
+/// `cancel` is asked before each pass.
 ///
 /// # Errors
 /// [`StudentError::Limit`] for too many options, [`StudentError::Call`] for none or an empty one,
@@ -32,18 +33,18 @@ pub fn score(
     language: &mut dyn Language,
     prompt: &[u32],
     options: &[Vec<u32>],
-    end: u32,
+    ends: &[u32],
     branches: usize,
     cancel: &dyn Fn() -> bool,
 ) -> Result<Vec<Score>> {
     if options.len() > MAX_OPTIONS {
         return Err(StudentError::Limit { what: "options", asked: options.len() as u64, cap: MAX_OPTIONS as u64 });
     }
-    if branches < 2 || prompt.is_empty() || options.is_empty() || options.iter().any(Vec::is_empty) {
-        return Err(StudentError::Call {
-            place: "score",
-            what: "no branches, or an empty question or option".to_owned(),
-        });
+    let Some(end) = ends.first().copied().filter(|_| branches >= 2) else {
+        return Err(StudentError::Call { place: "score", what: "no end token, or no branch for an option".to_owned() });
+    };
+    if prompt.is_empty() || options.is_empty() || options.iter().any(Vec::is_empty) {
+        return Err(StudentError::Call { place: "score", what: "an empty question or option".to_owned() });
     }
     let trie = Trie::new(end, options)?;
     let vocab = language.shape().vocab;
@@ -65,7 +66,7 @@ pub fn score(
         let mut at = 0;
         for option in group {
             let after = logits.get(at * vocab..(at + option.len()) * vocab).unwrap_or_default();
-            scores.push(one(&trie, &question, after, vocab, option)?);
+            scores.push(one(&trie, ends, &question, after.chunks_exact(vocab), option)?);
             at += option.len();
         }
     }
@@ -92,11 +93,19 @@ fn step(
 }
 
 /// Walks one option: the question's logits decide its first token, each token's the next, the last one's its end.
-fn one(trie: &Trie, question: &[f32], after: &[f32], vocab: usize, option: &[u32]) -> Result<Score> {
+fn one<'a>(
+    trie: &Trie,
+    ends: &[u32],
+    question: &'a [f32],
+    after: impl Iterator<Item = &'a [f32]>,
+    option: &[u32],
+) -> Result<Score> {
     let (mut node, mut share, mut likelihood) = (0, 0.0_f64, 0.0_f64);
-    let rows = std::iter::once(question).chain(after.chunks_exact(vocab));
+    let rows = std::iter::once(question).chain(after);
     for (row, token) in rows.zip(option.iter().copied().chain([trie.end()])) {
-        let logit = |t: u32| row.get(t as usize).copied().unwrap_or(f32::NEG_INFINITY);
+        let plain = |t: u32| row.get(t as usize).copied().unwrap_or(f32::NEG_INFINITY);
+        let end = ends.iter().map(|t| plain(*t)).fold(f32::NEG_INFINITY, f32::max);
+        let logit = |t: u32| if t == trie.end() { end } else { plain(t) };
         let reduced: Reduced = reduce(row)?;
         likelihood += reduced.log_p(logit(token));
         let ways = trie.children(node);

@@ -7,6 +7,9 @@
 use super::limits::{MAX_KNOWN_TOKENS, MAX_TRIE_NODES};
 use crate::error::{Result, StudentError};
 
+/// Least share of the weight that a side of a branch point must have for a draft to go there.
+const GOOD_SHARE: f32 = 0.4;
+
 /// The tree. Node 0 is the root.
 #[derive(Clone, Debug)]
 pub struct Trie {
@@ -93,8 +96,9 @@ impl Trie {
         self.nodes.get(node as usize).and_then(|n| n.answer)
     }
 
-    /// Appends to `out` at most `most` tokens that follow `node`, without the end token: straight on where there is
-    /// one child, to the heavier side at the first `through` branch points, and stops at the next.
+    /// Appends to `out` at most `most` tokens that follow `node`, without the end token: straight on where there is one
+    /// child; at the first `through` branch points to the heaviest side, if it has a good share of all sides' weight
+    /// (the digits of times have not: a guess there is mostly a row wasted); and stops at any other.
     pub fn draft(&self, mut node: u32, most: usize, through: usize, out: &mut Vec<u32>) {
         let (begin, mut passed) = (out.len(), 0);
         while out.len() - begin < most {
@@ -106,9 +110,13 @@ impl Trie {
                 _ => {
                     passed += 1;
                     // The first of the heaviest: the order of the tokens decides a tie, the same on every machine.
-                    children
-                        .iter()
-                        .fold(children[0], |best, c| if self.weight(*c) > self.weight(best) { *c } else { best })
+                    let heavier = |best, c: &(u32, u32)| if self.weight(*c) > self.weight(best) { *c } else { best };
+                    let heaviest = children.iter().fold(children[0], heavier);
+                    let all: f32 = children.iter().map(|c| self.weight(*c)).sum();
+                    if self.weight(heaviest) < GOOD_SHARE * all {
+                        return;
+                    }
+                    heaviest
                 }
             };
             if next.0 == self.end {

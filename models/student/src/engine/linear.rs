@@ -346,7 +346,13 @@ impl Job<'_> {
     fn few(&self, scratch: &mut Scratch, strip: &mut StripMut<'_>) {
         for (local, panel) in self.panels.clone().enumerate() {
             let mut totals = self.begin(strip, local, 0, self.acts.rows, self.add);
+            let (kind, rows) = (self.part.kind(), self.acts.rows);
             for (index, (_, k)) in chunks(self.part.padded()).enumerate() {
+                if self.isa.fuses(kind, rows) {
+                    let packed = self.part.chunk(panel, index);
+                    self.isa.fused_tile(kind, k, packed, &self.acts.tile(0, index), rows, &mut totals);
+                    continue;
+                }
                 self.unpack(scratch, 0, panel, index, k);
                 let tile = self.unpacked(scratch, 0, k);
                 self.isa.int_tile(&tile, &self.acts.tile(0, index), self.acts.rows, &mut totals);

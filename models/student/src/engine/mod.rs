@@ -15,4 +15,7 @@ mod load;
 mod norm;
 pub mod pack;
 
+pub mod vision;
+
 pub use language::EngineLanguage;
+pub use vision::EngineVision;

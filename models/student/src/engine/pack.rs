@@ -296,11 +296,69 @@ fn put_floats(values: impl Iterator<Item = f32>, k: usize, lane: usize, to: &mut
     for (j, block) in all.chunks_exact(32).enumerate().take(k / 32) {
         let most = block.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
         let inverse = FULL / most;
-        let (scale, inverse) = if inverse.is_finite() { (most / FULL, inverse) } else { (0.0, 0.0) };
+        let (scale, inverse) = if !block.iter().all(|value| value.is_finite()) {
+            (f32::NAN, 0.0) // shows in every result
+        } else if inverse.is_finite() {
+            (most / FULL, inverse)
+        } else {
+            (0.0, 0.0)
+        };
         heads[(j * PANEL + lane) * 4..][..4].copy_from_slice(&scale.to_le_bytes());
         for (i, value) in block.iter().enumerate() {
             let int = (value * inverse).round_ties_even() as i16;
             ints[2 * place(32 * j + i, lane)..][..2].copy_from_slice(&int.to_le_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pack(values: Values<'_>, rows: usize, cols: usize) -> Result<Packed> {
+        Packed::new(&Matrix { name: "w", rows, cols, values })
+    }
+
+    #[test]
+    fn rows_come_back_as_they_were() {
+        let value = |i: usize| ((i * 7919) % 2003) as f32 / 1000.0 - 1.0;
+        for (rows, cols) in [(1, 1), (16, 32), (17, 33), (40, 588), (3, 300)] {
+            let values: Vec<f32> = (0..rows * cols).map(value).collect();
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let exact = pack(Values::F32(&bytes), rows, cols).unwrap();
+            let close = pack(Values::Floats(&values), rows, cols).unwrap();
+            for row in 0..rows {
+                let (mut one, mut two) = (vec![9.0; cols], vec![9.0; cols]);
+                exact.row(Isa::detect(), row, &mut one);
+                close.row(Isa::Portable, row, &mut two);
+                assert_eq!(one, &values[row * cols..(row + 1) * cols]);
+                assert!(one.iter().zip(&two).all(|(a, b)| (a - b).abs() <= 0.5 / 8191.0 * 1.01));
+            }
+            let mut beyond = [9.0];
+            exact.row(Isa::Portable, rows, &mut beyond);
+            assert_eq!(beyond, [9.0]);
+        }
+    }
+
+    #[test]
+    fn values_of_another_size_are_refused() {
+        assert!(pack(Values::Q8(&[0; 34]), 1, 32).is_ok());
+        assert!(pack(Values::Q8(&[0; 33]), 1, 32).is_err());
+        assert!(pack(Values::Q8(&[0; 34]), 1, 31).is_err());
+        assert!(pack(Values::Q4K(&[0; 144]), 1, 128).is_err());
+        assert!(pack(Values::Q6K(&[0; 420]), 2, 256).is_ok());
+        assert!(pack(Values::F16(&[0; 8]), 4, 1).is_ok());
+        assert!(pack(Values::F32(&[]), 0, 4).is_err());
+        assert!(pack(Values::F32(&[]), 4, 0).is_err());
+        assert!(pack(Values::F32(&[0; 16]), usize::MAX, 4).is_err());
+    }
+
+    #[test]
+    fn a_weight_that_is_not_finite_shows() {
+        let mut values = vec![1.0; 64];
+        values[40] = f32::NAN;
+        let mut out = vec![0.0; 64];
+        pack(Values::Floats(&values), 1, 64).unwrap().row(Isa::Portable, 0, &mut out);
+        assert!(out[..32].iter().all(|x| (*x - 1.0).abs() < 1e-6) && out[32..].iter().all(|x| x.is_nan()));
     }
 }

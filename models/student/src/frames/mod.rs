@@ -39,8 +39,8 @@ impl PatchFrame {
 /// Height and width (pixels) that a picture is resized to, for a video of `frames` frames: whole tokens, about the
 /// same aspect, at most `max_tokens` for all frames together and at least `min_tokens` for each.
 ///
-/// The rule is upstream's (VideoLLaMA3, `simple_batched_resize`); its caps are in whole pixels and its rounding is to
-/// even. One frame is never narrower than a token, where upstream's would vanish.
+/// The rule is upstream's (VideoLLaMA3, `simple_batched_resize`), with its rounding to even and its order: the least of
+/// a frame is seen to last and from the picture's own size, so it wins over a budget that has no room for it.
 ///
 /// # Errors
 /// [`StudentError::Frame`] for an empty picture, one past the caps, an aspect above 200 (as upstream), or one whose
@@ -66,9 +66,10 @@ pub fn fit(
     let (mut rows, mut cols) = (whole(h), whole(w));
     if rows * cols > most {
         let shrink = (h * w / most as f64).sqrt();
-        let cut = |x: f64| ((x / shrink / factor).floor() as usize).max(1) * side;
+        let cut = |x: f64| (x / shrink / factor).floor() as usize * side;
         (rows, cols) = (cut(h), cut(w));
-    } else if rows * cols < least {
+    }
+    if rows * cols < least {
         let grow = (least as f64 / (h * w)).sqrt();
         let raise = |x: f64| (x * grow / factor).ceil() as usize * side;
         (rows, cols) = (raise(h), raise(w));
@@ -155,6 +156,8 @@ mod tests {
         assert_eq!(fit((70, 98), 1, &image, &vision).unwrap(), (112, 140));
         // 720p in 96 frames of 10240 tokens: 106 tokens a frame.
         assert_eq!(fit((720, 1280), 96, &image, &vision).unwrap(), (196, 364));
+        // 8 tokens a frame are under the least of 16, which is then taken from the picture's own size.
+        assert_eq!(fit((720, 1280), 1280, &image, &vision).unwrap(), (84, 168));
         for (size, what) in [((0, 5), "sides"), ((5, 5000), "sides"), ((10, 2001), "aspect")] {
             assert!(fit(size, 1, &image, &vision).unwrap_err().to_string().contains(what), "{size:?}");
         }

@@ -10,6 +10,10 @@
 //! change within seconds, while motion only adds), and 1.5 times the floor as the threshold. It is capped,
 //! so that a drive in which everything moves is not taken for noise; and a token is compared with what was last *sent*
 //! of it, so that slow drift adds up and is sent once it shows.
+//!
+//! Measured on 15 dashcam clips (3 fps, 420x252, 6 s each, recompressed for the web): upstream keeps 98 % of the tokens,
+//! this rule 86 % (64 to 98 % a clip). A driving camera moves most of its picture, so this is a saving of a seventh, not
+//! of a half; what it does to a trained model's answers is not known.
 
 use super::PatchFrame;
 
@@ -20,8 +24,9 @@ const MIN_TOKENS: usize = 1;
 /// Threshold over floor. A token's mean over 2,352 values of white noise strays by some 2 % from the floor; 1.5 leaves
 /// room for noise that differs between dark and bright places.
 const FLOOR_FACTOR: f64 = 1.5;
-/// The most that is taken for noise: 4 grey levels of difference at a standard deviation of 0.5.
-const MAX_FLOOR: f64 = 8.0;
+/// The most that is taken for noise: a mean difference of 2 grey levels, which is noise of 1.8 levels in each frame,
+/// much for a picture that was made smaller.
+const MAX_FLOOR: f64 = 4.0;
 
 /// Which rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

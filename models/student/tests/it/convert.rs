@@ -228,3 +228,69 @@ fn the_users_annotation_files_give_six_questions_and_the_closed_answers() {
     assert_eq!([q.codebook[0].len(), q.codebook[1].len(), q.codebook[2].len()], [45, 88, 93]);
     println!("codebook version {}, notes {notes:?}", q.codebook_version);
 }
+
+#[test]
+fn old_tokenizer_files_give_the_same_tokens() {
+    use agent_student::convert::tokens::read_tokens;
+
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    surroundings(&base, Names::Original);
+    let vocab = shape().text.vocab;
+    let whole = read_tokens(&base, vocab, &mut Vec::new()).unwrap();
+    let table: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(base.join("tokenizer.json")).unwrap()).unwrap();
+    std::fs::remove_file(base.join("tokenizer.json")).unwrap();
+    std::fs::write(base.join("vocab.json"), table["model"]["vocab"].to_string()).unwrap();
+    let merges: Vec<&str> = table["model"]["merges"].as_array().unwrap().iter().map(|m| m.as_str().unwrap()).collect();
+    std::fs::write(base.join("merges.txt"), format!("#version: 0.2\n{}\n", merges.join("\n"))).unwrap();
+    // Half of the added tokens in each of the two places that old checkpoints keep them in.
+    let (mut decoder, mut added) = (serde_json::Map::new(), serde_json::Map::new());
+    for (i, t) in table["added_tokens"].as_array().unwrap().iter().enumerate() {
+        if i % 2 == 0 {
+            decoder.insert(t["id"].to_string(), json!({"content": t["content"], "special": true}));
+        } else {
+            added.insert(t["content"].as_str().unwrap().to_owned(), t["id"].clone());
+        }
+    }
+    let config = json!({"eos_token": {"content": "<|im_end|>"}, "added_tokens_decoder": decoder});
+    std::fs::write(base.join("tokenizer_config.json"), config.to_string()).unwrap();
+    std::fs::write(base.join("added_tokens.json"), serde_json::Value::Object(added).to_string()).unwrap();
+    assert_eq!(read_tokens(&base, vocab, &mut Vec::new()).unwrap(), whole);
+
+    let mut notes = Vec::new();
+    let larger = read_tokens(&base, vocab + 8, &mut notes).unwrap();
+    assert_eq!((larger.tokens.len(), larger.tokens[vocab + 1].as_str()), (vocab + 8, "[PAD513]"));
+    assert_eq!(notes, ["8 rows of the embedding have no token"]);
+}
+
+#[test]
+fn what_a_checkpoint_does_not_state_is_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    surroundings(&base, Names::Original);
+    safetensors(&base.join("model.safetensors"), &weights(Names::Original), "BF16");
+    std::fs::remove_file(base.join("README.md")).unwrap();
+    let out = dir.path().join("m.gguf");
+    let options = ImportOptions::new(&base, questions(dir.path()), Preset::Q8_0);
+    for (preprocessor, mean, says) in [
+        (None, 0.5, Some("no preprocessor configuration")),
+        (Some(json!({})), 0.481_454_66, Some("names no mean")),
+        (Some(json!({"image_mean": [0.25, 0.5, 0.5], "image_std": [1, 1, 1], "max_tokens": 99_999})), 0.25, None),
+    ] {
+        let path = base.join("preprocessor_config.json");
+        match preprocessor {
+            Some(json) => std::fs::write(&path, json.to_string()).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        let made = quiet(&options, &out);
+        assert_eq!(made.licence, "none stated");
+        assert_eq!(says.is_some(), made.notes.iter().any(|n| n.contains(says.unwrap_or("mean"))), "{:?}", made.notes);
+        let image = ModelFile::open(&out).unwrap().shape().unwrap().image;
+        assert_eq!(image.mean[0], mean);
+        assert!(image.max_tokens <= 16_384);
+        assert_eq!(verify(&out).unwrap().notes, made.notes);
+    }
+    std::fs::write(base.join("LICENSE"), "do as you like").unwrap();
+    assert_eq!(quiet(&options, &out).licence, "do as you like");
+}

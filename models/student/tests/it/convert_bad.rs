@@ -168,7 +168,7 @@ fn hostile_and_broken_archives_are_refused() {
     let tensor = |strides: &[u8], storage: &[u8], offset: u8| {
         let mut p = b"\x80\x02}X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n".to_vec();
         p.extend(storage);
-        p.extend(b"\nX\x01\0\0\00X\x03\0\0\0cpuK\x04tQK");
+        p.extend(b"\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQK");
         p.push(offset);
         p.extend(b"K\x02K\x02\x86(K");
         p.push(strides[0]);
@@ -284,7 +284,7 @@ fn configurations_and_tokenizers_that_mean_another_model_are_refused() {
         ("/head_dim", json!(128), "head_dim: 128"),
         ("/num_key_value_heads", json!(3), "head_count_kv"),
         ("/num_hidden_layers", json!(1_000_000), "block_count"),
-        ("/vocab_size", json!(500), "[512, 256]"),
+        ("/vocab_size", json!(520), "[512, 256]"),
         ("/image_token_index", json!(512), "image.token_id"),
         ("/vision_encoder_config/num_attention_heads", Value::Null, "num_attention_heads of the vision tower"),
         ("/vision_encoder_config/hidden_act", json!("gelu"), "hidden_act: \"gelu\""),
@@ -341,7 +341,7 @@ fn broken_model_files_are_refused_with_their_place() {
     says(&nan, &["tensor blk.0.ffn_up.weight: block 1 holds what is not a number"]);
     assert!(describe(&path).is_ok());
     says(&broken(&path, |b| b.truncate(end - 1)).to_string(), &["tensor mm.2.bias", "of a file of"]);
-    says(&broken(&path, |b| b.truncate(1000)).to_string(), &["byte ", "the file or its cap ends"]);
+    says(&broken(&path, |b| b.truncate(1000)).to_string(), &["byte 16", "66 tensors do not fit"]);
     says(&broken(&path, |b| b.extend([0; 64])).to_string(), &["bytes after the last tensor"]);
     says(&broken(&path, |b| b[0] = b'X').to_string(), &["byte 4: not a GGUF"]);
     says(&broken(&path, |b| b[4] = 9).to_string(), &["GGUF version 9"]);

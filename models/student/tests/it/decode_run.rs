@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use agent_student::decode::limits::MAX_LOGIT_BYTES;
-use agent_student::decode::{Decoded, End, First, Mode, Outcome, Plan, Question, Trie, run};
+use agent_student::decode::{Decoded, End, First, Mode, Outcome, Plan, Question, Trie, run, score};
 use agent_student::error::StudentError;
 use agent_student::llm::{Language, Row};
 
@@ -11,6 +11,7 @@ use crate::decode_toy::{Toy, mix};
 
 const END: u32 = 0;
 const OTHER_END: u32 = 1;
+const ENDS: [u32; 2] = [END, OTHER_END];
 const OPENER: u32 = 2;
 const VOCAB: usize = 50;
 
@@ -330,4 +331,32 @@ fn plans_that_cannot_be_are_refused() {
     assert!(refused(&[], None) && refused(&[good; 17], None) && refused(&[good], Some(1)));
     assert!(refused(&[Question { prompt: &[], ..good }], None) && refused(&[Question { max_tokens: 0, ..good }], None));
     assert!(refused(&[Question { trie: Some(&trie), ..good }], None));
+}
+
+#[test]
+fn options_are_scored_as_the_trie_of_them_says_in_any_number_of_branches() {
+    let mut compared = 0;
+    for seed in 0..40 {
+        let mut case = case(seed, 5);
+        let mut toy = std::mem::replace(&mut case.toy, Toy::new(VOCAB));
+        let options = known(0, seed);
+        let prompt = &case.prompts[0];
+        let all = by_hand(&mut toy, prompt, &case.tries[0], 0, &[]);
+        let few = score(&mut toy, prompt, &options, &ENDS, 2, &|| false).unwrap();
+        let many = score(&mut toy, prompt, &options, &ENDS, 16, &|| false).unwrap();
+        assert_eq!(few, many, "seed {seed}");
+        for (answer, p) in &all {
+            assert!((f64::from(few[*answer as usize].share) - p).abs() < 1e-6, "seed {seed}");
+            assert!(few[*answer as usize].log_likelihood <= p.ln() + 1e-6);
+            compared += 1;
+        }
+    }
+    assert!(compared > 100);
+    let mut toy = Toy::new(VOCAB);
+    toy.extend_tokens(&[9]).unwrap();
+    let refused =
+        |toy: &mut Toy, options: &[Vec<u32>], branches| score(toy, &[5], options, &ENDS, branches, &|| false).is_err();
+    assert!(refused(&mut toy, &[], 4) && refused(&mut toy, &[vec![]], 4) && refused(&mut toy, &[vec![3]], 1));
+    assert!(refused(&mut toy, &vec![vec![3]; 2_000], 4));
+    assert!(matches!(score(&mut toy, &[5], &[vec![3]], &ENDS, 4, &|| true), Err(StudentError::Cancelled)));
 }

@@ -332,6 +332,56 @@ fn far_positions_and_cut_passes_equal_the_reference() {
 }
 
 #[test]
+fn a_later_job_gives_the_bits_of_the_first() {
+    let Loaded { prefix, hidden, mut language, suffixes, .. } = load(&TINY, 6);
+    let job = |language: &mut CandleLanguage| {
+        stream(language, &prefix, &hidden);
+        language.open_branches(6).unwrap();
+        let ragged: Vec<Row> = (0u8..).zip(&suffixes).flat_map(|(i, suffix)| rows(i, suffix)).collect();
+        let mut bits = step(language, &ragged);
+        bits.extend(step(language, &[Row { branch: 5, token: 1 }, Row { branch: 2, token: 3 }]));
+        bits
+    };
+    let first = job(&mut language);
+    // A job that was given up half way, longer than the one that follows.
+    language.reset();
+    language.extend_tokens(&[77; 200]).unwrap();
+    language.open_branches(8).unwrap();
+    step(&mut language, &(0..8).flat_map(|branch| rows(branch, &[5; 40])).collect::<Vec<_>>());
+    assert!(first == job(&mut language), "something of the job between was left behind");
+}
+
+#[test]
+fn frames_that_do_not_fit_the_tower_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = TINY.open(folder.path(), |_| GgmlDType::F32);
+    let mut vision = Vision::load(&file, &Device::Cpu).unwrap();
+    let frame = frames(&TINY, &file).remove(0);
+    let changed = |f: fn(&mut PatchFrame)| {
+        let mut other = frame.clone();
+        f(&mut other);
+        other
+    };
+    for wrong in [
+        changed(|f| f.rows = 0),
+        changed(|f| f.rows = usize::MAX),
+        changed(|f| (f.rows, f.cols) = (3, 24)),
+        changed(|f| f.cols += 2),
+        changed(|f| f.pixels.truncate(588)),
+        changed(|f| f.keep.push(true)),
+    ] {
+        let fault = vision.encode(&[frame.clone(), wrong]).unwrap_err();
+        assert!(matches!(fault, agent_student::error::StudentError::Frame { .. }), "{fault}");
+    }
+    // Nothing kept gives nothing, and takes nothing from the frames beside it.
+    let none = changed(|f| f.keep.fill(false));
+    assert!(vision.encode(std::slice::from_ref(&none)).unwrap().is_empty());
+    let alone = vision.encode(std::slice::from_ref(&frame)).unwrap();
+    assert_close("beside a dropped frame", &vision.encode(&[none, frame]).unwrap(), &alone, CLOSE);
+    assert!(vision.encode(&[]).unwrap().is_empty());
+}
+
+#[test]
 fn only_marked_rows_give_logits() {
     let Loaded { prefix, hidden, mut language, suffixes, .. } = load(&TINY, 1);
     stream(&mut language, &prefix, &hidden);

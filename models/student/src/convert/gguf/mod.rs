@@ -7,8 +7,8 @@ mod reader;
 mod writer;
 
 pub use reader::{Entry, Header};
+pub(crate) use writer::hex;
 pub use writer::{HASH_KEY, Planned, Writer, Written};
-pub(crate) use writer::{hex, part_of, sync_folder};
 
 /// Tensor data begin at multiples of this many bytes.
 pub const ALIGNMENT: u64 = 32;

@@ -190,14 +190,14 @@ impl Drop for Writer {
 }
 
 /// The name under which a file grows.
-pub(crate) fn part_of(out: &Path) -> PathBuf {
+fn part_of(out: &Path) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
     name.push(".part");
     name.into()
 }
 
 /// Makes the rename durable; a file system that cannot sync folders keeps the file all the same.
-pub(crate) fn sync_folder(out: &Path) {
+fn sync_folder(out: &Path) {
     let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Ok(folder) = File::open(folder) {
         let _ = folder.sync_all();

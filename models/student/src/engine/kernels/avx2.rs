@@ -107,6 +107,23 @@ unsafe fn finish<const C: usize>(acts: &ActTile<'_>, part: &[[__m256; 2]; C], to
     }
 }
 
+/// The same for half `h` of the rows of the panel.
+///
+/// # Safety
+/// As [`int_tile`]; `C` is at most `COLS`.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) unsafe fn finish_half<const C: usize>(acts: &ActTile<'_>, part: &[__m256; C], h: usize, total: &mut Totals) {
+    for (c, part) in part.iter().enumerate() {
+        // SAFETY: as in `finish`; h is 0 or 1.
+        unsafe {
+            let scale = _mm256_set1_ps(*acts.scales.as_ptr().add(c * acts.scales_stride));
+            let at = total[c].as_mut_ptr().add(8 * h);
+            _mm256_storeu_ps(at, _mm256_fmadd_ps(*part, scale, _mm256_loadu_ps(at)));
+        }
+    }
+}
+
 /// # Safety
 /// AVX2, FMA, F16C; lengths as `Isa::f32_tile` asserts them.
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -166,6 +183,9 @@ pub(super) unsafe fn unpack(
                 }
                 let quants = from.add(2 * heads);
                 for i in (0..k * PANEL).step_by(16) {
+                    if i % 64 == 0 {
+                        ahead(quants.add(i));
+                    }
                     let wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(quants.add(i).cast()));
                     _mm256_storeu_si256(to.add(i).cast(), wide);
                 }
@@ -201,13 +221,23 @@ pub(super) unsafe fn unpack(
     }
 }
 
+/// Bytes between what is read and what is asked for: about the latency of main memory at its bandwidth.
+const AHEAD: usize = 4096;
+
+/// Asks for the cache line `AHEAD` of `at`; that it may lie past the weights does no harm.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub(super) fn ahead(at: *const u8) {
+    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+}
+
 /// Eight f16 as f32.
 ///
 /// # Safety
 /// 16 bytes are readable.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn halves(from: *const u8) -> __m256 {
+pub(super) unsafe fn halves(from: *const u8) -> __m256 {
     // SAFETY: the caller's promise.
     unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
 }
@@ -218,7 +248,7 @@ unsafe fn halves(from: *const u8) -> __m256 {
 /// 8 bytes are readable.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn bytes_u(from: *const u8) -> __m256i {
+pub(super) unsafe fn bytes_u(from: *const u8) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())) }
 }
@@ -229,7 +259,7 @@ unsafe fn bytes_u(from: *const u8) -> __m256i {
 /// 8 bytes are readable.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn bytes_i(from: *const u8) -> __m256i {
+pub(super) unsafe fn bytes_i(from: *const u8) -> __m256i {
     // SAFETY: the caller's promise.
     unsafe { _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())) }
 }
@@ -265,7 +295,11 @@ unsafe fn unpack_nibbles(from: *const u8, h: usize, to: *mut i16) {
         unsafe {
             let factor = twice(bytes_u(from.add(4 * PANEL + j * PANEL + 8 * h)));
             for group in 4 * j..4 * j + 4 {
-                let four = _mm256_loadu_si256(from.add(20 * PANEL + group * 64 + 32 * h).cast());
+                let at = from.add(20 * PANEL + group * 64 + 32 * h);
+                if h == 0 {
+                    ahead(at);
+                }
+                let four = _mm256_loadu_si256(at.cast());
                 for (t, pair) in nibbles(four).into_iter().enumerate() {
                     let at = to.add((group * 4 + t) * 2 * PANEL + 16 * h);
                     _mm256_storeu_si256(at.cast(), _mm256_mullo_epi16(pair, factor));
@@ -281,7 +315,7 @@ unsafe fn unpack_nibbles(from: *const u8, h: usize, to: *mut i16) {
 /// `from` is a whole chunk and `group` below 16.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn sixes(from: *const u8, group: usize, h: usize) -> [__m256i; 8] {
+pub(super) unsafe fn sixes(from: *const u8, group: usize, h: usize) -> [__m256i; 8] {
     // SAFETY: 32 bytes of scales and 256 of factors come before 32 groups of 64 bytes of nibbles and 16 of high bits.
     let (low, more, high) = unsafe {
         let low = from.add(18 * PANEL + group * 128 + 32 * h);
@@ -318,6 +352,9 @@ unsafe fn unpack_sixes(from: *const u8, h: usize, to: *mut i16) {
     for group in 0..16 {
         // SAFETY: 32 bytes of scales, then 16 rows of 16 factors; 8 pairs of integers for each group.
         unsafe {
+            if h == 0 {
+                (0..3).for_each(|line| ahead(from.add(18 * PANEL + group * 192 + 64 * line)));
+            }
             let factor = twice(bytes_i(from.add(2 * PANEL + group * PANEL + 8 * h)));
             for (t, pair) in sixes(from, group, h).into_iter().enumerate() {
                 let at = to.add((group * 8 + t) * 2 * PANEL + 16 * h);

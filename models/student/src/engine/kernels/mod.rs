@@ -13,9 +13,13 @@
 mod aligned;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod fused;
 mod pool;
 mod portable;
 mod share;
+#[cfg(test)]
+mod tests;
 mod tile;
 
 pub use aligned::Aligned;

@@ -153,7 +153,8 @@ pub(super) const GELU: (f32, f32) = (0.797_884_6, 0.044_715);
 pub(super) fn gelu_tanh(values: &mut [f32]) {
     for value in values {
         let x = *value;
-        *value = 0.5 * x * (1.0 + (GELU.0 * (x + GELU.1 * x * x * x)).tanh());
+        // (1 + tanh u) / 2 = 1 / (1 + exp(-2u)), without the cancellation of the left side.
+        *value = x / (1.0 + (-2.0 * GELU.0 * (x + GELU.1 * x * x * x)).exp());
     }
 }
 

@@ -152,6 +152,38 @@ impl Isa {
         }
     }
 
+    /// True if [`Isa::fused_tile`] takes this kind and number of rows.
+    #[must_use]
+    pub fn fuses(self, kind: Chunk, cols: usize) -> bool {
+        match self {
+            Self::Portable => false,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => cols <= super::fused::FUSED_COLS && matches!(kind, Chunk::Q8 | Chunk::Q4 | Chunk::Q6),
+        }
+    }
+
+    /// [`Isa::unpack`] and [`Isa::int_tile`] in one, without a copy of the weights; the same result to the bit. Does
+    /// nothing where [`Isa::fuses`] is false.
+    ///
+    /// # Panics
+    /// If a slice is shorter than its shape says.
+    pub fn fused_tile(self, kind: Chunk, k: usize, packed: &[u8], acts: &ActTile<'_>, cols: usize, total: &mut Totals) {
+        if !self.fuses(kind, cols) || cols == 0 {
+            return;
+        }
+        assert!(k.is_multiple_of(32) && k <= CHUNK && (k == CHUNK || kind == Chunk::Q8));
+        assert!(packed.len() >= kind.bytes(k));
+        assert!(acts.ints.len() >= (cols - 1) * acts.stride + k);
+        assert!(acts.sums.len() >= (cols - 1) * acts.sums_stride + k / 32);
+        assert!(acts.scales.len() > (cols - 1) * acts.scales_stride);
+        match self {
+            Self::Portable => {}
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the instruction set was detected, and the lengths hold by the assertions above.
+            Self::Avx2(_) => unsafe { super::fused::fused_tile(kind, k, packed, acts, cols, total) },
+        }
+    }
+
     /// Unpacks a chunk of `k` columns: integers, scales (and minima where the kind has them), as [`IntTile`] wants them.
     ///
     /// # Panics
