@@ -16,7 +16,7 @@ use super::pack::Packed;
 use crate::{
     error::Result,
     file::ModelFile,
-    llm::{Language, Room, Row, call, check_token, limit, runs},
+    llm::{Language, Piece, Room, Row, call, check_token, limit, runs},
     shape::TextShape,
     vision::frequencies,
 };
@@ -181,10 +181,10 @@ impl EngineLanguage {
         layers + self.head.bytes() + self.table.as_ref().map_or(0, Packed::bytes)
     }
 
-    /// Writes the embeddings of some tokens to the begin of the stream.
-    fn embed(&mut self, ids: impl Iterator<Item = u32>) {
+    /// Writes the embeddings of some tokens to the stream, from a row on.
+    fn embed(&mut self, first: usize, ids: impl Iterator<Item = u32>) {
         let table = self.table.as_ref().or(self.head.parts().first());
-        for (id, row) in ids.zip(self.buffers.x.chunks_exact_mut(self.shape.hidden)) {
+        for (id, row) in ids.zip(self.buffers.x.chunks_exact_mut(self.shape.hidden).skip(first)) {
             if let Some(table) = table {
                 table.row(self.compute.isa, id as usize, row);
             }
@@ -286,10 +286,7 @@ impl Language for EngineLanguage {
     }
 
     fn extend_tokens(&mut self, ids: &[u32]) -> Result<()> {
-        for id in ids {
-            check_token(&self.shape, *id)?;
-        }
-        self.extend(ids.len(), &|this, first, count| this.embed(ids[first..first + count].iter().copied()))
+        self.extend_pieces(&[Piece::Tokens(ids)])
     }
 
     fn extend_embeddings(&mut self, x: &[f32], rows: usize) -> Result<()> {
@@ -297,8 +294,38 @@ impl Language for EngineLanguage {
         if rows.checked_mul(hidden) != Some(x.len()) {
             return Err(call(format!("{} values for {rows} rows of {hidden}", x.len())));
         }
-        self.extend(rows, &|this, first, count| {
-            this.buffers.x[..count * hidden].copy_from_slice(&x[first * hidden..(first + count) * hidden]);
+        self.extend_pieces(&[Piece::Embeddings(x)])
+    }
+
+    /// One pass for all: the few tokens between two frames would otherwise cost a reading of all weights.
+    fn extend_pieces(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
+        let hidden = self.shape.hidden;
+        let rows_of = |piece: &Piece<'_>| match piece {
+            Piece::Tokens(ids) => ids.len(),
+            Piece::Embeddings(x) => x.len() / hidden,
+        };
+        for piece in pieces {
+            match piece {
+                Piece::Tokens(ids) => ids.iter().try_for_each(|id| check_token(&self.shape, *id))?,
+                Piece::Embeddings(x) if x.len().is_multiple_of(hidden) => {}
+                Piece::Embeddings(x) => return Err(call(format!("{} values in rows of {hidden}", x.len()))),
+            }
+        }
+        self.extend(pieces.iter().map(rows_of).sum(), &|this, first, count| {
+            let mut before = 0;
+            for piece in pieces {
+                let rows = rows_of(piece);
+                let (from, to) = (first.max(before), (first + count).min(before + rows));
+                if from < to {
+                    let (slot, inside) = (from - first, from - before..to - before);
+                    match piece {
+                        Piece::Tokens(ids) => this.embed(slot, ids[inside].iter().copied()),
+                        Piece::Embeddings(x) => this.buffers.x[slot * hidden..(slot + inside.len()) * hidden]
+                            .copy_from_slice(&x[inside.start * hidden..inside.end * hidden]),
+                    }
+                }
+                before += rows;
+            }
         })
     }
 
@@ -352,7 +379,7 @@ impl Language for EngineLanguage {
         let mut gathered = Vec::new();
         let parts = rows.chunks(MAX_PASS_ROWS).zip(places.chunks(MAX_PASS_ROWS));
         for ((rows, places), marks) in parts.zip(logits_of.chunks(MAX_PASS_ROWS)) {
-            self.embed(rows.iter().map(|row| row.token));
+            self.embed(0, rows.iter().map(|row| row.token));
             self.pass(places)?;
             for (_, x) in marks.iter().zip(self.buffers.x.chunks_exact(hidden)).filter(|(mark, _)| **mark) {
                 gathered.extend_from_slice(x);

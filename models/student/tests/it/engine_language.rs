@@ -7,7 +7,7 @@ use agent_student::engine::EngineLanguage;
 use agent_student::engine::kernels::Isa;
 use agent_student::engine::linear::Compute;
 use agent_student::file::ModelFile;
-use agent_student::llm::{Language, Room, Row, candle::CandleLanguage};
+use agent_student::llm::{Language, Piece, Room, Row, candle::CandleLanguage};
 use candle_core::{
     Device, Tensor,
     quantized::{GgmlDType, QTensor, gguf_file},
@@ -157,6 +157,34 @@ fn streaming_and_a_single_prefill_give_the_same_bits() {
         assert_eq!(model.prefix_len(), 160);
         assert!(last(&mut model).iter().zip(&once).all(|(a, b)| a.to_bits() == b.to_bits()));
     }
+}
+
+#[test]
+fn pieces_in_one_call_and_one_by_one_give_the_same_bits() {
+    let (_dir, file, _) = models(Preset::Q4K, 12);
+    let room = Room { prefix: 700, ..ROOM };
+    let mut model = EngineLanguage::load(&file, room, 2).unwrap();
+    let hidden = model.shape().hidden;
+    let (text, more) = (ids(7, 1), ids(20, 2));
+    let rows: Vec<f32> = (0..600 * hidden).map(|i| ((i * 37 % 101) as f32 - 50.0) / 60.0).collect(); // over a pass
+    let pieces = [Piece::Tokens(&text), Piece::Embeddings(&rows), Piece::Tokens(&[]), Piece::Tokens(&more)];
+    let last = |model: &mut EngineLanguage| {
+        let mut out = Vec::new();
+        assert_eq!(model.prefix_len(), 627);
+        model.open_branches(1).unwrap();
+        model.step(&[Row { branch: 0, token: 7 }], &[true], &mut out).unwrap();
+        model.reset();
+        out
+    };
+    model.extend_pieces(&pieces).unwrap();
+    let once = last(&mut model);
+    for piece in pieces {
+        model.extend_pieces(&[piece]).unwrap();
+    }
+    assert!(last(&mut model).iter().zip(&once).all(|(a, b)| a.to_bits() == b.to_bits()));
+    assert!(model.extend_pieces(&[Piece::Tokens(&text), Piece::Embeddings(&rows[1..])]).is_err());
+    assert!(model.extend_pieces(&[Piece::Tokens(&text), Piece::Tokens(&[100_000])]).is_err());
+    assert_eq!(model.prefix_len(), 0);
 }
 
 #[test]
