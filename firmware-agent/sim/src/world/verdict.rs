@@ -57,6 +57,10 @@ pub(crate) fn judge(expect: Expect, stage: &Stage, trace: &Trace) -> Option<Verd
         Expect::NearCollision => {
             let braked = trace.hardest >= 4.5;
             let near = closest.ttc <= 1.0 || (closest.ttc <= 1.7 && braked) || closest.gap <= 0.8;
+            // It must be the scenario's own danger, and soon after it showed.
+            let own = closest.who.is_some_and(|i| stage.facts.cast.contains(&i));
+            let since = closest.ttc_at - stage.facts.hazard_at.unwrap_or(closest.ttc_at);
+            let near = near && own && (-0.5..8.0).contains(&since);
             (trace.contacts.is_empty() && near && trace.ego.len() == stage.length_ms)
                 .then_some(Verdict { contact: None, near: true })
         }
