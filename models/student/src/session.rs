@@ -59,7 +59,7 @@ pub enum Backend {
     /// candle, on any device.
     #[default]
     Candle,
-    /// This crate's own kernels, on the CPU.
+    /// This crate's own kernels: on the CPU for everything, on a GPU between candle's quantised products.
     Engine,
 }
 
@@ -484,10 +484,7 @@ type Halves = (Box<dyn Language>, Box<dyn Seeing>, String);
 
 /// The two halves of a file on the chosen device and code.
 fn backends(file: &ModelFile, room: Room, options: &Options) -> Result<Halves> {
-    if options.backend == Backend::Engine {
-        if options.device != Device::Cpu {
-            return Err(call("the backend \"engine\" runs on the CPU only".to_owned()));
-        }
+    if options.backend == Backend::Engine && options.device == Device::Cpu {
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             n => n,
@@ -508,17 +505,19 @@ fn backends(file: &ModelFile, room: Room, options: &Options) -> Result<Halves> {
         }
         Device::Cuda(_) => return Err(call("this build has no CUDA".to_owned())),
     };
-    let language = language(file, room, &device)?;
+    let language = language(file, room, &device, options.backend)?;
     let seeing = Box::new(Vision::load(file, &device)?);
     Ok((language, seeing, words))
 }
 
-/// On a GPU our kernels, elsewhere candle's own.
-fn language(file: &ModelFile, room: Room, device: &candle_core::Device) -> Result<Box<dyn Language>> {
+/// The language half of [`Backend::Engine`] on a GPU, of candle everywhere.
+fn language(file: &ModelFile, room: Room, device: &candle_core::Device, backend: Backend) -> Result<Box<dyn Language>> {
     #[cfg(feature = "cuda")]
-    if device.is_cuda() {
+    if device.is_cuda() && backend == Backend::Engine {
         return Ok(Box::new(crate::llm::cuda::CudaLanguage::load(file, room, device)?));
     }
+    #[cfg(not(feature = "cuda"))]
+    let _ = backend;
     Ok(Box::new(CandleLanguage::load(file, room, device)?))
 }
 

@@ -101,7 +101,9 @@ pub(crate) fn scenario(name: &str) -> anyhow::Result<Scenario> {
 
 /// Where the truth of a drive is written: beside it.
 fn truth_path(drive: &Path) -> PathBuf {
-    drive.with_extension("truth.json")
+    let mut name = drive.as_os_str().to_owned();
+    name.push(".truth.json");
+    PathBuf::from(name)
 }
 
 /// The truth file: the drive's truth and that of each picture.
