@@ -62,7 +62,7 @@ def answers(clip, recipe):
     """The answer of each task in words. Times count from the first frame that is sent."""
     drive, begin = clip["drive"], clip["clip"]["begin_s"] + recipe["dropped"] / recipe["fps"]
     length = recipe["frames"] / recipe["fps"]
-    severity = drive["severity"].replace("_", "-").replace("near-collision", "near-collision")
+    severity = drive["severity"].replace("_", "-")
     out = {"severity": severity}
     happened = severity == "collision"
     event = drive.get("event") or {}
@@ -110,7 +110,7 @@ def prepare(frames, recipe, rng):
 
     The simulator draws larger and of a camera's aspect; the agent scales to the window's size in the same way.
     """
-    x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy(np.array(frames)).permute(0, 3, 1, 2).float()
     x = F.interpolate(x, size=(recipe["height"], recipe["width"]), mode="bicubic", antialias=True, align_corners=False)
     if rng is not None:
         x = (x - 128) * rng.uniform(0.85, 1.15) + 128 + rng.uniform(-12, 12)
@@ -266,5 +266,5 @@ def export(student, log, recipe, args):
     with open(os.path.join(out, "training.json"), "w") as f:
         json.dump({"recipe": recipe, "log": log}, f, indent=1)
     with open(os.path.join(out, "questions.json"), "w") as f:
-        json.dump(QUESTIONS, f, indent=1)
+        json.dump({"prompts": QUESTIONS}, f, indent=1)
     print(f"checkpoint in {out}", flush=True)
