@@ -11,10 +11,10 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::{ops, rotary_emb};
 
 use crate::{
-    error::{Place, Result, StudentError},
+    error::{Place, Result},
     file::ModelFile,
     frames::PatchFrame,
-    limits::{MAX_FRAME_PATCHES, MAX_SCORES},
+    limits::MAX_SCORES,
     linear::{Linear, dense_type, vector},
     llm::Seeing,
     projector::Projector,
@@ -107,26 +107,6 @@ impl Vision {
         })
     }
 
-    fn check(&self, frame: &PatchFrame) -> Result<()> {
-        let (merge, patch) = (self.shape.merge, self.shape.patch);
-        let (width, height) = (frame.cols.saturating_mul(patch), frame.rows.saturating_mul(patch));
-        let fault = |what: String| StudentError::Frame { width, height, what };
-        let patches = frame.rows.saturating_mul(frame.cols);
-        if !(1..=MAX_FRAME_PATCHES).contains(&patches) {
-            return Err(fault(format!("{patches} patches; 1 to {MAX_FRAME_PATCHES} are taken")));
-        }
-        if !frame.rows.is_multiple_of(merge) || !frame.cols.is_multiple_of(merge) {
-            return Err(fault(format!("{} by {} patches, merged by {merge}", frame.rows, frame.cols)));
-        }
-        if frame.pixels.len() != patches * self.shape.patch_values() {
-            return Err(fault(format!("{} values of {patches} patches", frame.pixels.len())));
-        }
-        if frame.keep.len() * merge * merge != patches {
-            return Err(fault(format!("{} marks for {patches} patches", frame.keep.len())));
-        }
-        Ok(())
-    }
-
     /// Frames of one grid: all vision tokens, kept or not, before the projector.
     fn tower(&self, frames: &[PatchFrame], rows: usize, cols: usize) -> candle_core::Result<Tensor> {
         let (count, patches, shape) = (frames.len(), rows * cols, &self.shape);
@@ -173,7 +153,7 @@ impl Vision {
 impl Seeing for Vision {
     fn encode(&mut self, frames: &[PatchFrame]) -> Result<Vec<f32>> {
         for frame in frames {
-            self.check(frame)?;
+            frame.check(&self.shape)?;
         }
         let mut out = Vec::new();
         let mut rest = frames;

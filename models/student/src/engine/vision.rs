@@ -15,13 +15,7 @@ use super::linear::{Acts, Compute, Linear, done};
 use super::load::linear;
 use super::norm::{layer, rotate};
 use crate::{
-    error::{Result, StudentError},
-    file::ModelFile,
-    frames::PatchFrame,
-    limits::MAX_FRAME_PATCHES,
-    llm::Seeing,
-    shape::VisionShape,
-    vision::rotary_angles,
+    error::Result, file::ModelFile, frames::PatchFrame, llm::Seeing, shape::VisionShape, vision::rotary_angles,
 };
 
 struct Norm {
@@ -173,29 +167,6 @@ impl EngineVision {
         layers + self.patch.bytes() + self.first.bytes() + self.second.bytes()
     }
 
-    fn check(&self, frame: &PatchFrame) -> Result<()> {
-        let (merge, patch) = (self.shape.merge, self.shape.patch);
-        let fault = |what: String| StudentError::Frame {
-            width: frame.cols.saturating_mul(patch),
-            height: frame.rows.saturating_mul(patch),
-            what,
-        };
-        let patches = frame.rows.saturating_mul(frame.cols);
-        if !(1..=MAX_FRAME_PATCHES).contains(&patches) {
-            return Err(fault(format!("{patches} patches; 1 to {MAX_FRAME_PATCHES} are taken")));
-        }
-        if !frame.rows.is_multiple_of(merge) || !frame.cols.is_multiple_of(merge) {
-            return Err(fault(format!("{} by {} patches, merged by {merge}", frame.rows, frame.cols)));
-        }
-        if frame.pixels.len() != patches * self.shape.patch_values() {
-            return Err(fault(format!("{} values of {patches} patches", frame.pixels.len())));
-        }
-        if frame.keep.len() * merge * merge != patches {
-            return Err(fault(format!("{} marks for {patches} patches", frame.keep.len())));
-        }
-        Ok(())
-    }
-
     /// Takes frames of one grid through the tower; the stream then holds all their patches, before the last norm.
     fn tower(&mut self, frames: &[PatchFrame], grid: (usize, usize)) -> Result<()> {
         let (patches, values) = (grid.0 * grid.1, self.shape.patch_values());
@@ -285,7 +256,7 @@ fn gelu_erf(x: f32) -> f32 {
 impl Seeing for EngineVision {
     fn encode(&mut self, frames: &[PatchFrame]) -> Result<Vec<f32>> {
         for frame in frames {
-            self.check(frame)?;
+            frame.check(&self.shape)?;
         }
         let mut out = Vec::new();
         let mut rest = frames;

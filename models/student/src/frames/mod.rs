@@ -34,6 +34,30 @@ impl PatchFrame {
     pub fn kept(&self) -> usize {
         self.keep.iter().filter(|keep| **keep).count()
     }
+
+    /// Whether a tower of this shape takes the frame.
+    ///
+    /// # Errors
+    /// [`StudentError::Frame`], naming what does not fit.
+    pub(crate) fn check(&self, shape: &VisionShape) -> Result<()> {
+        let (merge, patch) = (shape.merge, shape.patch);
+        let (width, height) = (self.cols.saturating_mul(patch), self.rows.saturating_mul(patch));
+        let fault = |what: String| StudentError::Frame { width, height, what };
+        let patches = self.rows.saturating_mul(self.cols);
+        if !(1..=MAX_FRAME_PATCHES).contains(&patches) {
+            return Err(fault(format!("{patches} patches; 1 to {MAX_FRAME_PATCHES} are taken")));
+        }
+        if !self.rows.is_multiple_of(merge) || !self.cols.is_multiple_of(merge) {
+            return Err(fault(format!("{} by {} patches, merged by {merge}", self.rows, self.cols)));
+        }
+        if self.pixels.len() != patches * shape.patch_values() {
+            return Err(fault(format!("{} values of {patches} patches", self.pixels.len())));
+        }
+        if self.keep.len() * merge * merge != patches {
+            return Err(fault(format!("{} marks for {patches} patches", self.keep.len())));
+        }
+        Ok(())
+    }
 }
 
 /// Height and width (pixels) that a picture is resized to, for a video of `frames` frames: whole tokens, about the
