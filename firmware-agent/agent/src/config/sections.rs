@@ -53,6 +53,16 @@ pub(super) fn config(files: &mut Files, tree: &Table, folder: PathBuf) -> Option
     Some(config)
 }
 
+/// Refuses `placeholder`, the name in `base.toml`, as the name of a unit: two such units would share topics and event ids.
+pub(super) fn name_of_its_own(files: &mut Files, tree: &Table, placeholder: &Node) {
+    let (Value::Text(placeholder), Some(node)) = (&placeholder.value, tree.find(&["unit", "name"])) else { return };
+    if matches!(&node.value, Value::Text(name) if name == placeholder) {
+        let reason = "the placeholder of base.toml: units that keep it share topics and event ids; give this one a \
+                      name of its own under [unit]";
+        refuse(files, node.spot, "unit.name".to_owned(), reason.to_owned());
+    }
+}
+
 /// The rule that `critical` is at least `impact` once more, for the mix of a class and `[trigger.telemetry]`.
 fn overrides_fit_class(files: &mut Files, tree: &Table, config: &Config) {
     let telemetry = config.telemetry();
