@@ -184,6 +184,7 @@ fn resolve(
     let own = Path::new(&name).file_stem().and_then(|stem| stem.to_str()).filter(|stem| *stem != BASE);
     let mut names: Vec<String> = own.filter(|_| beside.is_some()).map(str::to_owned).into_iter().collect();
     let (mut name, mut text) = (name, text);
+    let mut first_shipped = usize::MAX;
     loop {
         let number = files.add(name, text);
         let table = files.parse(number);
@@ -204,7 +205,12 @@ fn resolve(
             break;
         }
         match find(&parent, beside) {
-            Ok((next_name, next_text)) => (name, text) = (next_name, next_text),
+            Ok((next_name, next_text, shipped)) => {
+                (name, text) = (next_name, next_text);
+                if shipped {
+                    first_shipped = first_shipped.min(chain.len());
+                }
+            }
             Err(reason) => {
                 files.problem(spot, Problem::Inherits { parent, reason });
                 break;
@@ -216,13 +222,13 @@ fn resolve(
     if !files.sound() {
         return Err(files.into_errors());
     }
-    let placeholder = chain.last().and_then(|base| base.find(&["unit", "name"])).cloned();
+    let base = chain.last().and_then(|base| base.find(&["unit", "name"])).cloned();
     let mut tree = Table::default();
     for table in chain.into_iter().rev() {
         tree.merge(table);
     }
-    if let (Purpose::Unit, Some(placeholder)) = (purpose, &placeholder) {
-        sections::name_of_its_own(&mut files, &tree, placeholder);
+    if purpose == Purpose::Unit {
+        sections::name_of_its_own(&mut files, &tree, first_shipped, base.as_ref());
     }
     match sections::config(&mut files, &tree, folder) {
         Some(config) if files.sound() => Ok(config),
@@ -247,18 +253,18 @@ fn parent_of(files: &mut Files, table: &Table) -> Option<(String, Spot)> {
     }
 }
 
-/// Finds the parent called `name`: beside the user's file, else among those shipped. `base` is always the shipped one,
-/// so that a default is what its documentation says.
-fn find(name: &str, beside: Option<&Path>) -> Result<(String, String), String> {
+/// Finds the parent called `name`: beside the user's file, else among those shipped (then with true). `base` is always the
+/// shipped one, so that a default is what its documentation says.
+fn find(name: &str, beside: Option<&Path>) -> Result<(String, String, bool), String> {
     if name != BASE
         && let Some(path) = beside.map(|folder| folder.join(format!("{name}.toml")))
         && path.is_file()
     {
         let text = read_file(&path).map_err(|problem| format!("names {}, which {problem}", path.display()))?;
-        return Ok((path.display().to_string(), text));
+        return Ok((path.display().to_string(), text, false));
     }
     match SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
-        Some((_, text)) => Ok((format!("{name}.toml"), (*text).to_owned())),
+        Some((_, text)) => Ok((format!("{name}.toml"), (*text).to_owned(), true)),
         None => {
             let shipped: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
             Err(format!("names neither a file beside this one nor a shipped board ({})", shipped.join(", ")))

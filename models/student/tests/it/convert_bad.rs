@@ -366,10 +366,7 @@ fn broken_model_files_are_refused_with_their_place() {
     let offset = name(b"token_embd.weight") + 17 + 4 + 16 + 4;
     says(&broken(&path, |b| b[offset] = 1).to_string(), &["tensor token_embd.weight", "no multiple of 32"]);
     let second = name(b"blk.0.attn_norm.weight") + 22 + 4 + 8 + 4;
-    says(
-        &broken(&path, |b| b[second..second + 8].fill(0)).to_string(),
-        &["blk.0.attn_norm.weight", "overlaps"],
-    );
+    says(&broken(&path, |b| b[second..second + 8].fill(0)).to_string(), &["blk.0.attn_norm.weight", "overlaps"]);
     verify(&path).unwrap();
 }
 

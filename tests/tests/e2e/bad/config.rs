@@ -74,7 +74,7 @@ pub(super) fn cases() -> Vec<Case> {
         .file("unit.toml", "x = 1\n"),
         case(CONFIG, "no drive for run", "run --config unit.toml", 3, &["sources.drives names no drive"])
             .file("unit.toml", NAMED),
-        case(CONFIG, "a unit that nobody named", "run --config unit.toml", 3, &["base.toml:10:8: ", "placeholder"])
+        case(CONFIG, "a unit that nobody named", "run --config unit.toml", 3, &["base.toml:8:8: ", "placeholder"])
             .file("unit.toml", "[sources]\ndrives = [\"d.mcap\"]\n"),
         case(CONFIG, "a unit named as in the defaults", "run --config unit.toml", 3, &["unit.toml:2:8: ", "placeholder"])
             .file("unit.toml", "[unit]\nname = \"unit\"\n"),

@@ -174,13 +174,16 @@ fn the_placeholder_is_a_name_for_the_desk_and_none_for_a_unit() {
         good(&shown);
         refused.map(|e| e.replace(&format!("{}/", folder.path().display()), ""))
     };
-    let why = "unit.name is \"unit\", the placeholder of base.toml: units that keep it share topics and event ids; give \
-               this one a name of its own under [unit]";
-    let written = include_str!("../../../../../board-configs/base.toml");
-    let line = written.lines().position(|l| l == "name = \"unit\"").expect("the name") + 1;
-    assert_eq!(said(""), Some(format!("base.toml:{line}:8: {why}")));
-    assert_eq!(said("inherits = \"bench-x86_64\"\n"), Some(format!("base.toml:{line}:8: {why}")));
-    assert_eq!(said("[unit]\nname = \"unit\"\n"), Some(format!("own.toml:2:8: {why}")));
+    let why = "a placeholder: all units that keep it share topics and event ids; give this one a name of its own under [unit]";
+    let line =
+        |text: &str, name: &str| text.lines().position(|l| l == format!("name = \"{name}\"")).expect("there") + 1;
+    let base = line(include_str!("../../../../../board-configs/base.toml"), "unit");
+    let board = line(include_str!("../../../../../board-configs/bench-x86_64.toml"), "bench-x86_64");
+    assert_eq!(said(""), Some(format!("base.toml:{base}:8: unit.name is \"unit\", {why}")));
+    let of_board = format!("bench-x86_64.toml:{board}:8: unit.name is \"bench-x86_64\", {why}");
+    assert_eq!(said("inherits = \"bench-x86_64\"\n"), Some(of_board));
+    assert_eq!(said("[unit]\nname = \"unit\"\n"), Some(format!("own.toml:2:8: unit.name is \"unit\", {why}")));
+    assert_eq!(said("inherits = \"bench-x86_64\"\n[unit]\nname = \"unit-2\"\n"), None);
     assert_eq!(said("[unit]\nname = \"unit-1\"\n"), None);
 }
 
