@@ -13,6 +13,8 @@ use agent_wire::{Severity, UnitId};
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
+use super::camera::CameraConfig;
+
 /// Everything that the agent can be told.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Config {
@@ -548,6 +550,8 @@ pub(crate) struct SourcesConfig {
     /// Begin again after the last.
     #[serde(rename = "loop")]
     pub(crate) repeat: bool,
+    /// `[sources.camera]`
+    pub(crate) camera: CameraConfig,
 }
 
 /// Kind of source.

@@ -27,9 +27,9 @@ pub(crate) struct Frames {
     pub(crate) key_every: u32,
 }
 
-/// The sink of encoded frames. Two places: the thread that takes them is never far behind.
-const KEPT: &str = "appsink name=kept sync=false max-buffers=2 drop=false";
-const SMALL: &str = "appsink name=small sync=false max-buffers=1 drop=false";
+/// The two sinks. How many buffers they hold is set when the pipeline is made, for those that people write too.
+const KEPT: &str = "appsink name=kept";
+const SMALL: &str = "appsink name=small";
 /// H.264 as the ring wants it: one access unit a buffer, parameter sets before each key frame.
 const H264: &str = "h264parse config-interval=-1 ! video/x-h264,stream-format=byte-stream,alignment=au";
 

@@ -4,7 +4,7 @@
 //! encode) and YUYV (encoded here). The size is the wanted one or the nearest offered; the rate the slowest that is not
 //! slower than wanted, or else the fastest. Pure: what a driver makes of the wish it says itself.
 
-use super::super::config::PixelFormat;
+use crate::config::camera::PixelFormat;
 
 /// A format as V4L2 names it: four characters.
 pub(crate) type FourCc = [u8; 4];

@@ -1,0 +1,3 @@
+//! Sources of the device's own.
+
+pub(crate) mod camera;
