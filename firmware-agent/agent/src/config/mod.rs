@@ -9,6 +9,10 @@
 //! This module reads configuration files and nothing else: not the models, DBC files or drives that they name (`doctor`
 //! and `run` do), no environment, no clock. What a configuration means for events is decided in the core.
 
+#[cfg_attr(
+    not(all(feature = "v4l2", feature = "gstreamer")),
+    allow(dead_code, reason = "words that only some cameras are asked for")
+)]
 pub(crate) mod camera;
 mod command;
 pub(crate) mod error;

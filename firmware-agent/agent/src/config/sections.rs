@@ -513,7 +513,7 @@ fn evidence(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig
 
 fn sources(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig>) -> Option<SourcesConfig> {
     let mut s = top.section(files, "sources");
-    let kind = s.word(files, "kind", &[("drive", SourceKind::Drive)]);
+    let kind = s.word(files, "kind", &[("drive", SourceKind::Drive), ("device", SourceKind::Device)]);
     let list = s.list(files, "drives", limits::MAX_DRIVES);
     let mut drives = Vec::with_capacity(list.value.len());
     for (i, node) in list.value.iter().enumerate() {

@@ -560,6 +560,8 @@ pub(crate) struct SourcesConfig {
 pub(crate) enum SourceKind {
     /// Logged drives.
     Drive,
+    /// The unit's own sensors.
+    Device,
 }
 
 // Paths of a configuration come from UTF-8 text; one set by the program later might not be UTF-8 and is shown with the

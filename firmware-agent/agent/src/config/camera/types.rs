@@ -72,13 +72,6 @@ pub(crate) enum CameraKind {
     Pipeline,
 }
 
-impl CameraKind {
-    /// Whether GStreamer runs it.
-    pub(crate) const fn by_gstreamer(self) -> bool {
-        !matches!(self, Self::None | Self::V4l2)
-    }
-}
-
 /// What a camera is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -6,6 +6,13 @@
 
 use agent_core::time::{MonoTime, Span};
 
+/// CLOCK_MONOTONIC now: the clock of every source of the unit's own.
+pub(crate) fn monotonic_now() -> MonoTime {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (s, ns) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
+    MonoTime(s.saturating_mul(1_000_000_000).saturating_add(ns))
+}
+
 /// What a frame was stamped with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {

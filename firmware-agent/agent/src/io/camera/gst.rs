@@ -361,7 +361,9 @@ fn take_small(sample: &Sample, most: u16, shot: &mut Shot) -> Result<bool, Strin
     let Some(info) = sample.caps().and_then(|caps| VideoInfo::from_caps(caps).ok()) else { return Ok(false) };
     let (width, height) = (info.width(), info.height());
     if width > u32::from(most) || width < 16 || !(16..=u32::from(most) * 4).contains(&height) {
-        return Err(format!("small pictures of {width}x{height}; they are 16 to {most} wide (rings.small_frame_width)"));
+        return Err(format!(
+            "small pictures of {width}x{height}; they are 16 to {most} wide (rings.small_frame_width)"
+        ));
     }
     let Some(frame) = sample.buffer().and_then(|b| VideoFrameRef::from_buffer_ref_readable(b, &info).ok()) else {
         return Ok(false);

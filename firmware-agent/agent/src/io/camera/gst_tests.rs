@@ -1,16 +1,12 @@
 //! Real pipelines of drawn pictures and made files. Where an element is not installed its test says so and ends.
 
+use super::super::clock::monotonic_now as now;
 use super::super::keeper::POLL;
 use super::super::presets::{Frames as Sizes, preset};
 use super::*;
 use crate::config::camera::{CameraConfig, CameraKind, PixelFormat, Transport};
 use agent_core::samples::FrameMeta;
 use agent_drive::VideoDecoder;
-
-fn now() -> MonoTime {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    MonoTime(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64)
-}
 
 fn has(elements: &[&str]) -> bool {
     gstreamer::init().unwrap();
@@ -88,8 +84,7 @@ fn drawn_pictures_come_twice_in_order_and_decode_to_what_is_looked_at() {
         let mut keys = 0;
         for (seq, shot) in shots.iter().enumerate() {
             assert_eq!((shot.codec, shot.size), (VideoCodec::H264, [640, 360]));
-            let meta =
-                FrameMeta { t: shot.t, seq: seq as u64, codec: shot.codec, key: shot.key, size: shot.size };
+            let meta = FrameMeta { t: shot.t, seq: seq as u64, codec: shot.codec, key: shot.key, size: shot.size };
             let decoded = decoder.decode(&meta, &shot.kept).unwrap().expect("decoding begins at the first");
             keys += usize::from(shot.key);
             if shot.small_size == [0; 2] {
@@ -132,7 +127,8 @@ fn jpeg_pipelines_without_small_pictures_are_taken_too() {
     if !has(&["jpegenc"]) {
         return;
     }
-    let text = "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1 ! jpegenc ! appsink name=kept";
+    let text =
+        "videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1 ! jpegenc ! appsink name=kept";
     let mut stream = custom(text).open().unwrap();
     let shots = take(stream.as_mut(), 5).unwrap();
     assert!(shots.iter().all(|s| s.codec == VideoCodec::Jpeg && s.key && s.small.is_empty()));

@@ -177,7 +177,8 @@ impl<'a> Keeper<'a> {
                 Ok(Got::Nothing) => {}
                 Ok(Got::Damaged) => {
                     self.counts.damaged += 1;
-                    self.seq += 1;
+                    self.counts.lost += u64::from(shot.lost);
+                    self.seq += u64::from(shot.lost) + 1;
                     last = self.taker.now();
                 }
                 Ok(Got::Frame) => {

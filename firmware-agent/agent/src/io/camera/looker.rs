@@ -67,6 +67,11 @@ impl Looker {
         self.fault
     }
 
+    /// Mean brightness of the picture that was measured last.
+    pub(crate) fn brightness(&self) -> Option<f32> {
+        self.judge.as_ref().and_then(|j| j.last()).map(|m| m.mean)
+    }
+
     /// The camera was opened anew.
     pub(crate) fn reopened(&mut self) {
         if let Some(judge) = &mut self.judge {

@@ -14,6 +14,7 @@
 //! | [`v4l2`] | cameras directly by the kernel's V4L2 |
 //! | [`gst`], [`presets`], [`join`] | cameras by GStreamer |
 //! | [`clock`], [`pixels`], [`encode`] | times on the monotonic clock; YUYV; H.264 by OpenH264 |
+//! | [`make`], [`source`], [`probe`] | from the configuration to a camera; its threads in `run`; a look at it for people |
 //!
 //! No buffer of the size of a frame is made after the start: they go round between the threads. What finds no free buffer
 //! is lost and counted. Nothing here decides about events.
@@ -26,10 +27,13 @@ pub(crate) mod gst;
 pub(crate) mod join;
 pub(crate) mod keeper;
 pub(crate) mod looker;
+pub(crate) mod make;
 pub(crate) mod picture;
 pub(crate) mod pixels;
 #[cfg_attr(not(feature = "gstreamer"), allow(dead_code, reason = "read by GStreamer alone"))]
 pub(crate) mod presets;
+pub(crate) mod probe;
+pub(crate) mod source;
 pub(crate) mod v4l2;
 
 use std::time::Duration;

@@ -161,7 +161,8 @@ mod tests {
         let mut rgb = Vec::new();
         shrink(&Yuyv::new((8, 4), 16, &grey).unwrap(), 2, &mut rgb);
         // Luma 16.5, 18.5, 20.5, 22.5, rounded up, times 255/219.
-        let expected: Vec<u8> = [17, 19, 21, 23].iter().map(|y| ((y - 16) as f64 * 255.0 / 219.0).round() as u8).collect();
+        let expected: Vec<u8> =
+            [17, 19, 21, 23].iter().map(|y| ((y - 16) as f64 * 255.0 / 219.0).round() as u8).collect();
         let got: Vec<u8> = rgb.chunks_exact(3).take(4).map(|p| p[0]).collect();
         assert_eq!(got, expected);
     }

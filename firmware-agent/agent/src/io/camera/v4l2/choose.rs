@@ -34,11 +34,8 @@ pub(crate) struct Choice {
 }
 
 /// What each format is called by drivers.
-const NAMES: [(PixelFormat, &[FourCc]); 3] = [
-    (PixelFormat::H264, &[*b"H264"]),
-    (PixelFormat::Mjpeg, &[*b"MJPG", *b"JPEG"]),
-    (PixelFormat::Yuyv, &[*b"YUYV"]),
-];
+const NAMES: [(PixelFormat, &[FourCc]); 3] =
+    [(PixelFormat::H264, &[*b"H264"]), (PixelFormat::Mjpeg, &[*b"MJPG", *b"JPEG"]), (PixelFormat::Yuyv, &[*b"YUYV"])];
 
 /// Chooses among the offers.
 ///

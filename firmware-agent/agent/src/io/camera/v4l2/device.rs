@@ -56,8 +56,9 @@ impl Camera for V4l2Camera {
             return Err(Fault::Missing(name));
         }
         let opened = catch_unwind(AssertUnwindSafe(|| start(&self.path, self.format, self.size, self.fps)));
-        let (grabber, agreed) = opened
-            .unwrap_or_else(|_| Err(Fault::Failed(format!("{name}: its driver says what the V4L2 library cannot read"))))?;
+        let (grabber, agreed) = opened.unwrap_or_else(|_| {
+            Err(Fault::Failed(format!("{name}: its driver says what the V4L2 library cannot read")))
+        })?;
         Ok(Box::new(Frames::new(grabber, name, agreed, self.making, self.now)?))
     }
 }
@@ -120,10 +121,8 @@ fn offers(device: &Device) -> Result<Vec<Offer>, Error> {
             match size.size {
                 FrameSizeEnum::Discrete(d) => each.push([d.width, d.height]),
                 FrameSizeEnum::Stepwise(s) => {
-                    steps = Some([
-                        [s.min_width, s.max_width, s.step_width],
-                        [s.min_height, s.max_height, s.step_height],
-                    ]);
+                    steps =
+                        Some([[s.min_width, s.max_width, s.step_width], [s.min_height, s.max_height, s.step_height]]);
                 }
             }
         }
@@ -187,10 +186,7 @@ impl Grab for Grabber {
             bytes: buffer.get(..meta.bytesused as usize).unwrap_or(&[]),
             sequence: meta.sequence,
             stamp: Stamp {
-                ns: ns(
-                    u64::try_from(meta.timestamp.sec).unwrap_or(0),
-                    u64::try_from(meta.timestamp.usec).unwrap_or(0),
-                ),
+                ns: ns(u64::try_from(meta.timestamp.sec).unwrap_or(0), u64::try_from(meta.timestamp.usec).unwrap_or(0)),
                 monotonic: meta.flags & Flags::TIMESTAMP_MASK == Flags::TIMESTAMP_MONOTONIC,
             },
             damaged: meta.flags.contains(Flags::ERROR),

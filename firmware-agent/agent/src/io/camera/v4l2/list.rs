@@ -33,7 +33,8 @@ pub(crate) fn cameras(dev: &Path, class: &Path) -> Vec<Found> {
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            let number = name.strip_prefix("video").filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))?;
+            let number =
+                name.strip_prefix("video").filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))?;
             let device = dev.join(&name);
             let real = fs::canonicalize(&device).ok()?;
             let path = stable.iter().find(|(to, _)| *to == real).map_or(device.clone(), |(_, link)| link.clone());

@@ -90,9 +90,7 @@ impl<G: Grab> Frames<G> {
         now: fn() -> MonoTime,
     ) -> Result<Self, Fault> {
         let encoder = match agreed.format {
-            PixelFormat::Yuyv => {
-                Some(LiveEncoder::new(agreed.fps.max(1.0), making.bitrate_mbit_s, making.key_every)?)
-            }
+            PixelFormat::Yuyv => Some(LiveEncoder::new(agreed.fps.max(1.0), making.bitrate_mbit_s, making.key_every)?),
             _ => None,
         };
         let codec = codec_of(agreed.format);

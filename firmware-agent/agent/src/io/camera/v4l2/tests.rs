@@ -67,7 +67,8 @@ fn raw_pictures_become_h264_that_decodes_and_a_small_picture() {
     let mut script = Script::default();
     for i in 0..12_u32 {
         // A grey ramp that moves, with colour.
-        let bytes = (0..width * height).flat_map(|p| [((p % width + i as usize * 8) / 8) as u8, 100 + (p / width / 8) as u8]);
+        let bytes =
+            (0..width * height).flat_map(|p| [((p % width + i as usize * 8) / 8) as u8, 100 + (p / width / 8) as u8]);
         script.0.push(Ok((bytes.collect(), i, T + u64::from(i) * 33_000_000, false)));
     }
     let mut frames = frames(PixelFormat::Yuyv, [1280, 720], script);
