@@ -5,13 +5,13 @@ use std::time::SystemTime;
 
 use super::{Inbox, Owned};
 use crate::config::Config;
-use crate::exit::{Coded, Outcome};
+use crate::exit::bad_config;
 use crate::io::camera::Camera;
 use crate::io::camera::source::News;
 
 /// The configured camera, which need not be there yet.
 pub(super) fn open_camera(config: &Config) -> anyhow::Result<Box<dyn Camera + Send>> {
-    let bad = |why: String| Coded(Outcome::BadConfig, why).into();
+    let bad = |why: String| bad_config(why);
     match crate::io::camera::make::camera(config) {
         Ok(Some(camera)) => Ok(camera),
         Ok(None) => Err(bad("sources.kind is device, and sources.camera.kind is none: there is no source".to_owned())),
