@@ -7,6 +7,7 @@ mod config;
 mod convert;
 mod evidence;
 mod exit;
+mod io;
 mod link;
 mod page;
 mod pipeline;
