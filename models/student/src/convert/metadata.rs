@@ -1,7 +1,7 @@
 //! The metadata of a model file, key by key. What stands beside the weights: shape, tokenizer, preprocessing, window,
 //! prompts, codebook, licence, hashes of the inputs.
 //!
-//! Keys without a prefix of ours are llama.cpp's, with its meaning. Calibration is written by another tool, later.
+//! Keys without a prefix of ours are llama.cpp's, with its meaning. Calibration is written later (`calibrate.rs`).
 
 use super::gguf::Value;
 use crate::shape::ModelShape;
@@ -12,6 +12,11 @@ pub const FORMAT: u32 = 1;
 pub const TASKS: [&str; 6] = ["recognition", "description", "cause", "prevention", "localization", "pre_crash"];
 /// The tasks whose answers are codes.
 pub const CODED: [&str; 3] = ["description", "cause", "prevention"];
+
+/// What the model was trained on.
+pub const TRAINED_ON: &str = "student.trained_on";
+/// Longest text of [`TRAINED_ON`], bytes.
+pub const MAX_TRAINED_ON_BYTES: usize = 64;
 
 /// A tokenizer as GGUF holds it (byte-pair, Qwen2's splitting).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,6 +79,8 @@ pub struct Facts {
     pub telemetry: bool,
     /// Trained with the table of objects.
     pub objects: bool,
+    /// What it was trained on, in a word (`simulated`), where that was said.
+    pub trained_on: Option<String>,
     /// Inputs.
     pub sources: Sources,
     /// What the importer found worth saying.
@@ -129,6 +136,9 @@ pub fn all(shape: &ModelShape, facts: &Facts) -> Vec<(String, Value)> {
     }
     all.push(pair("student.input.telemetry", Value::Bool(facts.telemetry)));
     all.push(pair("student.input.objects", Value::Bool(facts.objects)));
+    if let Some(text) = &facts.trained_on {
+        all.push(pair(TRAINED_ON, Value::str(text)));
+    }
     let s = &facts.sources;
     for (what, hash) in [("base", &s.base), ("adapter", &s.adapter), ("non_lora", &s.non_lora)] {
         if let Some(hash) = hash {

@@ -8,6 +8,7 @@ use agent_worker::limits::{MAX_ANSWER_BYTES, MAX_CODES};
 use candle_core::quantized::gguf_file::Value;
 
 use crate::calibration::Calibration;
+use crate::convert::metadata::TRAINED_ON;
 use crate::decode::Trie;
 use crate::error::{Result, StudentError};
 use crate::file::ModelFile;
@@ -144,6 +145,7 @@ fn facts(file: &ModelFile) -> Result<Facts> {
         window: window(&file.shape()?.window)?,
         telemetry: file.flag("student.input.telemetry")?.unwrap_or(false),
         objects: file.flag("student.input.objects")?.unwrap_or(false),
+        trained_on: file.text(TRAINED_ON)?.map(short),
         calibrated: file.fraction("student.calibration.slope")?.is_some(),
         codebook: codebook(file)?,
     };

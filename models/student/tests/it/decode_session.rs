@@ -85,6 +85,7 @@ fn write(path: &Path, trained: &Trained) {
         },
         telemetry: trained.telemetry,
         objects: trained.telemetry,
+        trained_on: None,
         sources: Sources::default(),
         notes: Vec::new(),
     };

@@ -32,6 +32,7 @@ fn sample_frames() -> Vec<Vec<u8>> {
         window: Window::default(),
         telemetry: true,
         objects: false,
+        trained_on: Some("simulated".to_owned()),
         calibrated: false,
         codebook: Codebook { version: 1, description: vec!["x".to_owned(); 45], cause: vec![], prevention: vec![] },
     };
