@@ -250,10 +250,7 @@ def export(student, log, recipe, args):
                                      "max_tokens": 10240, "patch_size": 14, "merge_size": 2})
     shutil.copy(args.tokenizer, os.path.join(out, "tokenizer.json"))
     put("training.json", {"recipe": recipe, "log": log})
-    _, words = wording(args.repository)
-    with open(os.path.join(args.repository, "firmware-agent/sim/src/world/wording.rs")) as f:
-        assert f.read()
-    codes = wording(args.repository)[0]
+    codes, words = wording(args.repository)
     sizes = [len(codes[k]) for k in ("description", "cause", "prevention")]
     at = [0, sizes[0], sizes[0] + sizes[1], sum(sizes)]
     book = {k: words[a:b] for k, a, b in zip(("description", "cause", "prevention"), at, at[1:])}
