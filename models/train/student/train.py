@@ -39,12 +39,41 @@ def learning_rate(step, recipe):
     return recipe["lr"] * min(1.0, max(0.02, left))
 
 
-def optimiser(parts, recipe, device):
-    """Weight decay on matrices alone."""
-    all_of = [p for part in parts for p in part.parameters()]
-    groups = [{"params": [p for p in all_of if p.ndim >= 2], "weight_decay": recipe["decay"]},
-              {"params": [p for p in all_of if p.ndim < 2], "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe["lr"], betas=(0.9, 0.98), eps=1e-8, fused=True)
+class Optimiser:
+    """Muon (orthogonalised momentum; K. Jordan, 2024) for the matrices of the layers, AdamW for embeddings, heads, norms and
+    biases. Muon's steps are as large as AdamW's would be (Liu et al., 2025), so both follow one rate."""
+
+    def __init__(self, parts, recipe):
+        named = [(n, p) for part in parts for n, p in part.named_parameters()]
+        layered = [p for n, p in named if p.ndim == 2 and ".layers." in n]
+        chosen = {id(p) for p in layered} if recipe["muon"] else set()
+        rest = [p for _, p in named if id(p) not in chosen]
+        groups = [{"params": [p for p in rest if p.ndim >= 2], "weight_decay": recipe["decay"]},
+                  {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0}]
+        self.all = [torch.optim.AdamW(groups, lr=recipe["lr"], betas=(0.9, 0.98), eps=1e-8, fused=True)]
+        if chosen:
+            self.all.append(torch.optim.Muon(layered, lr=recipe["lr"], weight_decay=recipe["decay"], momentum=0.95,
+                                             adjust_lr_fn="match_rms_adamw"))
+
+    def rate(self, lr):
+        for optim in self.all:
+            for group in optim.param_groups:
+                group["lr"] = lr
+
+    def zero_grad(self):
+        for optim in self.all:
+            optim.zero_grad(set_to_none=True)
+
+    def step(self):
+        for optim in self.all:
+            optim.step()
+
+    def state_dict(self):
+        return [optim.state_dict() for optim in self.all]
+
+    def load_state_dict(self, states):
+        for optim, state in zip(self.all, states):
+            optim.load_state_dict(state)
 
 
 class Whole(nn.Module):
@@ -161,7 +190,7 @@ def run(args, recipe):
     codes = wording(args.repository)[0]
     shape = Shape(**recipe["shape"])
     student, hints = Student(shape).to(device), Hints(shape, codes).to(device)
-    optim = optimiser([student, hints], recipe, device)
+    optim = Optimiser([student, hints], recipe)
     place = os.path.join(args.out, "checkpoint.pt")
     step, log = 0, []
     if os.path.exists(place):
@@ -173,8 +202,11 @@ def run(args, recipe):
         step, log = state["step"], json.loads(state["log"])
         print(f"going on at step {step}", flush=True)
     elif args.start_from:
-        missing = student.load_state_dict(torch.load(args.start_from, map_location=device, weights_only=True)["student"])
-        print(f"weights of {args.start_from}: {missing}", flush=True)
+        state = torch.load(args.start_from, map_location=device, weights_only=True)
+        student.load_state_dict(state["student"])
+        if "hints" in state:
+            hints.load_state_dict(state["hints"])
+        print(f"begins with the weights of {args.start_from}", flush=True)
     whole = Whole(student, hints)
     if not args.eager:
         # Layer by layer: one small graph serves all layers of a half, and is made in seconds.
@@ -187,12 +219,11 @@ def run(args, recipe):
     mean = None
     for batch in loader:
         packed, frames, told = to_device(batch, device)
-        for group in optim.param_groups:
-            group["lr"] = learning_rate(step, recipe)
+        optim.rate(learning_rate(step, recipe))
         with half(device):
             words, asked, _ = whole(packed, frames, told)
         loss = words + recipe["hints"] * sum(HEADS[name] * asked[name] for name in HEADS)
-        optim.zero_grad(set_to_none=True)
+        optim.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(student.parameters()) + list(hints.parameters()), 1.0)
         optim.step()
