@@ -335,6 +335,9 @@ pub(crate) struct ModelsImportArgs {
     /// It was trained with the table of objects
     #[arg(long)]
     pub(crate) objects: bool,
+    /// It was trained on its known answers alone: nothing else is decoded
+    #[arg(long)]
+    pub(crate) closed_answers: bool,
     /// What it was trained on, in a word, said wherever its answers are shown: simulated
     #[arg(long)]
     pub(crate) trained_on: Option<String>,

@@ -18,9 +18,12 @@ use agent_worker::job::{FrameInput, JobSpec, TelemetryRow, TextAnswer, TimeAnswe
 use serde::Deserialize;
 use serde_json::json;
 
+/// Acceleration forward, left and up, heading change, speed.
+type RowLine = (f32, f32, f32, f32, Option<f32>);
+
 #[derive(Deserialize)]
 struct WindowLine {
-    rows: Option<Vec<(f32, f32, f32, f32, Option<f32>)>>,
+    rows: Option<Vec<RowLine>>,
     times: Vec<f32>,
 }
 

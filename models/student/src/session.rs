@@ -288,7 +288,7 @@ impl Student {
         let plan = Plan {
             questions: &questions,
             ends: &self.ends(),
-            mode: self.options.mode,
+            mode: if self.texts.closed { Mode::Constrained } else { self.options.mode },
             draft: decode::limits::MAX_DRAFT,
             through: DRAFT_THROUGH,
             first: label_at.filter(|_| self.options.label_first),

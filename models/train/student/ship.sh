@@ -16,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 value() { "$python" -c "import json,sys; r=json.load(open('$recipe')); print(eval(sys.argv[1], {'r': r}))" "$1"; }
 
 "$AGENT" models import --base "$training/checkpoint" --prompts "$training/checkpoint/questions.json" --quantize q8_0 \
-    --name "small student, simulated roads" --licence Apache-2.0 --trained-on simulated --telemetry \
+    --name "small student, simulated roads" --licence Apache-2.0 --trained-on simulated --closed-answers --telemetry \
     --frames "$(value "r['frames']")" --fps "$(value "r['fps']")" --before-s "$(value "r['before_s']")" \
     --after-s "$(value "r['frames'] / r['fps'] - r['before_s']")" \
     --frame-size "$(value "str(r['width']) + 'x' + str(r['height'])")" --out "$work/plain.gguf" > "$work/import.json"

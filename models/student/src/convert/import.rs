@@ -43,6 +43,8 @@ pub struct ImportOptions {
     pub telemetry: bool,
     /// Trained with the table of objects.
     pub objects: bool,
+    /// Trained on its known answers alone.
+    pub closed: bool,
     /// What it was trained on, in a word: `simulated`.
     pub trained_on: Option<String>,
     /// Most vision tokens of a clip, in place of the checkpoint's.
@@ -63,6 +65,7 @@ impl ImportOptions {
             window: WindowShape::default(),
             telemetry: false,
             objects: false,
+            closed: false,
             trained_on: None,
             max_tokens: None,
         }
@@ -296,6 +299,7 @@ fn facts(
         questions,
         telemetry: options.telemetry,
         objects: options.objects,
+        closed: options.closed,
         trained_on: options.trained_on.clone(),
         sources,
         notes,

@@ -13,6 +13,8 @@ pub const TASKS: [&str; 6] = ["recognition", "description", "cause", "prevention
 /// The tasks whose answers are codes.
 pub const CODED: [&str; 3] = ["description", "cause", "prevention"];
 
+/// True where a model was trained on its known answers alone, so that nothing else is decoded.
+pub const CLOSED: &str = "student.codebook.closed";
 /// What the model was trained on.
 pub const TRAINED_ON: &str = "student.trained_on";
 /// Longest text of [`TRAINED_ON`], bytes.
@@ -79,6 +81,8 @@ pub struct Facts {
     pub telemetry: bool,
     /// Trained with the table of objects.
     pub objects: bool,
+    /// Its answers are always known ones: it is asked for nothing else.
+    pub closed: bool,
     /// What it was trained on, in a word (`simulated`), where that was said.
     pub trained_on: Option<String>,
     /// Inputs.
@@ -133,6 +137,9 @@ pub fn all(shape: &ModelShape, facts: &Facts) -> Vec<(String, Value)> {
     all.push(pair("student.codebook.version", Value::U32(u32::from(q.codebook_version))));
     for (task, answers) in CODED.iter().zip(&q.codebook) {
         all.push((format!("student.codebook.{task}"), Value::Strs(answers.clone())));
+    }
+    if facts.closed {
+        all.push(pair(CLOSED, Value::Bool(true)));
     }
     all.push(pair("student.input.telemetry", Value::Bool(facts.telemetry)));
     all.push(pair("student.input.objects", Value::Bool(facts.objects)));

@@ -123,6 +123,7 @@ fn options(args: &ModelsImportArgs) -> anyhow::Result<ImportOptions> {
         window,
         telemetry: args.telemetry,
         objects: args.objects,
+        closed: args.closed_answers,
         trained_on: args.trained_on.clone(),
         max_tokens: args.max_tokens,
         ..ImportOptions::new(&args.base, &args.prompts, preset)
