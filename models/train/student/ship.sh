@@ -30,5 +30,5 @@ score --model "$work/student.gguf" --split validation --clips "${VALIDATION:-600
 score --model "$work/student.gguf" --split test --clips "${TEST:-600}" --out "$work/test.json"
 mkdir -p "$out"
 cp "$work/student.gguf" "$out/student.gguf"
-cp "$recipe" "$out/student.recipe.json"
+"$python" -c "import json; print(json.dumps(json.load(open('$recipe')), indent=1))" > "$out/student.recipe.json"
 "$python" "$here/manifest.py" "$work" "$training/checkpoint/training.json" "$out"
