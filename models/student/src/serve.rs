@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent_wire::Hash8;
-use agent_worker::job::{Answers, Codebook, Facts, FrameInput, JobSpec, LabelAnswer};
+use agent_worker::job::{Answers, Facts, FrameInput, JobSpec, LabelAnswer};
 use agent_worker::protocol::Fault;
 use agent_worker::pulse::Pulse;
 use agent_worker::serve::{Engine, EngineError, serve, stdin_listener, stdin_socket};
@@ -155,13 +154,12 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// What the codes of a model's reports mean, from its file alone.
+/// What a model is, what the codes of its reports mean among it, from its file alone; `device` is empty.
 ///
 /// # Errors
 /// What is wrong with the file.
-pub fn codebook(path: &Path) -> Result<(Hash8, Codebook), StudentError> {
-    let facts = texts(&ModelFile::open(path)?)?.facts;
-    Ok((facts.model, facts.codebook))
+pub fn facts(path: &Path) -> Result<Facts, StudentError> {
+    Ok(texts(&ModelFile::open(path)?)?.facts)
 }
 
 fn load(args: &WorkerArgs) -> Result<Box<dyn Engine>, EngineError> {

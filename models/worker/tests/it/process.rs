@@ -73,6 +73,7 @@ impl Rule {
             window: if mode == "small" { small } else { Window { width: 42, height: 24, ..Window::default() } },
             telemetry: mode == "telemetry",
             objects: false,
+            trained_on: None,
             calibrated: true,
             codebook: Codebook {
                 version: 3,
