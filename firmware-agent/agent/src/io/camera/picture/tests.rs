@@ -82,7 +82,7 @@ impl Watch {
 }
 
 /// Averages along rows and columns with a window of `2 * radius + 1`.
-fn blur(rgb: &mut Vec<u8>, radius: usize) {
+fn blur(rgb: &mut [u8], radius: usize) {
     for (step, count) in [(3, SIZE.0), (3 * SIZE.0, SIZE.1)] {
         let lines = rgb.len() / 3 / count;
         let from = rgb.clone();
