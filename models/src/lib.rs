@@ -13,6 +13,8 @@ pub mod limits;
 pub mod manifest;
 mod net;
 mod preprocess;
+pub mod risk;
 
 pub use detector::{Detector, DetectorError, Engine};
 pub use manifest::{Manifest, ManifestError};
+pub use risk::{RiskError, RiskHead};
