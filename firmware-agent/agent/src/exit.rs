@@ -45,6 +45,11 @@ pub(crate) fn usage(what: impl std::fmt::Display) -> anyhow::Error {
     Coded(Outcome::Usage, what.to_string()).into()
 }
 
+/// The configuration was refused: `what` names the place.
+pub(crate) fn bad_config(what: impl std::fmt::Display) -> anyhow::Error {
+    Coded(Outcome::BadConfig, what.to_string()).into()
+}
+
 /// An input could not be read: `what` names the place.
 pub(crate) fn bad_input(what: impl std::fmt::Display) -> anyhow::Error {
     Coded(Outcome::BadInput, what.to_string()).into()

@@ -7,6 +7,7 @@
 mod cdr;
 mod container;
 pub mod dbc;
+mod encode;
 mod error;
 mod h264;
 pub mod import;
@@ -19,6 +20,7 @@ mod writer;
 
 pub use container::DriveLoss;
 pub use dbc::{DbcError, DbcStats, SignalMap, SignalMapping};
+pub use encode::{EncodeError, PictureEncoder};
 pub use error::DriveError;
 pub use info::{CameraInfo, DriveInfo};
 pub use reader::{DriveReader, DriveRecord, ReadStats};

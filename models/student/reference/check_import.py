@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gguf import GGUFReader
+from gguf import GGUFReader, dequantize
 from peft import LoraConfig, get_peft_model
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import VideoLlama3Config, VideoLlama3ForConditionalGeneration
@@ -130,7 +130,7 @@ def language_half(binary, work, base, asked, model, tok):
     ids = tok.encode("the ego car hits a truck at 3.8 seconds").ids
     with torch.no_grad():
         wanted = model(input_ids=torch.tensor([ids])).logits[0].numpy()
-    for types, bound in [("f32", 2e-3), ("q8_0", 0.3)]:
+    for types in ["f32", "q8_0"]:
         out, half = work / f"whole.{types}.gguf", work / f"half.{types}.gguf"
         run(binary, "import", "--base", base, "--prompts", asked, "--quantize", types, "--out", out)
         run(binary, "export-language", out, "--out", half)
@@ -139,12 +139,36 @@ def language_half(binary, work, base, asked, model, tok):
         check(f"llama.cpp's tokens ({types})", said == ids, f"{len(said)} tokens")
         llama.eval(ids)
         got = np.array(llama.scores[:len(ids)])
-        worst = float(np.abs(got - wanted).max())
-        cosine = float((got * wanted).sum() / np.sqrt((got**2).sum() * (wanted**2).sum()))
-        # Quantised weights may swap near ties, so the first token is only demanded of exact ones.
-        same = float((got.argmax(1) == wanted.argmax(1)).mean())
-        good = worst < bound and cosine > 0.9999 and (same == 1.0 or types != "f32")
-        check(f"llama.cpp's logits ({types})", good, f"worst {worst:.2e}, cosine {cosine:.7f}, same first {same:.2f}")
+        if types == "f32":
+            worst, same = float(np.abs(got - wanted).max()), float((got.argmax(1) == wanted.argmax(1)).mean())
+            check("llama.cpp's logits (f32)", worst < 2e-3 and same == 1.0,
+                  f"worst {worst:.2e}, cosine {cosine(got, wanted):.7f}, same first {same:.2f}")
+            continue
+        # What storing costs is the import's; what llama.cpp adds (8-bit activations) is not, so it is bounded loosely.
+        kept = with_stored_weights(model, out, ids)
+        check(f"stored weights ({types}) in f32 against the model's own", cosine(kept, wanted) > 0.9999,
+              f"cosine {cosine(kept, wanted):.7f}")
+        check(f"llama.cpp's logits ({types}) against the stored weights in f32", cosine(got, kept) > 0.9995,
+              f"cosine {cosine(got, kept):.7f}; against the model's own {cosine(got, wanted):.7f}")
+
+
+def cosine(a, b):
+    return float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()))
+
+
+def with_stored_weights(model, path, ids):
+    """Logits of transformers in f32 on the weights as the file holds them."""
+    tensors = {t.name: t for t in GGUFReader(path).tensors}
+    state = {}
+    for name, was in model.state_dict().items():
+        t = tensors[ours(name)]
+        state[name] = torch.from_numpy(dequantize(t.data, t.tensor_type).reshape(was.shape).astype(np.float32).copy())
+    own = {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(state)
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([ids])).logits[0].numpy()
+    model.load_state_dict(own)
+    return logits
 
 
 def main():

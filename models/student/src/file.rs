@@ -10,6 +10,8 @@
 mod header;
 mod keys;
 
+pub(crate) use header::read as read_header;
+
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -77,7 +79,7 @@ impl ModelFile {
             file: Mutex::new(file),
             len,
             data_start: header.data_start,
-            meta: header.meta,
+            meta: header.meta.into_iter().collect(),
             tensors: header.tensors,
             order: header.order,
         })

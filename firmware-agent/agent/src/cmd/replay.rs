@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::cli::ReplayArgs;
-use crate::config::Config;
+use crate::config::{Config, Purpose};
 use crate::evidence::Durability;
 use crate::exit::{Outcome, bad_input};
 use crate::pipeline::{Pipeline, Sink};
@@ -104,14 +104,13 @@ pub(crate) fn replay_to(args: &ReplayArgs) -> anyhow::Result<Replayed> {
     Ok(Replayed { outcome, pages: sink.pages_written, books: sink.books })
 }
 
-/// The configuration of a file, or the embedded defaults.
+/// The configuration of a file for work at the desk, or the embedded defaults.
 pub(crate) fn load_config(path: Option<&Path>) -> anyhow::Result<Config> {
-    use crate::exit::Coded;
     match path {
-        Some(path) => crate::config::load(path),
+        Some(path) => crate::config::load(path, Purpose::Desk),
         None => Config::default_embedded(),
     }
-    .map_err(|errors| Coded(Outcome::BadConfig, errors.to_string()).into())
+    .map_err(crate::exit::bad_config)
 }
 
 /// Command-line values replace the configuration's, before its hash is taken: the hash names what was in force.

@@ -28,8 +28,8 @@ use agent_wire::{CommandAction, EventId, EvidenceFile, Flags, Hash8, Message, Se
 use anyhow::Context as _;
 
 use crate::cli::RunArgs;
-use crate::config::Config;
-use crate::exit::{Outcome, bad_input};
+use crate::config::{Config, Purpose};
+use crate::exit::{Outcome, bad_config, bad_input};
 use crate::link::RunningLink;
 use crate::pipeline::{SMALL_WIDTH, Samples};
 use crate::show::say;
@@ -77,7 +77,7 @@ enum Inbox {
 }
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
-    let mut config = super::replay::load_config(Some(&args.config))?;
+    let mut config = crate::config::load(&args.config, Purpose::Unit).map_err(bad_config)?;
     if let Some(model) = &args.student {
         config.student.model = Some(std::path::absolute(model)?);
     }
@@ -170,7 +170,7 @@ fn open_drives(config: &Config) -> anyhow::Result<Vec<(PathBuf, DriveInfo)>> {
         .collect::<Result<_, _>>()
         .map_err(bad_input)?;
     if drives.is_empty() {
-        return Err(crate::exit::Coded(Outcome::BadConfig, "sources.drives names no drive".to_owned()).into());
+        return Err(bad_config("sources.drives names no drive"));
     }
     Ok(drives)
 }

@@ -4,12 +4,11 @@
 //! The drive says that it is simulated, every picture does, and so does the truth.
 
 mod batch;
-mod video;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use agent_drive::{CameraInfo, DriveInfo, DriveWriter};
+use agent_drive::{CameraInfo, DriveInfo, DriveWriter, PictureEncoder};
 use agent_sim::SimRecord;
 use agent_sim::render::{BoxTruth, Camera, CameraLook};
 use agent_sim::world::truth::{DriveTruth, FrameTruth, TrackTruth, kind_name};
@@ -21,7 +20,6 @@ use serde_json::json;
 use crate::cli::SimulateArgs;
 use crate::exit::{Outcome, bad_input, usage};
 use crate::show::{put, say};
-use video::VideoEncoder;
 
 /// Bounds of what may be asked for.
 const SIDES: [usize; 2] = [64, 1920];
@@ -174,7 +172,8 @@ pub(crate) fn drive(scenario: &Scenario, seed: u64, options: DriveOptions, out: 
     };
     let mut writer = DriveWriter::create(out, &info)?;
     let mut camera = camera(&sim, options.size);
-    let mut encoder = VideoEncoder::new([width as u16, height as u16], options.fps)?;
+    let mut encoder = PictureEncoder::new([width as u16, height as u16], options.fps as f32)?;
+    let mut left_out = 0;
     let (mut rgb, mut boxes, mut frames) = (vec![0; width * height * 3], Vec::new(), Vec::new());
     while let Some(next) = sim.next_due() {
         match next {
@@ -185,15 +184,16 @@ pub(crate) fn drive(scenario: &Scenario, seed: u64, options: DriveOptions, out: 
             Next::Picture { seq, t } => {
                 let ms = (t.0 / 1_000_000) as usize;
                 frames.push(picture(&mut sim, &mut camera, ms, &mut rgb, &mut boxes));
-                if let Some((meta, data)) = encoder.encode(&rgb, t, seq)? {
-                    writer.write_frame(&meta, &data)?;
+                match encoder.encode_rgb(&rgb, t, seq)? {
+                    Some((meta, data)) => writer.write_frame(&meta, &data)?,
+                    None => left_out += 1,
                 }
             }
         }
     }
     writer.finish()?;
-    if encoder.left_out() > 0 {
-        say!("the encoder left {} pictures out", encoder.left_out());
+    if left_out > 0 {
+        say!("the encoder left {left_out} pictures out");
     }
     let path = truth_path(out);
     let file = std::fs::File::create(&path).with_context(|| format!("making {}", path.display()))?;

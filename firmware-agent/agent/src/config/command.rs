@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Config, load};
+use super::{Config, Purpose, load};
 
 /// The configuration is good.
 pub(crate) const EXIT_OK: u8 = 0;
@@ -18,7 +18,7 @@ pub(crate) const EXIT_BAD_CONFIGURATION: u8 = 3;
 /// # Errors
 /// `out` could not be written to.
 pub(crate) fn check_config_command(path: &Path, out: &mut dyn Write) -> io::Result<u8> {
-    match load(path) {
+    match load(path, Purpose::Desk) {
         Ok(config) => {
             write_good(&config, path, out)?;
             Ok(EXIT_OK)
@@ -38,6 +38,12 @@ fn write_good(config: &Config, path: &Path, out: &mut dyn Write) -> io::Result<(
     writeln!(out, "# hash {}", config.hash8())?;
     for line in config.memory().to_string().lines() {
         writeln!(out, "# memory  {line}")?;
+    }
+    // Good for the desk, which may be all that is wanted; whoever means it for a unit should know before the unit does.
+    if let Err(errors) = load(path, Purpose::Unit) {
+        for error in &errors.list {
+            writeln!(out, "# run refuses it: {error}")?;
+        }
     }
     writeln!(out, "\n{}", config.effective_toml())
 }

@@ -48,15 +48,24 @@ const SHIPPED: [(&str, &str); 2] = [
     ("bench-x86_64", include_str!("../../../../board-configs/bench-x86_64.toml")),
 ];
 
+/// What a configuration is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The desk: `replay`, `ask`, `check-config`. The defaults' name will do.
+    Desk,
+    /// A unit of a fleet, whose topics and event ids must be its own: `run`.
+    Unit,
+}
+
 /// Reads a configuration file and those it inherits from.
 ///
 /// # Errors
-/// Every problem in them, the user's file first.
-pub(crate) fn load(path: &Path) -> Result<Config, ConfigErrors> {
+/// Every problem in them, the user's file first; for a unit also the placeholder as its name.
+pub(crate) fn load(path: &Path, purpose: Purpose) -> Result<Config, ConfigErrors> {
     let name = path.display().to_string();
     let text = read_file(path).map_err(|problem| ConfigErrors::one(Place { file: name.clone(), at: None }, problem))?;
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    resolve(name, text, folder.clone(), Some(&folder))
+    resolve(name, text, folder.clone(), Some(&folder), purpose)
 }
 
 /// Reads a configuration from text, called `name` in errors. Its parents are those shipped in the program.
@@ -68,7 +77,7 @@ pub(crate) fn load_str(name: &str, text: &str) -> Result<Config, ConfigErrors> {
         let place = Place { file: name.to_owned(), at: None };
         return Err(ConfigErrors::one(place, Problem::TooLarge { limit: MAX_FILE_BYTES }));
     }
-    resolve(name.to_owned(), text.to_owned(), PathBuf::new(), None)
+    resolve(name.to_owned(), text.to_owned(), PathBuf::new(), None, Purpose::Desk)
 }
 
 impl Config {
@@ -163,7 +172,13 @@ fn read_file(path: &Path) -> Result<String, Problem> {
 }
 
 /// Follows the chain from the user's file to `base.toml`, merges it and reads the result.
-fn resolve(name: String, text: String, folder: PathBuf, beside: Option<&Path>) -> Result<Config, ConfigErrors> {
+fn resolve(
+    name: String,
+    text: String,
+    folder: PathBuf,
+    beside: Option<&Path>,
+    purpose: Purpose,
+) -> Result<Config, ConfigErrors> {
     let mut files = Files::default();
     let mut chain: Vec<Table> = Vec::new();
     // A file that names itself as its parent would find itself again. The shipped `base.toml` is never found beside a
@@ -171,6 +186,7 @@ fn resolve(name: String, text: String, folder: PathBuf, beside: Option<&Path>) -
     let own = Path::new(&name).file_stem().and_then(|stem| stem.to_str()).filter(|stem| *stem != BASE);
     let mut names: Vec<String> = own.filter(|_| beside.is_some()).map(str::to_owned).into_iter().collect();
     let (mut name, mut text) = (name, text);
+    let mut first_shipped = usize::MAX;
     loop {
         let number = files.add(name, text);
         let table = files.parse(number);
@@ -191,7 +207,12 @@ fn resolve(name: String, text: String, folder: PathBuf, beside: Option<&Path>) -
             break;
         }
         match find(&parent, beside) {
-            Ok((next_name, next_text)) => (name, text) = (next_name, next_text),
+            Ok((next_name, next_text, shipped)) => {
+                (name, text) = (next_name, next_text);
+                if shipped {
+                    first_shipped = first_shipped.min(chain.len());
+                }
+            }
             Err(reason) => {
                 files.problem(spot, Problem::Inherits { parent, reason });
                 break;
@@ -203,9 +224,13 @@ fn resolve(name: String, text: String, folder: PathBuf, beside: Option<&Path>) -
     if !files.sound() {
         return Err(files.into_errors());
     }
+    let base = chain.last().and_then(|base| base.find(&["unit", "name"])).cloned();
     let mut tree = Table::default();
     for table in chain.into_iter().rev() {
         tree.merge(table);
+    }
+    if purpose == Purpose::Unit {
+        sections::name_of_its_own(&mut files, &tree, first_shipped, base.as_ref());
     }
     match sections::config(&mut files, &tree, folder) {
         Some(config) if files.sound() => Ok(config),
@@ -230,18 +255,18 @@ fn parent_of(files: &mut Files, table: &Table) -> Option<(String, Spot)> {
     }
 }
 
-/// Finds the parent called `name`: beside the user's file, else among those shipped. `base` is always the shipped one,
-/// so that a default is what its documentation says.
-fn find(name: &str, beside: Option<&Path>) -> Result<(String, String), String> {
+/// Finds the parent called `name`: beside the user's file, else among those shipped (then with true). `base` is always the
+/// shipped one, so that a default is what its documentation says.
+fn find(name: &str, beside: Option<&Path>) -> Result<(String, String, bool), String> {
     if name != BASE
         && let Some(path) = beside.map(|folder| folder.join(format!("{name}.toml")))
         && path.is_file()
     {
         let text = read_file(&path).map_err(|problem| format!("names {}, which {problem}", path.display()))?;
-        return Ok((path.display().to_string(), text));
+        return Ok((path.display().to_string(), text, false));
     }
     match SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
-        Some((_, text)) => Ok((format!("{name}.toml"), (*text).to_owned())),
+        Some((_, text)) => Ok((format!("{name}.toml"), (*text).to_owned(), true)),
         None => {
             let shipped: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
             Err(format!("names neither a file beside this one nor a shipped board ({})", shipped.join(", ")))

@@ -53,6 +53,19 @@ pub(super) fn config(files: &mut Files, tree: &Table, folder: PathBuf) -> Option
     Some(config)
 }
 
+/// Refuses the name of a shipped file (those from number `shipped` on), and that of `base.toml` wherever it is written, as
+/// the name of a unit: all units that keep it would share topics and event ids.
+pub(super) fn name_of_its_own(files: &mut Files, tree: &Table, shipped: usize, base: Option<&Node>) {
+    let Some(node) = tree.find(&["unit", "name"]) else { return };
+    let as_in_base =
+        matches!((&node.value, base.map(|b| &b.value)), (Value::Text(name), Some(Value::Text(base))) if name == base);
+    if as_in_base || node.spot.file >= shipped {
+        let reason = "a placeholder: all units that keep it share topics and event ids; give this one a name of its own \
+                      under [unit]";
+        refuse(files, node.spot, "unit.name".to_owned(), reason.to_owned());
+    }
+}
+
 /// The rule that `critical` is at least `impact` once more, for the mix of a class and `[trigger.telemetry]`.
 fn overrides_fit_class(files: &mut Files, tree: &Table, config: &Config) {
     let telemetry = config.telemetry();

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use agent_student::convert::{Preset, shape_tiny, write_random};
+use agent_wire::{LadderFall, LadderReason, Message, StudentOutcome};
 use serde_json::{Value, json};
 
 use crate::program::{Ended, Running, demo, json_lines, run, text};
@@ -174,12 +175,32 @@ fn run_against(signal: &str, student: &str) -> (tempfile::TempDir, Ended) {
     (folder, ended)
 }
 
+/// The one report that waits in the outbox of such a run, decoded as a receiver would.
+fn waiting_report(folder: &Path) -> agent_wire::Report {
+    let (_, opened) = agent_link::Store::open(&folder.join("outbox.redb")).unwrap();
+    assert_eq!((opened.unreadable, &opened.set_aside), (0, &None));
+    let all = opened.waiting.iter().map(|stored| agent_wire::decode(&stored.payload).unwrap());
+    let mut reports = all.filter_map(|message| if let Message::Report(report) = message { Some(report) } else { None });
+    let report = reports.next().expect("no report waits");
+    assert!(reports.next().is_none(), "one event has two reports");
+    report
+}
+
 #[test]
 fn a_daemon_whose_workers_are_killed_or_hang_keeps_its_evidence_and_reports_why() {
-    for (signal, why) in [("KILL", "WorkerDied"), ("STOP", "Deadline")] {
+    for (signal, why) in [("KILL", LadderReason::WorkerDied), ("STOP", LadderReason::Deadline)] {
         let (folder, ended) = run_against(signal, "load_s = 1.0\ndeadline_s = 3.0\n");
         let ended = ended.with_code(0);
-        assert!(ended.stderr.contains(&format!("step 0 gave no answer ({why})")), "{signal}: {}", ended.stderr);
-        assert!(folder.path().join("evidence/demo-unit_00000001_000001.mcap").exists(), "{signal}: {}", ended.stderr);
+        assert!(ended.stderr.contains(&format!("step 0 gave no answer ({why:?})")), "{signal}: {}", ended.stderr);
+        let report = waiting_report(folder.path());
+        assert!(matches!(report.student, StudentOutcome::Refused(_)), "{signal}: {report:?}");
+        let falls = &report.student_falls;
+        assert_eq!(falls.first(), Some(&LadderFall { step: 0, reason: why }), "{signal}: {falls:?}");
+        // The job is tried once more, on a step further down, whose worker meets the same end.
+        assert!(falls.windows(2).all(|w| w[0].step < w[1].step), "{signal}: {falls:?}");
+        assert!(falls.iter().all(|fall| fall.reason == why), "{signal}: {falls:?}");
+        let name = report.evidence_file.expect("no evidence named").name;
+        assert_eq!(name.as_str(), "demo-unit_00000001_000001.mcap");
+        assert!(folder.path().join("evidence").join(name.as_str()).exists(), "{signal}: {}", ended.stderr);
     }
 }

@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use agent_core::time::MonoTime;
 use gstreamer::prelude::*;
 use gstreamer::{ClockTime, MessageType, MessageView, Pipeline, State};
 use gstreamer_app::AppSink;
@@ -20,9 +21,9 @@ use gstreamer_video::prelude::*;
 use gstreamer_video::{VideoFrameRef, VideoInfo};
 use openh264::encoder::VuiConfig;
 
-use super::encode::{Picture, PictureEncoder};
 use super::whole::what_is_missing;
-use super::{ImportError, Item, Notes, Source, bad, io_error};
+use super::{ImportError, Item, Notes, Source, bad, encoded, io_error};
+use crate::encode::{Picture, PictureEncoder};
 use crate::info::CameraInfo;
 use crate::limits::{GST_PICTURES, GST_POLL_MS, GST_STALL_POLLS, MAX_PICTURE_SIDE, MAX_VIDEO_SAMPLES};
 
@@ -101,8 +102,9 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn Source>, ImportError> {
     let size = [info.width() as u16 & !1, info.height() as u16 & !1];
     let rate = info.fps();
     let fps = if rate.denom() > 0 { rate.numer() as f32 / rate.denom() as f32 } else { 0.0 };
-    let encoder =
-        PictureEncoder::new(path, size, if fps > 0.0 { fps } else { FALLBACK_FPS }, Some(VuiConfig::bt601()))?;
+    let spaced = if fps > 0.0 { fps } else { FALLBACK_FPS };
+    let encoder = PictureEncoder::with_colours(size, spaced, Some(VuiConfig::bt601()));
+    let encoder = encoder.map_err(|e| bad(path, e.to_string()))?;
     notes.say("its pictures were decoded by GStreamer and encoded anew".to_owned());
     if let Some(what) = what_is_missing(path).map_err(io_error(path))? {
         notes.skip(|| what);
@@ -252,7 +254,8 @@ impl Source for Decoded {
                 self.notes.skip(|| format!("frame {seq}: no picture of the first one's size"));
                 continue;
             }
-            if let Some(item) = self.encoder.encode(&self.picture, t_ns, seq, &mut self.notes)? {
+            let frame = self.encoder.encode(&self.picture, MonoTime(t_ns), seq);
+            if let Some(item) = encoded(frame, &self.path, seq, &mut self.notes)? {
                 return Ok(Some(item));
             }
         }

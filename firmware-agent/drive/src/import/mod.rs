@@ -6,7 +6,6 @@
 mod candump;
 mod comma2k19;
 mod edits;
-mod encode;
 mod fragments;
 #[cfg(feature = "gstreamer")]
 mod gst;
@@ -26,6 +25,7 @@ use agent_core::time::MonoTime;
 
 pub use imu_csv::{AccelUnit, GyroUnit, ImuColumns, TimeUnit};
 
+use crate::encode::EncodeError;
 use crate::error::DriveError;
 use crate::info::{CameraInfo, DriveInfo};
 use crate::limits::{MAX_LINE_BYTES, MAX_NAMED_WARNINGS};
@@ -308,6 +308,20 @@ pub(crate) fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> ImportErro
 
 pub(crate) fn bad(path: &Path, reason: impl Into<String>) -> ImportError {
     ImportError::Bad { path: path.to_owned(), reason: reason.into() }
+}
+
+/// A frame that was encoded anew, as an import has it; a note if the encoder left it out.
+pub(crate) fn encoded(
+    frame: Result<Option<(FrameMeta, Vec<u8>)>, EncodeError>,
+    path: &Path,
+    seq: u64,
+    notes: &mut Notes,
+) -> Result<Option<Item>, ImportError> {
+    let frame = frame.map_err(|e| bad(path, e.to_string()))?;
+    if frame.is_none() {
+        notes.skip(|| format!("frame {seq}: the encoder left it out"));
+    }
+    Ok(frame.map(|(meta, data)| Item::Frame(meta, data)))
 }
 
 /// Opens a text file, unpacking it if it begins as gzip does.

@@ -4,12 +4,13 @@
 //! decoder thinks of its display order. Pictures wait in a small pool until their time is the next of all; those
 //! that the file's edit list hides are decoded for the sake of the others, and dropped.
 
+use agent_core::time::MonoTime;
 use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
 
-use super::encode::{Picture, PictureEncoder};
 use super::mp4::Track;
-use super::{ImportError, Item, Notes, Source, bad};
+use super::{ImportError, Item, Notes, Source, bad, encoded};
+use crate::encode::{Picture, PictureEncoder};
 use crate::h264::for_openh264;
 use crate::info::CameraInfo;
 use crate::limits::MAX_REORDER;
@@ -38,7 +39,7 @@ pub(crate) struct Transcoder {
 
 impl Transcoder {
     pub(crate) fn new(track: Track, mut notes: Notes, why: &str) -> Result<Self, ImportError> {
-        let encoder = PictureEncoder::new(&track.path, track.size, track.fps, None)?;
+        let encoder = PictureEncoder::new(track.size, track.fps).map_err(|e| bad(&track.path, e.to_string()))?;
         let decoder = Decoder::new().map_err(|e| bad(&track.path, format!("openh264 could not be started: {e}")))?;
         let shown = |i: &usize| track.samples.get(*i).is_some_and(|s| s.shown);
         let mut order: Vec<usize> = (0..track.samples.len()).filter(shown).collect();
@@ -98,7 +99,8 @@ impl Source for Transcoder {
                 let seq = self.next_out as u64;
                 self.next_out += 1;
                 let t_ns = self.track.samples.get(wanted).map_or(0, |s| s.t_ns);
-                let item = self.encoder.encode(&found.picture, t_ns, seq, &mut self.notes)?;
+                let frame = self.encoder.encode(&found.picture, MonoTime(t_ns), seq);
+                let item = encoded(frame, &self.track.path, seq, &mut self.notes)?;
                 self.pool.push(found);
                 if item.is_some() {
                     return Ok(item);

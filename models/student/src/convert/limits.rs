@@ -1,21 +1,16 @@
-//! Capacities of the converter: what is read from others is bounded here, before it is allocated.
+//! Capacities of the converter: what is read from others is bounded here, before it is allocated. Those of the model file
+//! itself are the student's, in [`crate::limits`].
 
-use crate::limits::{MAX_FFN, MAX_VOCAB};
+use crate::limits::MAX_FFN;
 
-/// Most tensors in any input or model file. The 7B shape has 783.
+/// Most tensors in an input (a model file has at most [`crate::limits::MAX_TENSORS`]). The 7B shape has 783.
 pub const MAX_TENSORS: usize = 16_384;
 /// Longest tensor or metadata name, bytes.
 pub const MAX_NAME_BYTES: usize = 512;
 /// Most dimensions of a tensor.
 pub const MAX_DIMS: usize = 5;
-/// Most metadata entries of a GGUF.
-pub const MAX_METADATA: usize = 4_096;
 /// Longest metadata string, bytes (a licence text, a chat template).
 pub const MAX_STRING_BYTES: usize = 1 << 20;
-/// Most elements of a metadata array: the tokens and the merges of a vocabulary of 152,064.
-pub const MAX_ARRAY: usize = 1 << 20;
-/// Largest GGUF header. A Qwen2 vocabulary with its merges takes about 6 MB.
-pub const MAX_HEADER_BYTES: u64 = 64 << 20;
 /// Largest safetensors header; the format's own cap is 100 MB, the 7B shape needs 0.1 MB.
 pub const MAX_SAFETENSORS_HEADER: u64 = 16 << 20;
 /// Largest `data.pkl` of a PyTorch archive: names and shapes only, the 7B shape needs 0.1 MB.
@@ -50,5 +45,4 @@ pub const MAX_NOTES: usize = 64;
 pub const MAX_LISTED: usize = 8;
 
 const _: () = assert!(MAX_CODEBOOK <= u16::MAX as usize);
-const _: () = assert!(MAX_VOCAB <= MAX_ARRAY);
 const _: () = assert!(CHUNK_VALUES >= MAX_FFN, "a chunk holds at least one row");

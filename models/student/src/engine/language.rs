@@ -16,7 +16,7 @@ use super::pack::Packed;
 use crate::{
     error::Result,
     file::ModelFile,
-    llm::{Language, Piece, Room, Row, call, check_token, limit, runs},
+    llm::{Language, Piece, Room, Row, branches::Branches, call, check_token, runs},
     shape::TextShape,
     vision::frequencies,
 };
@@ -97,7 +97,7 @@ pub struct EngineLanguage {
     frequencies: Vec<f32>,
     buffers: Buffers,
     prefix: usize,
-    lens: Vec<usize>,
+    branches: Branches,
 }
 
 impl std::fmt::Debug for EngineLanguage {
@@ -159,7 +159,7 @@ impl EngineLanguage {
             },
             norm: file.values("output_norm.weight", &[shape.hidden])?,
             frequencies: frequencies(shape.rope_theta, shape.head_dim()),
-            lens: Vec::with_capacity(room.branches),
+            branches: Branches::new(&room),
             prefix: 0,
             shape,
             room,
@@ -234,10 +234,7 @@ impl EngineLanguage {
 
     /// Appends rows to the prefix, pass by pass; on a fault the prefix is as long as before.
     fn extend(&mut self, rows: usize, write: &dyn Fn(&mut Self, usize, usize)) -> Result<()> {
-        if !self.lens.is_empty() {
-            return Err(call("the prefix cannot grow while branches are open".to_owned()));
-        }
-        limit("prefix tokens", self.prefix.saturating_add(rows), self.room.prefix)?;
+        self.branches.may_grow(self.prefix, rows, &self.room)?;
         let start = self.prefix;
         for first in (0..rows).step_by(MAX_PASS_ROWS) {
             let count = MAX_PASS_ROWS.min(rows - first);
@@ -278,7 +275,7 @@ impl Language for EngineLanguage {
 
     fn reset(&mut self) {
         self.prefix = 0;
-        self.lens.clear();
+        self.branches.close();
     }
 
     fn prefix_len(&self) -> usize {
@@ -330,45 +327,34 @@ impl Language for EngineLanguage {
     }
 
     fn open_branches(&mut self, n: usize) -> Result<()> {
-        limit("branches", n, self.room.branches)?;
-        if self.prefix == 0 {
-            return Err(call("branches over an empty prefix".to_owned()));
-        }
-        self.lens.clear();
-        self.lens.resize(n, 0);
-        Ok(())
+        self.branches.open(n, self.prefix, &self.room)
     }
 
     fn branch_len(&self, branch: u8) -> usize {
-        self.lens.get(usize::from(branch)).copied().unwrap_or(0)
+        self.branches.len(branch)
     }
 
     fn truncate(&mut self, branch: u8, len: usize) {
-        if let Some(current) = self.lens.get_mut(usize::from(branch)) {
-            *current = len.min(*current);
-        }
+        self.branches.truncate(branch, len);
     }
 
     fn copy_branch(&mut self, from: u8, to: u8) -> Result<()> {
-        let (from, to) = (usize::from(from), usize::from(to));
-        if from.max(to) >= self.lens.len() {
-            return Err(call(format!("branch {from} to {to}; {} are open", self.lens.len())));
-        }
-        let (room, used) = (self.heads.room(self.room.branch), self.heads.room(self.lens[from]));
-        for block in &mut self.blocks {
-            for head in block.branches.chunks_exact_mut(self.room.branches * room) {
-                head.copy_within(from * room..from * room + used, to * room);
+        self.branches.copy(from, to, |from, to, len| {
+            let (room, used) = (self.heads.room(self.room.branch), self.heads.room(len));
+            for block in &mut self.blocks {
+                for head in block.branches.chunks_exact_mut(self.room.branches * room) {
+                    head.copy_within(from * room..from * room + used, to * room);
+                }
             }
-        }
-        self.lens[to] = self.lens[from];
-        Ok(())
+            Ok(())
+        })
     }
 
     fn step(&mut self, rows: &[Row], logits_of: &[bool], out: &mut Vec<f32>) -> Result<()> {
-        let runs = runs(&self.shape, &self.room, &self.lens, rows, logits_of)?;
+        let runs = runs(&self.shape, &self.room, self.branches.lens(), rows, logits_of)?;
         let mut places = Vec::with_capacity(rows.len());
         for run in &runs {
-            let start = self.lens[run.branch];
+            let start = self.branches.lens()[run.branch];
             places.extend((start..start + run.len).map(|own| Place {
                 position: self.prefix + own,
                 prefix: self.prefix,
@@ -386,9 +372,7 @@ impl Language for EngineLanguage {
             }
         }
         self.logits(&gathered, out)?;
-        for run in runs {
-            self.lens[run.branch] += run.len;
-        }
+        self.branches.grow(&runs);
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
-//! The header of a GGUF: metadata and the table of tensors, bounded.
+//! The header of a GGUF: metadata and the table of tensors, bounded. The one reader of it: the student and the converter
+//! both stand on it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{BufReader, Read},
 };
@@ -18,15 +19,19 @@ use crate::{
 };
 
 /// What stands before the data.
-pub(super) struct Header {
-    pub(super) data_start: u64,
-    pub(super) meta: BTreeMap<String, Value>,
-    pub(super) tensors: BTreeMap<String, TensorInfo>,
-    pub(super) order: Vec<String>,
+pub(crate) struct Header {
+    /// First byte of the tensors' data.
+    pub(crate) data_start: u64,
+    /// Metadata in the order of the file.
+    pub(crate) meta: Vec<(String, Value)>,
+    /// The tensors, with offsets from the begin of the file.
+    pub(crate) tensors: BTreeMap<String, TensorInfo>,
+    /// Names of the tensors in the order of the table.
+    pub(crate) order: Vec<String>,
 }
 
 /// Reads and checks the header of a file of `len` bytes.
-pub(super) fn read(file: &File, len: u64) -> Result<Header> {
+pub(crate) fn read(file: &File, len: u64) -> Result<Header> {
     let mut cursor = Cursor { from: BufReader::new(file), at: 0, end: len.min(MAX_HEADER_BYTES), elements: 0 };
     if cursor.bytes::<4>()? != *b"GGUF" {
         return Err(StudentError::File { offset: 0, what: "no GGUF".to_owned() });
@@ -38,7 +43,7 @@ pub(super) fn read(file: &File, len: u64) -> Result<Header> {
     let tensor_count = cursor.count("tensors", MAX_TENSORS)?;
     let meta_count = cursor.count("metadata entries", MAX_META_ENTRIES)?;
     let meta = read_meta(&mut cursor, meta_count)?;
-    let alignment = match meta.get("general.alignment") {
+    let alignment = match meta.iter().find(|(key, _)| key == "general.alignment").map(|(_, value)| value) {
         None => 32,
         Some(Value::U32(n)) if n.is_power_of_two() && (8..=65_536).contains(n) => u64::from(*n),
         Some(_) => {
@@ -52,17 +57,17 @@ pub(super) fn read(file: &File, len: u64) -> Result<Header> {
     Ok(Header { data_start, meta, tensors, order })
 }
 
-fn read_meta(cursor: &mut Cursor<'_>, count: usize) -> Result<BTreeMap<String, Value>> {
-    let mut meta = BTreeMap::new();
+fn read_meta(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<(String, Value)>> {
+    let (mut meta, mut keys) = (Vec::new(), BTreeSet::new());
     for _ in 0..count {
         let at = cursor.at;
         let key = cursor.string(MAX_NAME_BYTES)?;
         let kind = cursor.u32()?;
         let value = cursor.value(kind, true)?;
-        if meta.contains_key(&key) {
+        if !keys.insert(key.clone()) {
             return Err(StudentError::File { offset: at, what: format!("key {} stands twice", printable(&key)) });
         }
-        meta.insert(key, value);
+        meta.push((key, value));
     }
     Ok(meta)
 }
@@ -159,7 +164,7 @@ fn kind(code: u32) -> Option<GgmlDType> {
 }
 
 /// A name from a file, safe to print.
-pub(super) fn printable(name: &str) -> String {
+fn printable(name: &str) -> String {
     name.chars().take(80).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

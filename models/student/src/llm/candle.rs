@@ -9,6 +9,7 @@ use candle_nn::{ops, rotary_emb};
 
 use super::{
     Language, Piece, Room, Row, Run,
+    branches::Branches,
     cache::{Append, Cache, Cascade, Heads},
     call, check_token, limit, runs,
 };
@@ -74,7 +75,7 @@ pub struct CandleLanguage {
     cos: Tensor,
     sin: Tensor,
     prefix: usize,
-    lens: Vec<usize>,
+    branches: Branches,
     scores: usize,
 }
 
@@ -107,7 +108,7 @@ impl CandleLanguage {
             table: Table::load(file, "token_embd.weight", shape.vocab, shape.hidden, device)?,
             norm: vector(file, "output_norm.weight", shape.hidden, DType::F32, device)?,
             device: device.clone(),
-            lens: Vec::with_capacity(room.branches),
+            branches: Branches::new(&room),
             prefix: 0,
             scores: MAX_SCORES,
             blocks,
@@ -176,10 +177,7 @@ impl CandleLanguage {
 
     /// Appends rows x hidden to the prefix, pass by pass; on a fault the prefix is as long as before.
     fn extend(&mut self, rows: usize, embed: &dyn Fn(usize, usize) -> candle_core::Result<Tensor>) -> Result<()> {
-        if !self.lens.is_empty() {
-            return Err(call("the prefix cannot grow while branches are open".to_owned()));
-        }
-        limit("prefix tokens", self.prefix + rows, self.room.prefix)?;
+        self.branches.may_grow(self.prefix, rows, &self.room)?;
         let (start, kind) = (self.prefix, dense_type(&self.device));
         let mut done = 0;
         while done < rows {
@@ -199,10 +197,11 @@ impl CandleLanguage {
 
     fn branch_pass(&self, rows: &[Row], marks: &[bool], runs: &[Run]) -> candle_core::Result<Vec<f32>> {
         let kind = dense_type(&self.device);
-        let plan = Cascade::new(self.prefix, &self.lens, runs, self.heads(), &self.room, (kind, &self.device))?;
+        let plan =
+            Cascade::new(self.prefix, self.branches.lens(), runs, self.heads(), &self.room, (kind, &self.device))?;
         let mut positions = Vec::with_capacity(rows.len());
         for run in runs {
-            let start = self.prefix + self.lens[run.branch];
+            let start = self.prefix + self.branches.lens()[run.branch];
             positions.extend(start as u32..(start + run.len) as u32);
         }
         let ids: Vec<u32> = rows.iter().map(|row| row.token).collect();
@@ -226,7 +225,7 @@ impl Language for CandleLanguage {
 
     fn reset(&mut self) {
         self.prefix = 0;
-        self.lens.clear();
+        self.branches.close();
     }
 
     fn prefix_len(&self) -> usize {
@@ -278,52 +277,37 @@ impl Language for CandleLanguage {
     }
 
     fn open_branches(&mut self, n: usize) -> Result<()> {
-        limit("branches", n, self.room.branches)?;
-        if self.prefix == 0 {
-            return Err(call("branches over an empty prefix".to_owned()));
-        }
-        self.lens.clear();
-        self.lens.resize(n, 0);
-        Ok(())
+        self.branches.open(n, self.prefix, &self.room)
     }
 
     fn branch_len(&self, branch: u8) -> usize {
-        self.lens.get(usize::from(branch)).copied().unwrap_or(0)
+        self.branches.len(branch)
     }
 
     fn truncate(&mut self, branch: u8, len: usize) {
-        if let Some(own) = self.lens.get_mut(usize::from(branch)) {
-            *own = len.min(*own);
-        }
+        self.branches.truncate(branch, len);
     }
 
     fn copy_branch(&mut self, from: u8, to: u8) -> Result<()> {
-        let (from, to) = (usize::from(from), usize::from(to));
-        let (Some(len), Some(_)) = (self.lens.get(from).copied(), self.lens.get(to)) else {
-            return Err(call(format!("branch {from} to {to}; {} are open", self.lens.len())));
-        };
-        if from != to && len > 0 {
-            for block in &self.blocks {
-                block.cache.copy(self.shape.kv_heads, from, to, len).place("copy of a branch")?;
-            }
-        }
-        self.lens[to] = len;
-        Ok(())
+        self.branches.copy(from, to, |from, to, len| {
+            let copy = |block: &Block| block.cache.copy(self.shape.kv_heads, from, to, len);
+            self.blocks.iter().try_for_each(copy).place("copy of a branch")
+        })
     }
 
     fn step(&mut self, rows: &[Row], logits_of: &[bool], out: &mut Vec<f32>) -> Result<()> {
-        runs(&self.shape, &self.room, &self.lens, rows, logits_of)?;
-        let (before, held) = (self.lens.clone(), out.len());
+        runs(&self.shape, &self.room, self.branches.lens(), rows, logits_of)?;
+        let (before, held) = (self.branches.clone(), out.len());
         let pass_rows = self.pass_rows(self.prefix + self.room.branch);
         for (rows, marks) in rows.chunks(pass_rows).zip(logits_of.chunks(pass_rows)) {
-            let pass = runs(&self.shape, &self.room, &self.lens, rows, marks).and_then(|runs| {
+            let pass = runs(&self.shape, &self.room, self.branches.lens(), rows, marks).and_then(|runs| {
                 out.extend(self.branch_pass(rows, marks, &runs).place("step")?);
                 Ok(runs)
             });
             match pass {
-                Ok(runs) => runs.iter().for_each(|run| self.lens[run.branch] += run.len),
+                Ok(runs) => self.branches.grow(&runs),
                 Err(fault) => {
-                    self.lens = before;
+                    self.branches = before;
                     out.truncate(held);
                     return Err(fault);
                 }

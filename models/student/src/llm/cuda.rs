@@ -16,7 +16,7 @@ use candle_core::{
 };
 use half::f16;
 
-use super::{Language, Piece, Room, Row, call, check_token, limit, runs};
+use super::{Language, Piece, Room, Row, branches::Branches, call, check_token, runs};
 use crate::{
     error::{Place, Result},
     file::ModelFile,
@@ -146,7 +146,7 @@ pub struct CudaLanguage {
     cos: Tensor,
     sin: Tensor,
     prefix: usize,
-    lens: Vec<usize>,
+    branches: Branches,
 }
 
 impl std::fmt::Debug for CudaLanguage {
@@ -179,7 +179,7 @@ impl CudaLanguage {
             table: Table::load(file, "token_embd.weight", shape.vocab, shape.hidden, device)?,
             norm: vector(file, "output_norm.weight", shape.hidden, DType::F32, device)?,
             device: device.clone(),
-            lens: Vec::with_capacity(room.branches),
+            branches: Branches::new(&room),
             prefix: 0,
             kernels,
             blocks,
@@ -226,10 +226,7 @@ impl CudaLanguage {
     }
 
     fn grow(&mut self, rows: usize, embed: &dyn Fn(&Table, usize, usize) -> Outcome<Tensor>) -> Result<()> {
-        if !self.lens.is_empty() {
-            return Err(call("the prefix cannot grow while branches are open".to_owned()));
-        }
-        limit("prefix tokens", self.prefix + rows, self.room.prefix)?;
+        self.branches.may_grow(self.prefix, rows, &self.room)?;
         let mut done = 0;
         while done < rows {
             let (at, count) = (self.prefix + done, (rows - done).min(MAX_STEP_ROWS));
@@ -266,7 +263,7 @@ impl Language for CudaLanguage {
 
     fn reset(&mut self) {
         self.prefix = 0;
-        self.lens.clear();
+        self.branches.close();
     }
 
     fn prefix_len(&self) -> usize {
@@ -319,31 +316,19 @@ impl Language for CudaLanguage {
     }
 
     fn open_branches(&mut self, n: usize) -> Result<()> {
-        limit("branches", n, self.room.branches)?;
-        if self.prefix == 0 {
-            return Err(call("branches over an empty prefix".to_owned()));
-        }
-        self.lens.clear();
-        self.lens.resize(n, 0);
-        Ok(())
+        self.branches.open(n, self.prefix, &self.room)
     }
 
     fn branch_len(&self, branch: u8) -> usize {
-        self.lens.get(usize::from(branch)).copied().unwrap_or(0)
+        self.branches.len(branch)
     }
 
     fn truncate(&mut self, branch: u8, len: usize) {
-        if let Some(own) = self.lens.get_mut(usize::from(branch)) {
-            *own = len.min(*own);
-        }
+        self.branches.truncate(branch, len);
     }
 
     fn copy_branch(&mut self, from: u8, to: u8) -> Result<()> {
-        let (from, to) = (usize::from(from), usize::from(to));
-        let (Some(len), Some(_)) = (self.lens.get(from).copied(), self.lens.get(to)) else {
-            return Err(call(format!("branch {from} to {to}; {} are open", self.lens.len())));
-        };
-        if from != to && len > 0 {
+        self.branches.copy(from, to, |from, to, _| {
             // A branch stands in one piece: [branch][kv head][place][width].
             let size = self.shape.kv_dim() * self.room.branch;
             for block in &mut self.blocks {
@@ -352,22 +337,21 @@ impl Language for CudaLanguage {
                     copied.place("copy of a branch")?;
                 }
             }
-        }
-        self.lens[to] = len;
-        Ok(())
+            Ok(())
+        })
     }
 
     fn step(&mut self, rows: &[Row], logits_of: &[bool], out: &mut Vec<f32>) -> Result<()> {
-        let runs = runs(&self.shape, &self.room, &self.lens, rows, logits_of)?;
+        let runs = runs(&self.shape, &self.room, self.branches.lens(), rows, logits_of)?;
         let mut places = Vec::with_capacity(rows.len());
-        let mut lens = self.lens.clone();
+        let mut after = self.branches.clone();
+        after.grow(&runs);
         for run in &runs {
-            let held = self.lens[run.branch];
+            let held = self.branches.lens()[run.branch];
             places.extend((held..held + run.len).map(|at| place(run.branch as i32, at, self.prefix + at, self.prefix)));
-            lens[run.branch] += run.len;
         }
-        out.extend(self.branch_pass(rows, logits_of, &places, &lens).place("step")?);
-        self.lens = lens;
+        out.extend(self.branch_pass(rows, logits_of, &places, after.lens()).place("step")?);
+        self.branches = after;
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! attends the whole prefix once for all of them (*cascade*). Position of a row is prefix + its place in the branch.
 //! Knows no text: tokens are numbers here.
 
+pub(crate) mod branches;
 mod cache;
 pub mod candle;
 #[cfg(feature = "cuda")]

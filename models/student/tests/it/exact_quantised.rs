@@ -1,11 +1,12 @@
 //! Quantised weights against f32, on the model whose rows are whole blocks of 256.
 //!
-//! Two questions, kept apart: what the products of quantised weights add over the same weights in f32 (a matter of the
-//! code), and what storing weights in fewer bits does to this random model (a matter of the type).
+//! Kept apart: what storing weights in fewer bits does to a random model (a matter of the type), and what the products of
+//! stored weights add over the same weights in f32 (a matter of the code). Run with `--nocapture` for the figures.
 
 use std::collections::BTreeMap;
 
 use agent_student::{
+    engine::EngineLanguage,
     file::ModelFile,
     llm::{Language, candle::CandleLanguage},
 };
@@ -38,13 +39,20 @@ fn eight_bits(name: &str) -> GgmlDType {
 }
 
 /// Logits of 6 questions of 12 tokens over a prefix of 64.
-fn logits(file: &ModelFile) -> Vec<f32> {
-    let mut language = CandleLanguage::load(file, room(), &Device::Cpu).unwrap();
+fn logits(mut language: impl Language) -> Vec<f32> {
     let tokens: Vec<u32> = hashes("quantised", 64 + 72).map(|x| (x % 384) as u32).collect();
     language.extend_tokens(&tokens[..64]).unwrap();
     language.open_branches(6).unwrap();
     let all: Vec<_> = (0u8..).zip(tokens[64..].chunks(12)).flat_map(|(branch, ids)| rows(branch, ids)).collect();
     step(&mut language, &all)
+}
+
+fn candle(file: &ModelFile) -> Vec<f32> {
+    logits(CandleLanguage::load(file, room(), &Device::Cpu).unwrap())
+}
+
+fn engine(file: &ModelFile) -> Vec<f32> {
+    logits(EngineLanguage::load(file, room(), 1).unwrap())
 }
 
 /// The same weights in f32: what the quantised ones stand for.
@@ -54,7 +62,7 @@ fn widen(model: &Tiny, from: &ModelFile, folder: &std::path::Path) -> ModelFile 
         let wide = from.tensor(&name, &dims, &Device::Cpu).unwrap().dequantize(&Device::Cpu).unwrap();
         tensors.insert(name, QTensor::quantize(&wide, GgmlDType::F32).unwrap());
     }
-    let path = folder.join("wide.gguf");
+    let path = folder.join("widened.gguf");
     model.write_tensors(&path, &tensors);
     ModelFile::open(&path).unwrap()
 }
@@ -66,7 +74,9 @@ fn cosines(ours: &[f32], reference: &[f32], vocab: usize) -> (f64, f64) {
         dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
     };
     let all: Vec<f64> = ours.chunks(vocab).zip(reference.chunks(vocab)).map(cosine).collect();
-    (all.iter().copied().fold(1.0, f64::min), all.iter().sum::<f64>() / all.len() as f64)
+    // `f64::min` would pass over what is not a number.
+    let least = |least: f64, x: &f64| if *x >= least { least } else { *x };
+    (all.iter().fold(1.0, least), all.iter().sum::<f64>() / all.len() as f64)
 }
 
 /// Mean of sum p ln(p / q), p the reference's distribution over the vocabulary.
@@ -90,35 +100,62 @@ struct Apart {
     mean_kl: f64,
 }
 
-/// A type's logits against those of the same weights in f32, and against those of the model's own f32 weights.
-fn measure(model: &Tiny, name: &str, kind: impl Fn(&str) -> GgmlDType) -> [Apart; 2] {
+/// What each step from the model's own weights in f32 to our engine on quantised ones does to the logits.
+#[derive(Debug)]
+struct Split {
+    /// Storing the weights in fewer bits: the same weights in f32 again, against the model's own.
+    weights: Apart,
+    /// The engine's order of sums: its f32 products against candle's, on the stored weights in f32.
+    order: Apart,
+    /// The engine's products of stored weights, which take activations as integers of 13 bits: against f32 products.
+    engine: Apart,
+    /// Candle's products of the same, which take activations as integers of 8 bits.
+    candle: Apart,
+    /// All of it: the engine on stored weights against the model's own in f32.
+    whole: Apart,
+}
+
+fn measure(model: &Tiny, name: &str, kind: impl Fn(&str) -> GgmlDType) -> Split {
     let folder = tempfile::tempdir().unwrap();
-    let exact = logits(&model.open(folder.path(), |_| GgmlDType::F32));
+    let exact = candle(&model.open(folder.path(), |_| GgmlDType::F32));
     let file = model.open(folder.path(), kind);
-    let ours = logits(&file);
-    let same = logits(&widen(model, &file, folder.path()));
-    [("products", same), ("storing", exact)].map(|(what, reference)| {
-        let (least_cosine, mean_cosine) = cosines(&ours, &reference, 384);
-        let apart = Apart { least_cosine, mean_cosine, mean_kl: mean_divergence(&ours, &reference, 384) };
-        println!("{} {name} {what}: {apart:?}", model.key);
-        apart
-    })
+    let wide = widen(model, &file, folder.path());
+    let (stored, ours) = (candle(&wide), engine(&file));
+    let apart = |ours: &[f32], reference: &[f32]| {
+        let (least_cosine, mean_cosine) = cosines(ours, reference, 384);
+        Apart { least_cosine, mean_cosine, mean_kl: mean_divergence(ours, reference, 384) }
+    };
+    let split = Split {
+        weights: apart(&stored, &exact),
+        order: apart(&engine(&wide), &stored),
+        engine: apart(&ours, &stored),
+        candle: apart(&candle(&file), &stored),
+        whole: apart(&ours, &exact),
+    };
+    println!("{} {name} {split:#?}", model.key);
+    split
 }
 
 #[test]
 fn eight_bit_weights_keep_the_direction_of_the_logits() {
-    let [products, storing] = measure(&CALM, "Q8_0", eight_bits);
-    assert!(products.least_cosine >= 0.9999, "{products:?}");
-    assert!(storing.least_cosine >= 0.9999, "{storing:?}");
-    let [products, _] = measure(&WIDE, "Q8_0", eight_bits);
-    assert!(products.least_cosine >= 0.998 && products.mean_cosine >= 0.9995, "{products:?}");
+    let calm = measure(&CALM, "Q8_0", eight_bits);
+    assert!(calm.whole.least_cosine >= 0.9999 && calm.candle.least_cosine >= 0.9999, "{calm:?}");
+    assert!(calm.whole.mean_cosine >= 0.9999, "{calm:?}");
+    // The lively model multiplies every rounding: only what the code adds can be held tight. What candle's 8 bits add
+    // there depends on the order of sums, so on the machine (0.9985 to 0.9990 seen).
+    let lively = measure(&WIDE, "Q8_0", eight_bits);
+    assert!(lively.order.least_cosine >= 0.999_999, "{lively:?}");
+    assert!(lively.engine.least_cosine >= 0.9999, "{lively:?}");
+    assert!(lively.candle.least_cosine >= 0.997, "{lively:?}");
+    assert!(lively.whole.mean_kl <= 1.5 * lively.weights.mean_kl, "{lively:?}");
 }
 
 #[test]
 fn four_bit_weights_keep_the_distribution() {
-    let [products, storing] = measure(&CALM, "Q4_K", four_bits);
-    assert!(products.mean_kl <= 0.002, "{products:?}");
-    assert!(storing.mean_kl <= 0.02, "{storing:?}");
-    let [products, _] = measure(&WIDE, "Q4_K", four_bits);
-    assert!(products.mean_kl <= 0.02, "{products:?}");
+    let calm = measure(&CALM, "Q4_K", four_bits);
+    assert!(calm.whole.mean_kl <= 0.02 && calm.candle.mean_kl <= 0.002, "{calm:?}");
+    let lively = measure(&WIDE, "Q4_K", four_bits);
+    assert!(lively.engine.mean_kl <= 0.001, "{lively:?}");
+    assert!(lively.candle.mean_kl <= 0.02, "{lively:?}");
+    assert!(lively.whole.mean_kl <= 1.2 * lively.weights.mean_kl, "{lively:?}");
 }

@@ -3,6 +3,8 @@
 use super::{Case, case};
 
 const CONFIG: &str = "Configurations";
+/// A unit with a name, which `run` wants before anything else.
+const NAMED: &str = "[unit]\nname = \"a\"\n";
 const LINE: &str = "Command lines and places for results";
 
 /// `check-config` on a file of that text.
@@ -71,11 +73,15 @@ pub(super) fn cases() -> Vec<Case> {
         )
         .file("unit.toml", "x = 1\n"),
         case(CONFIG, "no drive for run", "run --config unit.toml", 3, &["sources.drives names no drive"])
-            .file("unit.toml", ""),
+            .file("unit.toml", NAMED),
+        case(CONFIG, "a unit that nobody named", "run --config unit.toml", 3, &["base.toml:8:8: ", "placeholder"])
+            .file("unit.toml", "[sources]\ndrives = [\"d.mcap\"]\n"),
+        case(CONFIG, "a unit named as in the defaults", "run --config unit.toml", 3, &["unit.toml:2:8: ", "placeholder"])
+            .file("unit.toml", "[unit]\nname = \"unit\"\n"),
         case(CONFIG, "a drive that is not there", "run --config unit.toml", 4, &["gone.mcap: No such file"])
-            .file("unit.toml", "[sources]\ndrives = [\"gone.mcap\"]\n"),
+            .file("unit.toml", format!("{NAMED}[sources]\ndrives = [\"gone.mcap\"]\n")),
         case(CONFIG, "a model that is not there", "run --config unit.toml", 4, &["gone.toml: No such file"])
-            .file("unit.toml", "[trigger.vision]\nmodel = \"gone.toml\"\n"),
+            .file("unit.toml", format!("{NAMED}[trigger.vision]\nmodel = \"gone.toml\"\n")),
         super::drives::with_drive(case(
             CONFIG,
             "a DBC that is not there",
@@ -85,7 +91,9 @@ pub(super) fn cases() -> Vec<Case> {
         ))
         .file(
             "unit.toml",
-            "[can]\ndbc = \"gone.dbc\"\n[sources]\ndrives = [\"d.mcap\"]\n[link]\nbroker = \"mqtt://127.0.0.1:1\"\n",
+            format!(
+                "{NAMED}[can]\ndbc = \"gone.dbc\"\n[sources]\ndrives = [\"d.mcap\"]\n[link]\nbroker = \"mqtt://127.0.0.1:1\"\n"
+            ),
         ),
     ];
     all.extend(lines());

@@ -16,7 +16,8 @@ fn listen(what: &'static str, url: &str, code: i32, says: &[&'static str]) -> Ca
 
 /// A unit on a good drive that knows no broker, with what stands at the place of its outbox.
 fn outbox(what: &'static str, code: i32, says: &[&'static str], make: fn(&Path)) -> Case {
-    let config = "[sources]\ndrives = [\"d.mcap\"]\nrealtime = false\n[link]\nbroker = \"mqtt://127.0.0.1:1\"\n";
+    let config = "[unit]\nname = \"a\"\n[sources]\ndrives = [\"d.mcap\"]\nrealtime = false\n\
+                  [link]\nbroker = \"mqtt://127.0.0.1:1\"\n";
     with_drive(case(OUTBOX, what, "run --config unit.toml", code, says)).file("unit.toml", config).with(make)
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::CertificateError;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -198,7 +199,7 @@ fn attempt(agent: &ureq::Agent, url: &str, part: &mut Part) -> Result<(), Fault>
     if part.have > 0 {
         request = request.header("Range", format!("bytes={}-", part.have));
     }
-    let mut response = request.call().map_err(|e| Fault::Cut(e.to_string()))?;
+    let mut response = request.call().map_err(|e| no_answer(&e))?;
     let status = response.status().as_u16();
     match status {
         200 => part.restart().map_err(|e| Fault::Disk(e.to_string()))?,
@@ -220,6 +221,30 @@ fn attempt(agent: &ureq::Agent, url: &str, part: &mut Part) -> Result<(), Fault>
     }
     let mut body = response.body_mut().as_reader();
     part.append(&mut body)
+}
+
+/// A certificate that does not verify is the same at the next attempt; everything else may pass.
+fn no_answer(error: &ureq::Error) -> Fault {
+    let tls = match error {
+        ureq::Error::Rustls(e) => Some(e),
+        ureq::Error::Io(e) => e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()),
+        _ => None,
+    };
+    let Some(rustls::Error::InvalidCertificate(why)) = tls else { return Fault::Cut(error.to_string()) };
+    let meaning = match why {
+        CertificateError::UnknownIssuer => "is not signed by an authority that this system trusts",
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "has expired, or the clock of this machine is wrong"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "is not valid yet: the clock of this machine is probably not set"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "is for another host name"
+        }
+        _ => "does not verify",
+    };
+    Fault::Wrong(format!("the server's certificate {meaning} ({why})"))
 }
 
 /// A client that waits for bounded times, and over https trusts the system's roots and never leaves https.

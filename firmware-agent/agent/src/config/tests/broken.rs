@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::super::limits::{MAX_FILE_BYTES, MAX_PROBLEMS};
-use super::super::{load, load_str};
+use super::super::{Purpose, load, load_str};
 
 /// What is broken, the file, and every line of the error without the `unit.toml:` before it.
 type Case = (&'static str, &'static str, &'static [&'static str]);
@@ -360,7 +360,7 @@ fn files_that_are_no_configuration() {
     let path = folder.path().join("unit.toml");
     let says = |bytes: &[u8]| {
         fs::write(&path, bytes).expect("written");
-        let text = load(&path).expect_err("refused").to_string();
+        let text = load(&path, Purpose::Desk).expect_err("refused").to_string();
         text.replace(&path.display().to_string(), "unit.toml")
     };
     assert_eq!(says(b"[unit]\nname = \"\xff\"\n"), "unit.toml: is not UTF-8 text from byte 15 on");
@@ -370,7 +370,7 @@ fn files_that_are_no_configuration() {
     let said = load_str("x", &large).expect_err("refused").to_string();
     assert_eq!(said, "x: is larger than 262144 bytes, the limit of a configuration");
     fs::remove_file(&path).expect("removed");
-    let said = load(&path).expect_err("refused").to_string();
+    let said = load(&path, Purpose::Desk).expect_err("refused").to_string();
     assert_eq!(said, format!("{}: cannot be read: No such file or directory (os error 2)", path.display()));
 }
 
@@ -379,7 +379,7 @@ fn a_problem_in_a_parent_names_the_parent() {
     let folder = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
     let says = || {
-        let text = load(&folder.path().join("unit.toml")).expect_err("refused").to_string();
+        let text = load(&folder.path().join("unit.toml"), Purpose::Desk).expect_err("refused").to_string();
         text.replace(&format!("{}/", folder.path().display()), "")
     };
     write("unit.toml", "inherits = \"fleet\"\n[fusion]\ncool_down_s = 20\n");

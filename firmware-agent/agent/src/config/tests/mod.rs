@@ -81,7 +81,7 @@ fn every_board_file_loads_and_is_shipped() {
     let mut boards = 0;
     for entry in fs::read_dir(folder).expect("board-configs is there") {
         let path = entry.expect("readable").path();
-        let config = load(&path).unwrap_or_else(|errors| panic!("{errors}"));
+        let config = load(&path, Purpose::Desk).unwrap_or_else(|errors| panic!("{errors}"));
         assert!(config.memory().total_bytes() <= config.memory().cap_bytes);
         let stem = path.file_stem().and_then(|s| s.to_str()).expect("a name").to_owned();
         let shipped = load_str("unit.toml", &format!("inherits = \"{stem}\"")).unwrap_or_else(|e| panic!("{e}"));
@@ -151,11 +151,40 @@ fn an_inherited_signal_can_be_taken_away() {
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
     write("fleet.toml", "[can]\ndbc = \"car.dbc\"\n[can.signals]\nspeed = \"A.B\"\nbrake = \"A.C\"");
     write("unit.toml", "inherits = \"fleet\"\n[can.signals]\nspeed = \"none\"\nbrake = { signal = \"D.E\" }");
-    let config = load(&folder.path().join("unit.toml")).unwrap_or_else(|errors| panic!("{errors}"));
+    let config = load(&folder.path().join("unit.toml"), Purpose::Desk).unwrap_or_else(|errors| panic!("{errors}"));
     let names: Vec<_> = config.can.signals.iter().map(|(s, at)| (*s, at.message.as_str())).collect();
     assert_eq!(names, [(VehicleSignal::Brake, "D")]);
     assert_eq!(config.resolve(config.can.dbc.as_deref().expect("a dbc")), folder.path().join("car.dbc"));
     assert_eq!(config.resolve(Path::new("/abs/car.dbc")), Path::new("/abs/car.dbc"));
+}
+
+#[test]
+fn the_placeholder_is_a_name_for_the_desk_and_none_for_a_unit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("own.toml");
+    let said = |text: &str| {
+        fs::write(&path, text).expect("written");
+        assert!(load(&path, Purpose::Desk).is_ok(), "{text}");
+        let mut out = Vec::new();
+        assert_eq!(check_config_command(&path, &mut out).expect("written"), EXIT_OK);
+        let shown = String::from_utf8(out).expect("text");
+        let refused = load(&path, Purpose::Unit).err().map(|e| e.to_string());
+        let noted = refused.as_ref().is_some_and(|e| shown.contains(&format!("\n# run refuses it: {e}\n")));
+        assert_eq!(noted, shown.contains("refuses"), "{shown}");
+        good(&shown);
+        refused.map(|e| e.replace(&format!("{}/", folder.path().display()), ""))
+    };
+    let why = "a placeholder: all units that keep it share topics and event ids; give this one a name of its own under [unit]";
+    let line =
+        |text: &str, name: &str| text.lines().position(|l| l == format!("name = \"{name}\"")).expect("there") + 1;
+    let base = line(include_str!("../../../../../board-configs/base.toml"), "unit");
+    let board = line(include_str!("../../../../../board-configs/bench-x86_64.toml"), "bench-x86_64");
+    assert_eq!(said(""), Some(format!("base.toml:{base}:8: unit.name is \"unit\", {why}")));
+    let of_board = format!("bench-x86_64.toml:{board}:8: unit.name is \"bench-x86_64\", {why}");
+    assert_eq!(said("inherits = \"bench-x86_64\"\n"), Some(of_board));
+    assert_eq!(said("[unit]\nname = \"unit\"\n"), Some(format!("own.toml:2:8: unit.name is \"unit\", {why}")));
+    assert_eq!(said("inherits = \"bench-x86_64\"\n[unit]\nname = \"unit-2\"\n"), None);
+    assert_eq!(said("[unit]\nname = \"unit-1\"\n"), None);
 }
 
 #[test]

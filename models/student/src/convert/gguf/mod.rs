@@ -1,10 +1,12 @@
-//! GGUF version 3, the part of it that our model files use: types, values, a bounded reader and a streaming writer.
+//! GGUF version 3, the part of it that our model files use: types, values, a view of the header and a streaming writer.
 //!
 //! Terms: *entry*, one tensor's line in the header; dimensions are row-major here (`[rows, columns]`) and reversed on
 //! disk, as the format wants. The reader keeps the order of the file. Nothing here quantises.
 
 mod reader;
 mod writer;
+
+use candle_core::quantized::GgmlDType;
 
 pub use reader::{Entry, Header};
 pub(crate) use writer::hex;
@@ -33,6 +35,18 @@ pub enum Type {
 }
 
 impl Type {
+    /// The type that candle calls so, if it is one of ours.
+    pub(crate) fn from_ggml(kind: GgmlDType) -> Option<Self> {
+        Some(match kind {
+            GgmlDType::F32 => Self::F32,
+            GgmlDType::F16 => Self::F16,
+            GgmlDType::Q8_0 => Self::Q8_0,
+            GgmlDType::Q4K => Self::Q4K,
+            GgmlDType::Q6K => Self::Q6K,
+            _ => return None,
+        })
+    }
+
     /// The format's number.
     pub fn code(self) -> u32 {
         match self {
@@ -42,11 +56,6 @@ impl Type {
             Self::Q4K => 12,
             Self::Q6K => 14,
         }
-    }
-
-    /// The type of a number, if it is one of ours.
-    pub fn from_code(code: u32) -> Option<Self> {
-        [Self::F32, Self::F16, Self::Q8_0, Self::Q4K, Self::Q6K].into_iter().find(|t| t.code() == code)
     }
 
     /// Values and bytes of one block (ggml's `block_q8_0`, `block_q4_K`, `block_q6_K`).
@@ -107,8 +116,8 @@ pub enum Value {
     F32s(Vec<f32>),
     /// 32-bit integers.
     I32s(Vec<i32>),
-    /// An array whose elements were not kept: the format's element type and the count.
-    Skipped(u32, usize),
+    /// An array whose elements were not kept: how many there were.
+    Skipped(usize),
 }
 
 impl Value {
@@ -126,7 +135,6 @@ fn aligned(n: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::quantized::GgmlDType;
 
     #[test]
     fn blocks_are_those_of_the_quantiser() {
@@ -138,6 +146,7 @@ mod tests {
             (Type::Q6K, GgmlDType::Q6K),
         ] {
             assert_eq!(ours.block(), (theirs.block_size(), theirs.type_size()), "{}", ours.name());
+            assert_eq!(Type::from_ggml(theirs), Some(ours));
         }
     }
 

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{MAGIC, Type, VERSION, Value, aligned};
 use crate::convert::error::ConvertError;
-use crate::convert::limits::{MAX_HEADER_BYTES, MAX_TENSORS};
+use crate::limits::{MAX_HEADER_BYTES, MAX_TENSORS};
 
 /// The key whose text is filled in at the end: SHA-256, hexadecimal, over the bytes of all tensors in the order of the
 /// file, without the padding between them.
@@ -294,8 +294,8 @@ fn put_value(h: &mut Vec<u8>, value: &Value) -> Result<(), ConvertError> {
             put_array(h, 5, v.len());
             v.iter().for_each(|x| h.extend(x.to_le_bytes()));
         }
-        Value::Skipped(element, count) => {
-            return Err(ConvertError::Asked(format!("an array of {count} elements of type {element} was not kept")));
+        Value::Skipped(count) => {
+            return Err(ConvertError::Asked(format!("an array of {count} elements that were not kept")));
         }
     }
     Ok(())

@@ -15,6 +15,8 @@ mod aligned;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod fused;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pool;
 mod portable;
 mod share;

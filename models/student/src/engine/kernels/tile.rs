@@ -17,6 +17,9 @@ pub enum Isa {
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(Detected),
+    /// NEON, which every aarch64 processor has, for the inner products; the rest is portable.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 /// Proof that the processor was asked.
@@ -35,6 +38,9 @@ impl Isa {
                 return Self::Avx2(Detected(()));
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        return Self::Neon;
+        #[cfg(not(target_arch = "aarch64"))]
         Self::Portable
     }
 
@@ -45,6 +51,8 @@ impl Isa {
             Self::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "AVX2",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "NEON",
         }
     }
 }
@@ -149,14 +157,20 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the instruction set was detected, and the lengths hold by the assertions above.
             Self::Avx2(_) => unsafe { super::avx2::int_tile(tile, acts, cols, total) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: NEON is part of the target, and the lengths hold by the assertions above.
+            Self::Neon => unsafe { super::neon::int_tile(tile, acts, cols, total) },
         }
     }
 
     /// True if [`Isa::fused_tile`] takes this kind and number of rows.
     #[must_use]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "only AVX2 has fused kernels"))]
     pub fn fuses(self, kind: Chunk, cols: usize) -> bool {
         match self {
             Self::Portable => false,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => false,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => cols <= super::fused::FUSED_COLS && matches!(kind, Chunk::Q8 | Chunk::Q4 | Chunk::Q6),
         }
@@ -167,6 +181,7 @@ impl Isa {
     ///
     /// # Panics
     /// If a slice is shorter than its shape says.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "only AVX2 has fused kernels"))]
     pub fn fused_tile(self, kind: Chunk, k: usize, packed: &[u8], acts: &ActTile<'_>, cols: usize, total: &mut Totals) {
         if !self.fuses(kind, cols) || cols == 0 {
             return;
@@ -178,6 +193,8 @@ impl Isa {
         assert!(acts.scales.len() > (cols - 1) * acts.scales_stride);
         match self {
             Self::Portable => {}
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => {}
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the instruction set was detected, and the lengths hold by the assertions above.
             Self::Avx2(_) => unsafe { super::fused::fused_tile(kind, k, packed, acts, cols, total) },
@@ -195,6 +212,8 @@ impl Isa {
         assert!(scales.len() >= k / kind.segment() * PANEL && (!kind.has_mins() || mins.len() >= k / 32 * PANEL));
         match self {
             Self::Portable => portable::unpack(kind, k, packed, ints, scales, mins),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => portable::unpack(kind, k, packed, ints, scales, mins),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the instruction set was detected, and the lengths hold by the assertions above.
             Self::Avx2(_) => unsafe { super::avx2::unpack(kind, k, packed, ints, scales, mins) },
@@ -228,6 +247,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the instruction set was detected, and the lengths hold by the assertions above.
             Self::Avx2(_) => unsafe { super::avx2::f32_tile(tile, cols, total) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: NEON is part of the target, and the lengths hold by the assertions above.
+            Self::Neon => unsafe { super::neon::f32_tile(tile, cols, total) },
         }
     }
 
@@ -235,6 +257,8 @@ impl Isa {
     pub fn exp_sum(self, values: &mut [f32], shift: f32) -> f32 {
         match self {
             Self::Portable => portable::exp_sum(values, shift),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => portable::exp_sum(values, shift),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the instruction set was detected.
             Self::Avx2(_) => unsafe { super::avx2::exp_sum(values, shift) },
@@ -245,6 +269,8 @@ impl Isa {
     pub fn swiglu(self, gate: &mut [f32], up: &[f32]) {
         match self {
             Self::Portable => portable::swiglu(gate, up),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => portable::swiglu(gate, up),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the instruction set was detected.
             Self::Avx2(_) => unsafe { super::avx2::swiglu(gate, up) },
@@ -255,6 +281,8 @@ impl Isa {
     pub fn gelu_tanh(self, values: &mut [f32]) {
         match self {
             Self::Portable => portable::gelu_tanh(values),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => portable::gelu_tanh(values),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the instruction set was detected.
             Self::Avx2(_) => unsafe { super::avx2::gelu_tanh(values) },
@@ -270,6 +298,8 @@ impl Isa {
         assert!(values.len().is_multiple_of(32) && ints.len() >= values.len() && sums.len() >= values.len() / 32);
         match self {
             Self::Portable => portable::quantise(values, ints, sums),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => portable::quantise(values, ints, sums),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the instruction set was detected, and the lengths hold by the assertion above.
             Self::Avx2(_) => unsafe { super::avx2::quantise(values, ints, sums) },
