@@ -215,3 +215,76 @@ fn build(onnx: &[u8], state: usize) -> TractResult<Box<Plan>> {
     let plan = model.into_optimized()?.into_runnable()?;
     Ok(Box::new(plan.spawn()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made_up(scale: f32, anew: bool) -> RiskFeatures {
+        let mut f = RiskFeatures {
+            count: 5,
+            slots: [[0.0; SLOT_FEATURES]; RISK_SLOTS],
+            global: [0.0; GLOBAL_FEATURES],
+            anew,
+        };
+        for (i, v) in f.slots.as_flattened_mut().iter_mut().enumerate() {
+            *v = scale * (0.37 * i as f32).sin();
+        }
+        for (i, v) in f.global.iter_mut().enumerate() {
+            *v = scale * (0.91 * i as f32).cos();
+        }
+        f
+    }
+
+    #[test]
+    fn the_shipped_head_gives_what_it_gave_in_training() {
+        let golden: Vec<f32> = include_str!("../artifacts/risk.golden.txt")
+            .split_whitespace()
+            .map(|v| v.parse().unwrap())
+            .collect();
+        let mut head = RiskHead::builtin().unwrap();
+        // Twice over: after a gap nothing of the first run is left.
+        for _ in 0..2 {
+            let a = head.step(&made_up(1.0, true)).unwrap();
+            let b = head.step(&made_up(-0.5, false)).unwrap();
+            for (found, meant) in [a.ahead, a.now, b.ahead, b.now].into_iter().zip(&golden) {
+                assert!((found - meant).abs() < 1e-4, "{found} {meant}");
+            }
+        }
+        let without = head.step(&made_up(-0.5, true)).unwrap();
+        assert!((without.ahead - golden[2]).abs() > 1e-6, "the state means something");
+    }
+
+    #[test]
+    fn what_is_no_number_is_forgotten() {
+        let mut head = RiskHead::builtin().unwrap();
+        let mut f = made_up(1.0, true);
+        f.global[0] = f32::NAN;
+        assert_eq!(head.step(&f), None);
+        assert!(head.step(&made_up(1.0, false)).is_some(), "the next step works");
+    }
+
+    #[test]
+    fn other_files_are_refused_with_their_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = folder.path().join("head.toml");
+        let write = |text: &str| std::fs::write(&manifest, text).unwrap();
+        let error = || RiskHead::load(&manifest).unwrap_err().to_string();
+        assert!(error().contains("head.toml"));
+        let good = BUILTIN.0;
+        write(&good.replace("features = 1", "features = 7"));
+        assert!(error().contains("made for features 7"), "{}", error());
+        write(&good.replace("state = 64", "state = 0"));
+        assert!(error().contains("state = 0"), "{}", error());
+        write(&format!("{good}other = 1\n"));
+        assert!(error().contains("other"), "{}", error());
+        write(good);
+        assert!(error().contains("risk.onnx"), "the model file is missing: {}", error());
+        std::fs::write(folder.path().join("risk.onnx"), b"no model").unwrap();
+        assert!(error().contains("SHA-256"), "{}", error());
+        let digest = crate::detector::hex(&Sha256::digest(b"no model"));
+        let line = good.lines().find(|l| l.starts_with("sha256")).unwrap();
+        write(&good.replace(line, &format!("sha256 = \"{digest}\"")));
+        assert!(error().contains("risk.onnx"), "{}", error());
+    }
+}

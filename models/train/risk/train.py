@@ -7,11 +7,12 @@ folded into the last layer, so that the shipped graph says probabilities. Determ
 
     train.py --recipe recipe.json --train P [P ...] --validation P --test P --out DIR
 
-P is the PREFIX of the example. Writes checkpoint.pt (resumable), risk.onnx, metrics.json. Needs torch, numpy, onnx,
+P is the PREFIX of the example. Writes checkpoint.pt (resumable), risk.onnx with its manifest and golden values, metrics.json. Needs torch, numpy, onnx,
 scikit-learn.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -227,6 +228,22 @@ def export(head, recipe, path):
         Shipped(head).eval(), example, path, opset_version=13, dynamo=False,
         input_names=["slots", "mask", "moment", "state"], output_names=["risk", "next_state"],
     )
+    # Two steps on made-up values, for the test of the agent's runtime.
+    slots = torch.sin(0.37 * torch.arange(SLOTS * SLOT)).view(1, SLOTS, SLOT)
+    mask = (torch.arange(SLOTS) < 5).float()[None]
+    moment = torch.cos(0.91 * torch.arange(GLOBAL))[None]
+    state, lines = torch.zeros(1, hidden), []
+    with torch.no_grad():
+        for scale in (1.0, -0.5):
+            risk, state = Shipped(head)(slots * scale, mask, moment * scale, state)
+            lines.append(" ".join(f"{v:.8f}" for v in risk[0].tolist()))
+    with open(os.path.join(os.path.dirname(path), "risk.golden.txt"), "w") as f:
+        f.write("\n".join(lines) + "\n")
+    digest = hashlib.sha256(open(path, "rb").read()).hexdigest()
+    with open(os.path.join(os.path.dirname(path), "risk.toml"), "w") as f:
+        f.write("# The risk head that ships: made by models/train/risk, on simulated drives alone.\n")
+        f.write(f'file = "risk.onnx"\nsha256 = "{digest}"\nfeatures = 1\nstate = {hidden}\n')
+        f.write('licence = "Apache-2.0"\nsource = "models/train/risk, simulated drives"\n')
 
 
 def main():
@@ -254,7 +271,7 @@ def main():
     train, validation = load(args.train, recipe), load(args.validation, recipe)
     print(f"{len(train)} drives to train on, {len(validation)} to choose by; from step {step}", flush=True)
     while step < recipe["steps"]:
-        done = step / recipe["steps"]
+        done = step / recipe["schedule_steps"]
         for group in optim.param_groups:
             warm = min(1.0, (step + 1) / recipe["warmup"])
             group["lr"] = recipe["lr"] * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * done)))
