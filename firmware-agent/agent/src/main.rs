@@ -1,12 +1,14 @@
 //! `firmware-agent`: the one binary of the edge agent. All I/O lives in this crate and in agent-drive and agent-link;
 //! decisions about events live in agent-core. `main` parses the command line and maps outcomes to exit codes.
 
+mod builtin;
 mod cli;
 mod cmd;
 mod config;
 mod convert;
 mod evidence;
 mod exit;
+mod io;
 mod link;
 mod page;
 mod pipeline;

@@ -13,3 +13,4 @@ mod help;
 mod import;
 mod replay;
 mod samples;
+mod student;

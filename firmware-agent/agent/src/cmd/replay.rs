@@ -16,6 +16,7 @@ use agent_worker::job::Facts;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use crate::builtin;
 use crate::cli::ReplayArgs;
 use crate::config::{Config, Purpose};
 use crate::evidence::Durability;
@@ -23,7 +24,7 @@ use crate::exit::{Outcome, bad_input};
 use crate::pipeline::{Pipeline, Sink};
 use crate::show::say;
 use crate::store_page::PageStore;
-use crate::student::{Books, Inline, answer_words};
+use crate::student::{Books, Inline, words_json};
 use crate::{convert, evidence};
 
 /// How long to wait for the broker at the end when `--broker` is given.
@@ -120,7 +121,12 @@ fn override_config(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()>
         config.can.signals.clear();
     }
     if let Some(model) = &args.student {
-        config.student.model = Some(std::path::absolute(model)?);
+        config.student.model = match model.to_str() {
+            Some("none") => None,
+            // As the word, so that the configuration's hash is the same wherever the file lies.
+            Some(builtin::WORD) => Some(model.clone()),
+            _ => Some(std::path::absolute(model)?),
+        };
     }
     for text in &args.signal {
         let parsed =
@@ -143,7 +149,7 @@ type Models = (Option<Detector>, Option<RiskHead>, Option<Inline>);
 /// The student of a summary.
 fn student_json(facts: &Facts) -> Value {
     json!({"name": facts.name, "model": facts.model, "calibrated": facts.calibrated, "telemetry": facts.telemetry,
-           "objects": facts.objects, "codebook": facts.codebook.version})
+           "objects": facts.objects, "codebook": facts.codebook.version, "trained_on": facts.trained_on})
 }
 
 fn replay_one(
@@ -313,9 +319,7 @@ impl Sink for ReplaySink {
             && let Some(line) = line.as_object_mut()
         {
             // The report holds codes; whoever reads the file need not have the codebook.
-            let words = answer_words(&self.books, answers);
-            let words = json!({"description": words.description, "cause": words.cause, "prevention": words.prevention});
-            line.insert("student_words".to_owned(), words);
+            line.insert("student_words".to_owned(), words_json(&self.books, answers));
         }
         serde_json::to_writer(&mut self.messages, &line)?;
         self.messages.write_all(b"\n")?;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use agent_core::limits as core_limits;
 use agent_wire::{Severity, UnitId};
 
+use super::camera::camera;
 use super::error::Problem;
 use super::limits;
 use super::memory::{MemoryPlan, mb};
@@ -34,7 +35,7 @@ pub(super) fn config(files: &mut Files, tree: &Table, folder: PathBuf) -> Option
     let student = student(files, &mut top);
     let link = link(files, &mut top);
     let evidence = evidence(files, &mut top, rings.as_ref());
-    let sources = sources(files, &mut top);
+    let sources = sources(files, &mut top, rings.as_ref());
     top.finish(files);
     let config = Config {
         unit: unit?,
@@ -540,9 +541,9 @@ fn evidence(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig
     EvidenceConfig { dir, quota_mb: quota.value }
 }
 
-fn sources(files: &mut Files, top: &mut Section<'_>) -> Option<SourcesConfig> {
+fn sources(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig>) -> Option<SourcesConfig> {
     let mut s = top.section(files, "sources");
-    let kind = s.word(files, "kind", &[("drive", SourceKind::Drive)]);
+    let kind = s.word(files, "kind", &[("drive", SourceKind::Drive), ("device", SourceKind::Device)]);
     let list = s.list(files, "drives", limits::MAX_DRIVES);
     let mut drives = Vec::with_capacity(list.value.len());
     for (i, node) in list.value.iter().enumerate() {
@@ -556,6 +557,7 @@ fn sources(files: &mut Files, top: &mut Section<'_>) -> Option<SourcesConfig> {
     }
     let realtime = s.flag(files, "realtime").value;
     let repeat = s.flag(files, "loop").value;
+    let camera = camera(files, &mut s, rings.map(|r| r.video_max_mbit_s));
     s.finish(files);
-    Some(SourcesConfig { kind: kind?.value, drives, realtime, repeat })
+    Some(SourcesConfig { kind: kind?.value, drives, realtime, repeat, camera: camera? })
 }

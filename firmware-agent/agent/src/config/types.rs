@@ -13,6 +13,8 @@ use agent_wire::{Severity, UnitId};
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
+use super::camera::CameraConfig;
+
 /// Everything that the agent can be told.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Config {
@@ -578,6 +580,8 @@ pub(crate) struct SourcesConfig {
     /// Begin again after the last.
     #[serde(rename = "loop")]
     pub(crate) repeat: bool,
+    /// `[sources.camera]`
+    pub(crate) camera: CameraConfig,
 }
 
 /// Kind of source.
@@ -586,6 +590,8 @@ pub(crate) struct SourcesConfig {
 pub(crate) enum SourceKind {
     /// Logged drives.
     Drive,
+    /// The unit's own sensors.
+    Device,
 }
 
 // Paths of a configuration come from UTF-8 text; one set by the program later might not be UTF-8 and is shown with the
@@ -594,11 +600,15 @@ fn path_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Erro
     serializer.serialize_str(&path.to_string_lossy())
 }
 
-fn path_or_none<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn path_or_none<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
     match path {
         Some(path) => path_text(path, serializer),
         None => serializer.serialize_str("none"),
     }
+}
+
+pub(super) fn text_or_none<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text.as_deref().unwrap_or("none"))
 }
 
 fn path_list<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
