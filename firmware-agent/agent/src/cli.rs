@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Simulate(SimulateArgs),
     /// Resolves and prints the effective configuration, or every error with its line
     CheckConfig(CheckConfigArgs),
+    /// Says what works on this unit, as JSON lines: the camera (other sensors are not looked at yet)
+    Doctor(DoctorArgs),
 }
 
 #[derive(Debug, Args)]
@@ -271,6 +273,16 @@ pub(crate) struct AskArgs {
 pub(crate) struct CheckConfigArgs {
     /// Configuration file (TOML)
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Configuration file (TOML)
+    #[arg(long)]
+    pub(crate) config: PathBuf,
+    /// How long the camera is watched, seconds
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) seconds: f64,
 }
 
 #[derive(Debug, Args)]

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         cli::Command::Ask(args) => cmd::ask::ask(args),
         cli::Command::Simulate(args) => cmd::simulate::simulate(args),
         cli::Command::CheckConfig(args) => cmd::check_config::check_config(args),
+        cli::Command::Doctor(args) => cmd::doctor::doctor(args),
     };
     match ended {
         Ok(outcome) => outcome.into(),

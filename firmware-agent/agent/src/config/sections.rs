@@ -557,7 +557,8 @@ fn sources(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig>
     }
     let realtime = s.flag(files, "realtime").value;
     let repeat = s.flag(files, "loop").value;
-    let camera = camera(files, &mut s, rings.map(|r| r.video_max_mbit_s));
+    // A ring whose own value was refused says nothing of what would fit it.
+    let camera = camera(files, &mut s, rings.filter(|_| files.sound()).map(|r| r.video_max_mbit_s));
     s.finish(files);
     Some(SourcesConfig { kind: kind?.value, drives, realtime, repeat, camera: camera? })
 }
