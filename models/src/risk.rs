@@ -61,12 +61,17 @@ struct RawManifest {
     source: String,
 }
 
+/// Steps that are not told after a beginning: the state needs a second to know anything, and training did not judge it.
+pub const WARM_UP: usize = 10;
+
 type Plan = tract_onnx::tract_core::plan::SimpleState<TypedFact, Box<dyn TypedOp>>;
 
 /// A loaded head with its state.
 pub struct RiskHead {
     plan: Box<Plan>,
     state: Vec<f32>,
+    /// Steps since it began anew, up to [`WARM_UP`].
+    warm: usize,
     hash: [u8; 8],
     licence: String,
     source: String,
@@ -114,7 +119,7 @@ impl RiskHead {
         let mut hash = [0; 8];
         hash.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
         let head =
-            Self { plan, state: vec![0.0; raw.state], hash, licence: raw.licence.clone(), source: raw.source.clone() };
+            Self { plan, state: vec![0.0; raw.state], warm: 0, hash, licence: raw.licence.clone(), source: raw.source.clone() };
         head.probe().map_err(model)
     }
 
@@ -146,6 +151,7 @@ impl RiskHead {
     fn compute(&mut self, f: &RiskFeatures) -> Result<RiskScores, String> {
         if f.anew {
             self.state.fill(0.0);
+            self.warm = 0;
         }
         let mut mask = [0.0f32; RISK_SLOTS];
         mask.iter_mut().take(f.count).for_each(|m| *m = 1.0);
@@ -174,11 +180,13 @@ impl RiskHead {
 
 impl RiskModel for RiskHead {
     fn step(&mut self, features: &RiskFeatures) -> Option<RiskScores> {
-        let scores = self.compute(features).ok();
-        if scores.is_none() {
+        let Ok(scores) = self.compute(features) else {
             self.state.fill(0.0);
-        }
-        scores
+            self.warm = 0;
+            return None;
+        };
+        self.warm = (self.warm + 1).min(WARM_UP + 1);
+        (self.warm > WARM_UP).then_some(scores)
     }
 }
 
@@ -245,23 +253,26 @@ mod tests {
         let mut head = RiskHead::builtin().unwrap();
         // Twice over: after a gap nothing of the first run is left.
         for _ in 0..2 {
-            let a = head.step(&made_up(1.0, true)).unwrap();
-            let b = head.step(&made_up(-0.5, false)).unwrap();
+            let a = head.compute(&made_up(1.0, true)).unwrap();
+            let b = head.compute(&made_up(-0.5, false)).unwrap();
             for (found, meant) in [a.ahead, a.now, b.ahead, b.now].into_iter().zip(&golden) {
                 assert!((found - meant).abs() < 1e-4, "{found} {meant}");
             }
         }
-        let without = head.step(&made_up(-0.5, true)).unwrap();
+        let without = head.compute(&made_up(-0.5, true)).unwrap();
         assert!((without.ahead - golden[2]).abs() > 1e-6, "the state means something");
     }
 
     #[test]
     fn what_is_no_number_is_forgotten() {
         let mut head = RiskHead::builtin().unwrap();
-        let mut f = made_up(1.0, true);
+        let first = |head: &mut RiskHead| (0..50).find(|_| head.step(&made_up(1.0, false)).is_some());
+        assert_eq!(first(&mut head), Some(WARM_UP), "after the first second it speaks");
+        assert_eq!(first(&mut head), Some(0));
+        let mut f = made_up(1.0, false);
         f.global[0] = f32::NAN;
         assert_eq!(head.step(&f), None);
-        assert!(head.step(&made_up(1.0, false)).is_some(), "the next step works");
+        assert_eq!(first(&mut head), Some(WARM_UP), "and begins anew after a failure");
     }
 
     #[test]
