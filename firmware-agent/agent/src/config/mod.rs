@@ -36,7 +36,7 @@ use sha2::{Digest, Sha256};
 pub(crate) use command::{EXIT_OK, check_config_command};
 pub(crate) use error::{ConfigErrors, Place, Problem};
 pub(crate) use memory::MemoryPlan;
-pub(crate) use types::{Ask, Config, SignalRef, Threshold, VEHICLE_SIGNALS, VehicleClass};
+pub(crate) use types::{Ask, Config, RiskHeadChoice, SignalRef, Threshold, VEHICLE_SIGNALS, VehicleClass};
 
 use limits::{MAX_CHAIN, MAX_FILE_BYTES, MAX_PARENT_BYTES};
 use tree::{Files, Spot, Table, Value};
@@ -158,6 +158,8 @@ impl Config {
         let vision = &self.trigger.vision;
         VisionConfig {
             risk_on: vision.risk_on,
+            ahead_on: vision.ahead_on,
+            contact_on: vision.contact_on,
             risk_off: vision.risk_off,
             min_score: vision.min_score,
             hfov_deg: vision.hfov_deg,

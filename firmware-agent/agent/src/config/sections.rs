@@ -18,7 +18,7 @@ use super::types::{
     Ask, BrokerUrl, CanConfig, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig, OutboxConfig,
     RingsConfig, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend, StudentConfig, StudentDevice,
     StudentPruning, TelemetryTriggerConfig, Threshold, TlsConfig, TriggerConfig, TriggerSignal, UnitConfig,
-    VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
+    BUILTIN, RiskHeadChoice, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
 };
 
 /// Reads the whole tree. `None`, or problems noted in `files`, mean that there is no configuration.
@@ -283,6 +283,13 @@ fn message_signal(text: &str) -> Result<(String, String), String> {
 fn vision(files: &mut Files, trigger: &mut Section<'_>) -> VisionTriggerConfig {
     let mut s = trigger.section(files, "vision");
     let model = s.path_or_none(files, "model").value;
+    let risk_head = match s.path_or_none(files, "risk_head").value {
+        None => RiskHeadChoice::None,
+        Some(path) if path == std::path::Path::new(BUILTIN) => RiskHeadChoice::Builtin,
+        Some(path) => RiskHeadChoice::File(path),
+    };
+    let ahead_on = s.real(files, "ahead_on", 0.01, 1.0).value;
+    let contact_on = s.real(files, "contact_on", 0.01, 1.0).value;
     // A risk of 0 would make every frame an event.
     let on = s.real(files, "risk_on", 0.01, 1.0);
     let off = s.real(files, "risk_off", 0.0, 1.0);
@@ -299,7 +306,17 @@ fn vision(files: &mut Files, trigger: &mut Section<'_>) -> VisionTriggerConfig {
         }
     }
     s.finish(files);
-    VisionTriggerConfig { model, risk_on: on.value, risk_off: off.value, min_score, every_nth_frame, hfov_deg }
+    VisionTriggerConfig {
+        model,
+        risk_head,
+        ahead_on,
+        contact_on,
+        risk_on: on.value,
+        risk_off: off.value,
+        min_score,
+        every_nth_frame,
+        hfov_deg,
+    }
 }
 
 fn telemetry(files: &mut Files, trigger: &mut Section<'_>) -> TelemetryTriggerConfig {
