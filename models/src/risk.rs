@@ -79,7 +79,10 @@ pub struct RiskHead {
 
 impl std::fmt::Debug for RiskHead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RiskHead").field("state", &self.state.len()).field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("RiskHead")
+            .field("state", &self.state.len())
+            .field("source", &self.source)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,8 +121,14 @@ impl RiskHead {
             .map_err(|e| model(format!("{e:#}")))?;
         let mut hash = [0; 8];
         hash.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
-        let head =
-            Self { plan, state: vec![0.0; raw.state], warm: 0, hash, licence: raw.licence.clone(), source: raw.source.clone() };
+        let head = Self {
+            plan,
+            state: vec![0.0; raw.state],
+            warm: 0,
+            hash,
+            licence: raw.licence.clone(),
+            source: raw.source.clone(),
+        };
         head.probe().map_err(model)
     }
 
@@ -218,7 +227,7 @@ fn build(onnx: &[u8], state: usize) -> TractResult<Box<Plan>> {
     let mut model = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(onnx))?;
     let shapes: [&[usize]; 4] = [&[1, RISK_SLOTS, SLOT_FEATURES], &[1, RISK_SLOTS], &[1, GLOBAL_FEATURES], &[1, state]];
     for (i, shape) in shapes.iter().enumerate() {
-        model.set_input_fact(i, InferenceFact::dt_shape(f32::datum_type(), shape))?;
+        model.set_input_fact(i, InferenceFact::dt_shape(f32::datum_type(), *shape))?;
     }
     let plan = model.into_optimized()?.into_runnable()?;
     Ok(Box::new(plan.spawn()?))
@@ -229,12 +238,8 @@ mod tests {
     use super::*;
 
     fn made_up(scale: f32, anew: bool) -> RiskFeatures {
-        let mut f = RiskFeatures {
-            count: 5,
-            slots: [[0.0; SLOT_FEATURES]; RISK_SLOTS],
-            global: [0.0; GLOBAL_FEATURES],
-            anew,
-        };
+        let mut f =
+            RiskFeatures { count: 5, slots: [[0.0; SLOT_FEATURES]; RISK_SLOTS], global: [0.0; GLOBAL_FEATURES], anew };
         for (i, v) in f.slots.as_flattened_mut().iter_mut().enumerate() {
             *v = scale * (0.37 * i as f32).sin();
         }
@@ -246,10 +251,8 @@ mod tests {
 
     #[test]
     fn the_shipped_head_gives_what_it_gave_in_training() {
-        let golden: Vec<f32> = include_str!("../artifacts/risk.golden.txt")
-            .split_whitespace()
-            .map(|v| v.parse().unwrap())
-            .collect();
+        let golden: Vec<f32> =
+            include_str!("../artifacts/risk.golden.txt").split_whitespace().map(|v| v.parse().unwrap()).collect();
         let mut head = RiskHead::builtin().unwrap();
         // Twice over: after a gap nothing of the first run is left.
         for _ in 0..2 {

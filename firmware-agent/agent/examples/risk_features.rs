@@ -95,22 +95,52 @@ impl Eye {
         let odd = self.rng.unit();
         Some(match kind {
             ActorKind::Car | ActorKind::Suv => {
-                if sure { C::Car } else { C::Truck }
+                if sure {
+                    C::Car
+                } else {
+                    C::Truck
+                }
             }
             ActorKind::Van => {
-                if odd < 0.6 { C::Car } else { C::Truck }
+                if odd < 0.6 {
+                    C::Car
+                } else {
+                    C::Truck
+                }
             }
             ActorKind::Truck => {
-                if sure { C::Truck } else if odd < 0.5 { C::Bus } else { C::Car }
+                if sure {
+                    C::Truck
+                } else if odd < 0.5 {
+                    C::Bus
+                } else {
+                    C::Car
+                }
             }
             ActorKind::Bus => {
-                if sure { C::Bus } else { C::Truck }
+                if sure {
+                    C::Bus
+                } else {
+                    C::Truck
+                }
             }
             ActorKind::Motorbike => {
-                if sure { C::Motorcycle } else if odd < 0.5 { C::Bicycle } else { C::Person }
+                if sure {
+                    C::Motorcycle
+                } else if odd < 0.5 {
+                    C::Bicycle
+                } else {
+                    C::Person
+                }
             }
             ActorKind::Cyclist => {
-                if sure { C::Bicycle } else if odd < 0.5 { C::Motorcycle } else { C::Person }
+                if sure {
+                    C::Bicycle
+                } else if odd < 0.5 {
+                    C::Motorcycle
+                } else {
+                    C::Person
+                }
             }
             ActorKind::Pedestrian | ActorKind::Child => C::Person,
             // Detectors of road users know no cones, barriers or deer, or see them as something else now and then.
@@ -288,7 +318,9 @@ fn main() -> anyhow::Result<()> {
     let out = value("--out").context("--out PREFIX")?;
     let copies = value("--copies").map_or(Ok(1), |c| c.parse())?;
     let normal: Vec<&str> = match args.iter().any(|a| a == "--normal") {
-        true => names().filter(|n| built_in(n).and_then(Result::ok).is_some_and(|s| s.expect() == Expect::Normal)).collect(),
+        true => {
+            names().filter(|n| built_in(n).and_then(Result::ok).is_some_and(|s| s.expect() == Expect::Normal)).collect()
+        }
         false => Vec::new(),
     };
     let mut lines = std::io::BufWriter::new(std::fs::File::create(format!("{out}.drives.jsonl"))?);

@@ -278,8 +278,7 @@ impl Agent {
     ) {
         self.on_tick(t);
         self.counts.scored += 1;
-        let vehicle =
-            Vehicle { speed_mps: self.history.speed(t).map(|(v, _)| v), brake: self.history.brake(t) };
+        let vehicle = Vehicle { speed_mps: self.history.speed(t).map(|(v, _)| v), brake: self.history.brake(t) };
         let seen = self.vision.assess(t, detections, aspect, vehicle, head);
         if let Some(event) = self.events.iter_mut().find(|e| e.gathering()) {
             let risk = seen.strongest();

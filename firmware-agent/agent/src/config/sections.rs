@@ -15,10 +15,10 @@ use super::memory::{MemoryPlan, mb};
 use super::reader::{At, Section, refuse, text, whole};
 use super::tree::{Files, Node, Spot, Table, Value};
 use super::types::{
-    Ask, BrokerUrl, CanConfig, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig, OutboxConfig,
-    RingsConfig, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend, StudentConfig, StudentDevice,
-    StudentPruning, TelemetryTriggerConfig, Threshold, TlsConfig, TriggerConfig, TriggerSignal, UnitConfig,
-    BUILTIN, RiskHeadChoice, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
+    Ask, BUILTIN, BrokerUrl, CanConfig, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig,
+    OutboxConfig, RingsConfig, RiskHeadChoice, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend,
+    StudentConfig, StudentDevice, StudentPruning, TelemetryTriggerConfig, Threshold, TlsConfig, TriggerConfig,
+    TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
 };
 
 /// Reads the whole tree. `None`, or problems noted in `files`, mean that there is no configuration.

@@ -196,12 +196,8 @@ impl Featurer {
         }
         self.last = Some(t);
         let anew = since.is_none_or(|s| s > RISK_GAP);
-        let mut features = RiskFeatures {
-            count: 0,
-            slots: [[0.0; SLOT_FEATURES]; RISK_SLOTS],
-            global: [0.0; GLOBAL_FEATURES],
-            anew,
-        };
+        let mut features =
+            RiskFeatures { count: 0, slots: [[0.0; SLOT_FEATURES]; RISK_SLOTS], global: [0.0; GLOBAL_FEATURES], anew };
         let order = strongest_first(seen);
         for (slot, i) in features.slots.iter_mut().zip(&order) {
             if let Some(s) = seen.get(*i) {

@@ -18,11 +18,11 @@ use crate::limits::{MAX_DETECTIONS, MAX_TRACKS, OBJECT_TABLE};
 use crate::samples::ImuSample;
 use crate::time::{MonoTime, Span};
 use cues::{Camera, Seen};
-use features::{Featurer, MotionSense};
 pub use features::{
     FEATURES_VERSION, GLOBAL_FEATURES, LIMIT, RISK_GAP, RISK_SLOTS, RISK_STEP, RiskFeatures, RiskModel, RiskScores,
     SLOT_FEATURES, Vehicle,
 };
+use features::{Featurer, MotionSense};
 use tracker::Tracker;
 
 /// Classes that matter on the road; detectors' own classes are mapped to these by their manifest.
