@@ -162,6 +162,10 @@ impl RiskHead {
             self.state.fill(0.0);
             self.warm = 0;
         }
+        // The graph's own maxima would swallow what is no number.
+        if f.slots.iter().flatten().chain(&f.global).any(|v| !v.is_finite()) {
+            return Err("a feature is no number".to_owned());
+        }
         let mut mask = [0.0f32; RISK_SLOTS];
         mask.iter_mut().take(f.count).for_each(|m| *m = 1.0);
         let tensor = |shape: &[usize], values: &[f32]| Tensor::from_shape(shape, values).map_err(|e| e.to_string());
