@@ -193,7 +193,8 @@ impl<'a> Maker<'a> {
         self.mean(group, "recall, collisions of others", |c| (class(c) == 0 && !ego(c)).then(|| fired(c)));
         self.mean(group, "recall, near collisions", |c| (class(c) == 1).then(|| fired(c)));
         let normal: Vec<&Case<'_>> = self.cases.iter().filter(|c| class(c) == 2).collect();
-        let km = normal.iter().map(|c| c.drive.truth.way_m / 1000.0).sum::<f64>();
+        // An empty sum is -0.0.
+        let km = normal.iter().map(|c| c.drive.truth.way_m / 1000.0).sum::<f64>() + 0.0;
         let count = |kept: fn(&Event) -> bool| -> u32 {
             let all = normal.iter().flat_map(|c| &c.drive.events).filter(|e| kept(e)).count();
             u32::try_from(all).unwrap_or(u32::MAX)
