@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Resolves and prints the effective configuration, or every error with its line
     CheckConfig(CheckConfigArgs),
+    /// Says what works on this unit, as JSON lines: the camera (other sensors are not looked at yet)
+    Doctor(DoctorArgs),
 }
 
 #[derive(Debug, Args)]
@@ -48,7 +50,8 @@ pub(crate) struct RunArgs {
     /// Configuration file (TOML)
     #[arg(long)]
     pub(crate) config: PathBuf,
-    /// Model file of the student that describes events (overrides the configuration)
+    /// Model file of the student that describes events, builtin for the one that ships, or none (overrides the
+    /// configuration)
     #[arg(long)]
     pub(crate) student: Option<PathBuf>,
     /// Stop after this many seconds of wall time (for tests)
@@ -67,7 +70,7 @@ pub(crate) struct DemoArgs {
     /// Seed of the synthetic drive
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Model file of the student that describes the event
+    /// Model file of the student that describes the event, or none (default: the one that ships, where it is found)
     #[arg(long)]
     pub(crate) student: Option<PathBuf>,
 }
@@ -101,7 +104,8 @@ pub(crate) struct ReplayArgs {
     /// Signal of that DBC: NAME=MESSAGE.SIGNAL[*SCALE], e.g. speed=SPEED.SPEED*0.27778; may be repeated
     #[arg(long, requires = "dbc")]
     pub(crate) signal: Vec<String>,
-    /// Model file of the student that describes events (overrides the configuration)
+    /// Model file of the student that describes events, builtin for the one that ships, or none (overrides the
+    /// configuration)
     #[arg(long)]
     pub(crate) student: Option<PathBuf>,
     /// Write one line for each scored frame (time, risk, time to collision) to DIR/risk.csv
@@ -331,6 +335,16 @@ pub(crate) struct CheckConfigArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Configuration file (TOML)
+    #[arg(long)]
+    pub(crate) config: PathBuf,
+    /// How long the camera is watched, seconds
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) seconds: f64,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ModelsArgs {
     #[command(subcommand)]
     pub(crate) command: ModelsCommand,
@@ -346,6 +360,8 @@ pub(crate) enum ModelsCommand {
         /// Model file (.gguf)
         file: PathBuf,
     },
+    /// Fits the probability of a collision to scores of this very file and writes the file with the calibration
+    Calibrate(ModelsCalibrateArgs),
     /// Fetches a model file by its manifest, once its licence is accepted
     Pull(ModelsPullArgs),
     /// Writes the language half alone, for llama.cpp
@@ -390,6 +406,12 @@ pub(crate) struct ModelsImportArgs {
     /// It was trained with the table of objects
     #[arg(long)]
     pub(crate) objects: bool,
+    /// It was trained on its known answers alone: nothing else is decoded
+    #[arg(long)]
+    pub(crate) closed_answers: bool,
+    /// What it was trained on, in a word, said wherever its answers are shown: simulated
+    #[arg(long)]
+    pub(crate) trained_on: Option<String>,
     /// Frames of the window that it was trained for (default: 18)
     #[arg(long)]
     pub(crate) frames: Option<usize>,
@@ -408,6 +430,21 @@ pub(crate) struct ModelsImportArgs {
     /// Most vision tokens of a window (default: the checkpoint's, else 10240)
     #[arg(long)]
     pub(crate) max_tokens: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsCalibrateArgs {
+    /// Model file (.gguf)
+    pub(crate) file: PathBuf,
+    /// Its scores, a line each: {"z": logit(Yes) - logit(No), "collision": true or false}, of clips not trained on
+    #[arg(long)]
+    pub(crate) scores: PathBuf,
+    /// Share of collisions among the events that it will be asked about (default: that of the scores)
+    #[arg(long)]
+    pub(crate) prior_field: Option<f32>,
+    /// The file to make
+    #[arg(long)]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]

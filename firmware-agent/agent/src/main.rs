@@ -1,12 +1,14 @@
 //! `firmware-agent`: the one binary of the edge agent. All I/O lives in this crate and in agent-drive and agent-link;
 //! decisions about events live in agent-core. `main` parses the command line and maps outcomes to exit codes.
 
+mod builtin;
 mod cli;
 mod cmd;
 mod config;
 mod convert;
 mod evidence;
 mod exit;
+mod io;
 mod link;
 mod page;
 mod pipeline;
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         cli::Command::Simulate(args) => cmd::simulate::simulate(args),
         cli::Command::Eval(args) => cmd::eval::eval(args),
         cli::Command::CheckConfig(args) => cmd::check_config::check_config(args),
+        cli::Command::Doctor(args) => cmd::doctor::doctor(args),
     };
     match ended {
         Ok(outcome) => outcome.into(),

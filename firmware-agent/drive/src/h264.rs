@@ -22,6 +22,18 @@ fn heads(data: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
+/// The units without their start codes. Zeros before a start code belong to it.
+pub(crate) fn units(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = next_start(data, 0);
+    std::iter::from_fn(move || {
+        let (_, begin) = start?;
+        start = next_start(data, begin);
+        let unit = data.get(begin..start.map_or(data.len(), |(at, _)| at))?;
+        let end = unit.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+        unit.get(..end)
+    })
+}
+
 /// Whether decoding can begin here: the first slice is of an IDR picture. Looks no further than that.
 pub(crate) fn is_key(data: &[u8]) -> bool {
     heads(data).map(|b| b & 0x1F).find(|k| matches!(k, 1..=5)) == Some(5)

@@ -1,17 +1,20 @@
 //! The worker: serves jobs over a Unix socket with a [`Student`].
 //!
-//! A child of the daemon has the socket as its standard input; a worker of a service manager listens on a path that
-//! nobody else may open. What the socket carries and how it is bounded stands in [`agent_worker::serve`]. A model that
+//! A child of the daemon has the socket as its standard input; a worker of a service manager listens on the socket that
+//! the manager gave it as standard input, or on a path that nobody else may open, says when it is ready and feeds the
+//! manager's watchdog as long as its work gets on. What the socket carries and how it is bounded stands in [`agent_worker::serve`]. A model that
 //! would not fit into the memory that is left is refused before it is loaded: the kernel kills without asking.
 
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use agent_wire::Hash8;
-use agent_worker::job::{Answers, Codebook, Facts, FrameInput, JobSpec, LabelAnswer};
+use agent_worker::job::{Answers, Facts, FrameInput, JobSpec, LabelAnswer};
 use agent_worker::protocol::Fault;
-use agent_worker::serve::{Engine, EngineError, serve, stdin_socket};
+use agent_worker::pulse::Pulse;
+use agent_worker::serve::{Engine, EngineError, serve, stdin_listener, stdin_socket};
 
 use crate::error::StudentError;
 use crate::file::ModelFile;
@@ -24,7 +27,8 @@ pub struct WorkerArgs {
     /// Model file (GGUF)
     #[arg(long)]
     pub model: PathBuf,
-    /// Listen on this Unix socket; without it standard input is the daemon's socket
+    /// Listen on this Unix socket; without it standard input is the daemon's socket, or the listening one of a
+    /// service manager
     #[arg(long)]
     pub listen: Option<PathBuf>,
     /// What it runs on
@@ -99,17 +103,42 @@ pub enum ServeError {
 /// See [`ServeError`]; a model that cannot be loaded is told to the daemon and is no error here.
 pub fn worker(args: &WorkerArgs) -> Result<(), ServeError> {
     let mut load = || load(args);
-    let Some(path) = &args.listen else {
-        let stream = stdin_socket().map_err(ServeError::Stdin)?;
-        return Ok(serve(stream, &mut None, &mut load, true)?);
+    let pulse = Arc::new(Pulse::new(Instant::now()));
+    let (listener, path) = match &args.listen {
+        Some(path) => (bind(path).map_err(|source| ServeError::Listen { path: path.clone(), source })?, path.clone()),
+        None => match stdin_listener().map_err(ServeError::Stdin)? {
+            Some(listener) => (listener, PathBuf::from("standard input")),
+            None => {
+                let stream = stdin_socket().map_err(ServeError::Stdin)?;
+                return Ok(serve(stream, &mut None, &mut load, &pulse)?);
+            }
+        },
     };
-    let listener = bind(path).map_err(|source| ServeError::Listen { path: path.clone(), source })?;
+    tell_manager(&pulse);
     let mut engine = None;
     loop {
         let (stream, _) = listener.accept().map_err(|source| ServeError::Listen { path: path.clone(), source })?;
         // What one connection did wrong was told to it; the next one begins anew.
-        let _ = serve(stream, &mut engine, &mut load, true);
+        let _ = serve(stream, &mut engine, &mut load, &pulse);
     }
+}
+
+/// Says that the worker is ready, and starts the thread that feeds the watchdog. Without a service manager that listens
+/// neither does anything; a worker that cannot tell goes on working.
+fn tell_manager(pulse: &Arc<Pulse>) {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let Some(within) = sd_notify::watchdog_enabled().filter(|w| !w.is_zero()) else { return };
+    let pulse = Arc::clone(pulse);
+    // Half of the time, as sd_watchdog_enabled(3) advises.
+    let every = (within / 2).max(Duration::from_millis(10));
+    let feed = move || {
+        while pulse.alive(Instant::now()) {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            std::thread::sleep(every);
+        }
+    };
+    // Without the thread the manager restarts the worker, which is said in its log.
+    let _ = std::thread::Builder::new().name("watchdog".to_owned()).spawn(feed);
 }
 
 /// A socket that only this user may open. One that a worker left behind is taken over, one that is in use is not.
@@ -125,13 +154,12 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// What the codes of a model's reports mean, from its file alone.
+/// What a model is, what the codes of its reports mean among it, from its file alone; `device` is empty.
 ///
 /// # Errors
 /// What is wrong with the file.
-pub fn codebook(path: &Path) -> Result<(Hash8, Codebook), StudentError> {
-    let facts = texts(&ModelFile::open(path)?)?.facts;
-    Ok((facts.model, facts.codebook))
+pub fn facts(path: &Path) -> Result<Facts, StudentError> {
+    Ok(texts(&ModelFile::open(path)?)?.facts)
 }
 
 fn load(args: &WorkerArgs) -> Result<Box<dyn Engine>, EngineError> {

@@ -128,6 +128,7 @@ pub struct Student {
     grid: Grid,
     job: Option<Job>,
     stats: Stats,
+    label_logit: Option<f32>,
 }
 
 impl Student {
@@ -159,9 +160,9 @@ impl Student {
         options: &Options,
     ) -> Result<Self> {
         let grid = Grid { tenths: 0, instants: None, intervals: None };
-        let (options, stats) = (*options, Stats::default());
+        let (options, stats, label_logit) = (*options, Stats::default(), None);
         let window = texts.facts.window;
-        let mut student = Self { texts, shape, language, seeing, room, options, grid, job: None, stats };
+        let mut student = Self { texts, shape, language, seeing, room, options, grid, job: None, stats, label_logit };
         student.label_tokens()?;
         student.set_grid(window)?;
         Ok(student)
@@ -175,6 +176,11 @@ impl Student {
     /// Counts of the last answer.
     pub fn stats(&self) -> Stats {
         self.stats
+    }
+
+    /// logit(Yes) - logit(No) of the last label, before any calibration: what a calibration is fitted to.
+    pub fn label_logit(&self) -> Option<f32> {
+        self.label_logit
     }
 
     /// Tokens in the prefix of the job so far.
@@ -268,27 +274,27 @@ impl Student {
             .collect();
         let label_at = self.texts.asked.iter().position(|a| a.task == Task::Recognition);
         let calibration = self.texts.calibration;
-        let (mut label, mut label_ms) = (None, 0);
+        let (mut label, mut label_ms, mut logit) = (None, 0, None);
         let mut on_first = |first: First| {
             if Some(first.question) == label_at
                 && let [yes, no] = *first.watched.as_slice()
             {
                 let (probability, calibrated) = label_probability(calibration.as_ref(), yes - no);
                 let answer = LabelAnswer { probability, calibrated };
-                (label, label_ms) = (Some(answer), since());
+                (label, label_ms, logit) = (Some(answer), since(), Some(yes - no));
                 on_label(&answer);
             }
         };
         let plan = Plan {
             questions: &questions,
             ends: &self.ends(),
-            mode: self.options.mode,
+            mode: if self.texts.closed { Mode::Constrained } else { self.options.mode },
             draft: decode::limits::MAX_DRAFT,
             through: DRAFT_THROUGH,
             first: label_at.filter(|_| self.options.label_first),
         };
         let outcome = decode::run(self.language.as_mut(), &plan, cancel, &mut on_first)?;
-        self.stats = outcome.stats;
+        (self.stats, self.label_logit) = (outcome.stats, logit);
         let label = label.ok_or_else(|| call("the model gave no label".to_owned()))?;
         let severity = self.severity(&outcome, cancel)?;
         let mut answers = self.read(&outcome, span_s, label)?;

@@ -1,6 +1,8 @@
 //! Tests of the student.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+#[path = "it/calibrate.rs"]
+mod calibrate;
 #[path = "it/convert.rs"]
 mod convert;
 #[path = "it/convert_bad.rs"]

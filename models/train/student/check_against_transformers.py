@@ -31,9 +31,9 @@ def main():
         slots += [-1, -1] + list(range(f * tokens, (f + 1) * tokens)) + [-1]
     ids, slots = torch.tensor([ids]), torch.tensor([slots])
     n = ids.shape[1]
-    mask = torch.tril(torch.ones(n, n, dtype=torch.bool))[None, None]
     with torch.no_grad():
-        mine, _ = ours(frames, ids, slots, torch.arange(n)[None], mask, torch.zeros_like(ids))
+        places = torch.arange(n)[None]
+        mine = ours(frames, ids, slots, places, torch.zeros_like(ids), places)[0][0]
         other = theirs(
             input_ids=ids,
             pixel_values_videos=patches,

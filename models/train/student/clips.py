@@ -1,24 +1,16 @@
-"""Simulated clips for the student: made by `firmware-agent simulate --batch`, turned to packed sequences.
+"""Simulated clips to packed sequences, as the agent would put them to the student.
 
-The clips of a run stand in one order: round r of the stream is the seeds A + r N to A + (r + 1) N of the split, made
-anew by the simulator when they are needed and deleted when they have been seen. Nothing but the recipe decides which
-clip is the n-th, how it is changed (noise, brightness, telemetry left out, tokens pruned), and so two runs agree.
+A clip of the store is longer than the student's window: the window is laid into it anew each time, as the agent lays it
+about a time zero that is not exactly the contact (trigger latency, a near miss, an event of others). The text before a
+frame is the agent's (`models/student/src/prompt.rs`).
 """
-
-import json
-import os
-import queue
-import shutil
-import subprocess
-import tempfile
-import threading
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 from pack import Branch, collate, pack, prefix
+from store import KINDS, PATCH
 
 GRAVITY = 9.80665
 # The questions of the small student: short, our own wording. They go into its model file.
@@ -27,56 +19,82 @@ QUESTIONS = {
     "description": "Who hits whom?",
     "cause": "Why?",
     "prevention": "What would have helped?",
-    "localization": "From when to when does it happen?",
-    "pre_crash": "When is the first sign of it seen?",
-    "severity": "How severe is it?",
+    "localization": "From when to when?",
+    "pre_crash": "First sign?",
+    "severity": "How severe?",
 }
 NONE = "no collision"
+# Hints: what the hidden state at a frame is asked in training alone.
+STATES = ["nothing", "danger", "crash", "after"]
 
 
 def tenths(value):
     """A number as the agent writes it before a frame (`prompt.rs`): one digit, no negative zero, `?` if absurd."""
-    if not np.isfinite(value) or abs(value) > 999.95:
+    if value is None or not np.isfinite(value) or abs(value) > 999.95:
         return "?"
     text = f"{value:.1f}"
     return text[1:] if text.startswith("-") and set(text[1:]) <= set("0.") else text
 
 
-def telemetry(clip, imu, bus, recipe):
-    """Text of each frame's telemetry, as `prompt.rs` writes it: block means over the frame interval before the frame."""
-    truth = clip["drive"]["sensors"]
-    turn = np.asarray(truth["vehicle_from_sensor"], dtype=np.float64)
-    step = 1.0 / recipe["fps"]
+def turned(axes, rng):
+    """The vehicle's axes as the agent finds them: some degrees off."""
+    if rng is None:
+        return axes
+    x, y, z = np.radians(rng.normal(0, [1.0, 1.0, 2.5]))
+    small = np.array([[1, -z, y], [z, 1, -x], [-y, x, 1]])
+    return small @ axes
+
+
+def telemetry(clip, imu, bus, first, recipe, rng):
+    """Telemetry of each frame as `prompt.rs` takes it: acceleration and heading as block means and sums over the frame
+    interval before the frame, speed. One row a frame: three accelerations, heading change, speed or None."""
+    axes = turned(np.asarray(clip["axes"], dtype=np.float64), rng)
+    step, hz = 1.0 / recipe["fps"], recipe["imu_hz"]
+    which = 1.0 if rng is None else rng.random()
     rows = []
-    for k, t in enumerate(clip["clip"]["frame_times_s"]):
-        a, b = int(round(max(0.0, t - step) * recipe["imu_hz"])), int(round(t * recipe["imu_hz"]))
+    for k in range(first, first + recipe["frames"]):
+        t = k / recipe["fps"]
+        a, b = int(round(max(0.0, t - step) * hz)), int(round(t * hz))
         part = imu[a : max(b, a + 1)].astype(np.float64)
-        acc = turn @ part[:, :3].mean(0) - [0.0, 0.0, GRAVITY]
-        yaw = np.degrees((part[:, 3:] @ turn.T)[:, 2].sum() / recipe["imu_hz"])
-        x, y, z = (tenths(v) for v in acc)
-        rows.append(f" a {x} {y} {z} h {tenths(yaw)} v {tenths(bus[k][0])}")
+        acc = axes @ part[:, :3].mean(0) - [0.0, 0.0, GRAVITY]
+        yaw = np.degrees((part[:, 3:] @ axes.T)[:, 2].sum() / hz)
+        # Speed by the bus; in some units by the satellites alone, in some not at all.
+        speed = bus[k][0] if which >= 0.25 else (bus[k][5] if which >= 0.07 and bus[k][6] < 2.0 else None)
+        rows.append([*acc, yaw, speed])
     return rows
 
 
-def answers(clip, recipe):
+def row_text(row):
+    x, y, z, yaw, speed = map(tenths, row)
+    return f" a {x} {y} {z} h {yaw} v {speed}"
+
+
+def answers(clip, begin, recipe):
     """The answer of each task in words. Times count from the first frame that is sent."""
-    drive, begin = clip["drive"], clip["clip"]["begin_s"] + recipe["dropped"] / recipe["fps"]
     length = recipe["frames"] / recipe["fps"]
-    severity = drive["severity"].replace("_", "-")
-    out = {"severity": severity}
-    happened = severity == "collision"
-    event = drive.get("event") or {}
-    out["recognition"] = "Yes" if happened else "No"
-    out["description"] = drive["description"]["text"]
-    out["cause"] = drive["cause"]["text"]
-    out["prevention"] = drive["prevention"]["text"]
-    if happened and event.get("crash_interval_s"):
-        a, b = (min(max(0.0, t - begin), length) for t in event["crash_interval_s"])
-        out["localization"] = f"{a:.1f} - {b:.1f} seconds"
-        out["pre_crash"] = f"{min(max(0.0, event['first_sign_s'] - begin), length):.1f} seconds"
+    happened = clip["severity"] == "collision"
+    out = {
+        "severity": clip["severity"].replace("_", "-"),
+        "recognition": "Yes" if happened else "No",
+        "description": clip["description"]["text"],
+        "cause": clip["cause"]["text"],
+        "prevention": clip["prevention"]["text"],
+    }
+    times = truth_times(clip, begin, length)
+    if times:
+        (a, b), sign = times
+        out["localization"], out["pre_crash"] = f"{a:.1f} - {b:.1f} seconds", f"{sign:.1f} seconds"
     else:
         out["localization"] = out["pre_crash"] = NONE
     return out
+
+
+def truth_times(clip, begin, length):
+    """Crash interval and first sign from the window's begin, cut to the window; None without a collision."""
+    if clip["severity"] != "collision" or not clip["crash_s"]:
+        return None
+    cut = lambda t: min(max(0.0, t - begin), length)
+    return tuple(cut(t) for t in clip["crash_s"]), cut(clip["sign_s"])
 
 
 class Writer:
@@ -105,166 +123,92 @@ class Writer:
         ]
 
 
-def prepare(frames, recipe, rng):
-    """Frames (count x h x w x 3, uint8) to the student's size, with what a camera and its encoder do to them.
-
-    The simulator draws larger and of a camera's aspect; the agent scales to the window's size in the same way.
-    """
-    x = torch.from_numpy(np.array(frames)).permute(0, 3, 1, 2).float()
-    x = F.interpolate(x, size=(recipe["height"], recipe["width"]), mode="bicubic", antialias=True, align_corners=False)
-    if rng is not None:
-        x = (x - 128) * rng.uniform(0.85, 1.15) + 128 + rng.uniform(-12, 12)
-        noise = torch.from_numpy(rng.standard_normal(x.shape[0:1] + (1,) + x.shape[2:]).astype(np.float32))
-        x = x + noise * rng.uniform(0, 3)
-    return x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+def look(frames, rng):
+    """What differs from camera to camera: brightness and contrast. Noise and blur are the simulator's."""
+    if rng is None or rng.random() < 0.3:
+        return np.array(frames)
+    levels = (np.arange(256) - 128) * rng.uniform(0.85, 1.15) + (128 + rng.uniform(-12, 12))
+    return np.clip(np.round(levels), 0, 255).astype(np.uint8)[frames]
 
 
-def keep_all(recipe, rng):
-    """Which vision tokens are sent: all, or, as the agent prunes still pictures, fewer after the first frame."""
-    per_frame = (recipe["height"] // 28) * (recipe["width"] // 28)
-    keep = np.ones((recipe["frames"], per_frame), dtype=bool)
+def kept(frames, recipe, rng):
+    """Which vision tokens are sent: all, or, as the agent leaves out what did not change, fewer after the first frame."""
+    side = 2 * PATCH
+    rows, cols = recipe["height"] // side, recipe["width"] // side
+    keep = np.ones((recipe["frames"], rows * cols), dtype=bool)
     if rng is not None and rng.random() < recipe["pruned"]:
-        keep[1:] = rng.random(keep[1:].shape) > rng.uniform(0, 0.7)
+        change = np.abs(np.diff(frames[..., 1].astype(np.int16), axis=0))
+        change = change.reshape(len(change), rows, side, cols, side).mean((2, 4)).reshape(len(change), -1)
+        keep[1:] = change > rng.uniform(0.5, 4.0)
         keep[:, 0] = True
     return keep
 
 
-def sample(writer, clip, frames, imu, bus, recipe, rng, with_telemetry):
-    """One clip, packed; and its frames."""
-    drop = recipe["dropped"]
-    rows = telemetry(clip, imu, bus, recipe)[drop:] if with_telemetry else [""] * recipe["frames"]
-    heads = [f"Time {tenths(k / recipe['fps'])}s{row}:" for k, row in enumerate(rows)]
+def place_window(clip, recipe, rng):
+    """The first frame of the window in the stored clip. Half the time so that the contact lies as the agent lays an impact,
+    else anywhere: events of others and near misses have another time zero."""
+    last = recipe["drawn_frames"] - recipe["frames"]
+    if clip["contact_s"] is not None and (rng is None or rng.random() < 0.5):
+        wanted = (clip["contact_s"] - clip["begin_s"] - recipe["before_s"]) * recipe["fps"]
+        return int(np.clip(round(wanted), 1, last))
+    return 1 + (clip["seed"] % last if rng is None else int(rng.integers(last)))
+
+
+def merge_order(cells):
+    """frames x rows x cols to frames x patches, in the order of the tower."""
+    f, rows, cols = cells.shape
+    return cells.reshape(f, rows // 2, 2, cols // 2, 2).transpose(0, 1, 3, 2, 4).reshape(f, -1)
+
+
+def hints(clip, round_, i, first, recipe, codes):
+    """Targets of the training hints for the window's frames."""
+    last = first + recipe["frames"]
+    t = clip["begin_s"] + np.arange(first, last) / recipe["fps"]
+    state = np.zeros(recipe["frames"], dtype=np.int64)
+    if clip["contact_s"] is not None:
+        state[(t >= clip["sign_s"]) & (t < clip["contact_s"])] = 1
+        if clip["crash_s"]:
+            a, b = clip["crash_s"]
+            state[(t >= a) & (t <= b)], state[t > b] = 2, 3
+    danger = codes["cause"].get(clip["danger"], 0)
+    ever = np.maximum.accumulate(state > 0)
+    return {
+        "kind": merge_order(round_.kind[i, first:last]).astype(np.int64),
+        "far": merge_order(round_.far[i, first:last]).astype(np.float32),
+        "state": state,
+        "danger": np.where(ever, danger, 0),
+        "what": np.where(state >= 2, codes["description"].get(clip["description"]["code"], 0), 0),
+        "speed": round_.bus[i, first:last, 0] / 10.0,
+    }
+
+
+def window(round_, i, recipe, rng):
+    """First frame, pictures and telemetry of one clip's window."""
+    clip = round_.clips[i]
+    first = place_window(clip, recipe, rng)
+    frames = look(round_.frames[i, first : first + recipe["frames"]], rng)
+    return first, frames, telemetry(clip, round_.imu[i], round_.bus[i], first, recipe, rng)
+
+
+def sample(writer, round_, i, recipe, rng, with_telemetry, codes):
+    """One clip: packed, its frames, its hints."""
+    clip = round_.clips[i]
+    first, frames, rows = window(round_, i, recipe, rng)
+    texts = [row_text(r) for r in rows] if with_telemetry else [""] * recipe["frames"]
+    # A camera's frames come up to a frame's length after the window's places.
+    late = rng.uniform(0, 0.08, recipe["frames"]) if rng is not None and rng.random() < 0.5 else np.zeros(recipe["frames"])
+    heads = [f"Time {tenths(k / recipe['fps'] + late[k] - late[0])}s{text}:" for k, text in enumerate(texts)]
     segments = [writer.plain(("user\n" if k == 0 else ",") + head) for k, head in enumerate(heads)]
-    per_frame = (recipe["height"] // 28) * (recipe["width"] // 28)
-    ids, slots = prefix([writer.start], segments, per_frame, writer.image, keep_all(recipe, rng))
-    packed = pack(ids, slots, writer.branches(answers(clip, recipe), recipe))
-    return packed, prepare(frames[drop:], recipe, rng)
+    per_frame = (recipe["height"] // (2 * PATCH)) * (recipe["width"] // (2 * PATCH))
+    ids, slots, ends = prefix([writer.start], segments, per_frame, writer.image, kept(frames, recipe, rng))
+    said = answers(clip, clip["begin_s"] + first / recipe["fps"], recipe)
+    return pack(ids, slots, ends, writer.branches(said, recipe)), frames, hints(clip, round_, i, first, recipe, codes)
 
 
-def make(args, recipe, seeds, split, folder, jobs):
-    """Has the simulator make a batch of seeds."""
-    command = [args.simulator, "simulate", "--batch", "--seeds", f"{seeds[0]}..{seeds[1]}", "--split", split,
-               "--out", folder, "--clip-s", str((recipe["frames"] + recipe["dropped"]) / recipe["fps"] + 1e-3),
-               "--fps", str(recipe["fps"]), "--imu-hz", str(recipe["imu_hz"]), "--width", str(recipe["drawn"][0]),
-               "--height", str(recipe["drawn"][1]), "--per-shard", str(recipe["per_shard"]), "--jobs", str(jobs)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    # 5: some seeds had no draw that ends as meant; they are left out.
-    if done.returncode not in (0, 5):
-        raise RuntimeError(f"the simulator ended with {done.returncode}: {done.stderr[-500:]}")
-
-
-def shards(folder):
-    for name in sorted(n for n in os.listdir(folder) if n.endswith(".jsonl")):
-        base = os.path.join(folder, name[: -len(".jsonl")])
-        with open(base + ".jsonl") as f:
-            clips = [json.loads(line) for line in f]
-        load = lambda kind: np.load(f"{base}.{kind}.npy", mmap_mode="r")
-        frames, imu, bus = load("frames"), load("imu"), load("bus")
-        for i, clip in enumerate(clips):
-            yield clip, frames[i], imu[i], bus[i]
-
-
-def batch_of(writer, group, recipe, rngs, telemetry_of):
-    """Clips to one batch of tensors."""
-    made = [sample(writer, *clip, recipe, rng, t) for clip, rng, t in zip(group, rngs, telemetry_of)]
-    return collate([p for p, _ in made]), torch.stack([f for _, f in made])
-
-
-def training(recipe, args, first_clip):
-    """Batches without end, from the `first_clip`-th clip of the stream on."""
-    ready = queue.Queue(maxsize=recipe["rounds_ahead"])
-
-    def maker():
-        # Rounds before the first clip are counted by their manifests alone when they must be made anew.
-        at, number = 0, 0
-        while True:
-            folder = tempfile.mkdtemp(prefix="clips-", dir=args.out)
-            begin = recipe["seed"] * 1_000_000 + number * recipe["round"]
-            number += 1
-            if known(args, number - 1) is not None and at + known(args, number - 1) <= first_clip:
-                at += known(args, number - 1)
-                shutil.rmtree(folder)
-                continue
-            make(args, recipe, (begin, begin + recipe["round"]), "train", folder, args.workers)
-            with open(os.path.join(folder, "manifest.json")) as f:
-                count = json.load(f)["clips"]
-            remember(args, number - 1, count)
-            ready.put((at, folder))
-            at += count
-
-    threading.Thread(target=maker, daemon=True).start()
-    writer, group, place = Writer(args.tokenizer), [], 0
-    while True:
-        place, folder = ready.get()
-        for offset, clip in enumerate(shards(folder)):
-            n = place + offset
-            if n < first_clip:
-                continue
-            group.append((n, clip))
-            if len(group) == recipe["batch"]:
-                rngs = [np.random.default_rng((recipe["seed"], n)) for n, _ in group]
-                with_telemetry = [rng.random() >= recipe["telemetry_dropout"] for rng in rngs]
-                yield batch_of(writer, [c for _, c in group], recipe, rngs, with_telemetry)
-                group = []
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def known(args, number):
-    """How many clips a round had, if it was made before."""
-    path = os.path.join(args.out, "rounds.json")
-    if not os.path.exists(path):
-        return None
-    with open(path) as f:
-        return json.load(f).get(str(number))
-
-
-def remember(args, number, count):
-    path = os.path.join(args.out, "rounds.json")
-    rounds = {}
-    if os.path.exists(path):
-        with open(path) as f:
-            rounds = json.load(f)
-    rounds[str(number)] = count
-    with open(path + ".part", "w") as f:
-        json.dump(rounds, f)
-    os.replace(path + ".part", path)
-
-
-def validation(recipe, args):
-    """Batches of the validation split, half with telemetry: kept for the whole run."""
-    folder = os.path.join(args.out, "validation")
-    if not os.path.exists(os.path.join(folder, "manifest.json")):
-        os.makedirs(folder, exist_ok=True)
-        make(args, recipe, (0, recipe["validation_seeds"]), "validation", folder, args.workers)
-    writer, out, group = Writer(args.tokenizer), [], []
-    for clip in shards(folder):
-        group.append(clip)
-        if len(group) == recipe["batch"]:
-            out.append(batch_of(writer, group, recipe, [None] * len(group), [i % 2 == 0 for i in range(len(group))]))
-            group = []
-    if group:
-        out.append(batch_of(writer, group, recipe, [None] * len(group), [i % 2 == 0 for i in range(len(group))]))
-    return out
-
-
-def export(student, log, recipe, args):
-    """The finished student as a checkpoint that `firmware-agent models import` reads."""
-    from safetensors.torch import save_file
-
-    out = os.path.join(args.out, "checkpoint")
-    os.makedirs(out, exist_ok=True)
-    writer = Writer(args.tokenizer)
-    state = {k: v.detach().float().cpu().contiguous() for k, v in student.state_dict().items()}
-    save_file(state, os.path.join(out, "model.safetensors"), metadata={"format": "pt"})
-    tokens = {"bos_token_id": writer.start, "eos_token_id": writer.end}
-    with open(os.path.join(out, "config.json"), "w") as f:
-        json.dump(student.shape.config(writer.image, tokens), f, indent=1)
-    with open(os.path.join(out, "preprocessor_config.json"), "w") as f:
-        json.dump({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "min_tokens": 16, "max_tokens": 10240,
-                   "patch_size": 14, "merge_size": 2}, f, indent=1)
-    shutil.copy(args.tokenizer, os.path.join(out, "tokenizer.json"))
-    with open(os.path.join(out, "training.json"), "w") as f:
-        json.dump({"recipe": recipe, "log": log}, f, indent=1)
-    with open(os.path.join(out, "questions.json"), "w") as f:
-        json.dump({"prompts": QUESTIONS}, f, indent=1)
-    print(f"checkpoint in {out}", flush=True)
+def batch_of(made, recipe, with_telemetry):
+    """Samples to one batch of tensors: the packed texts, frames, hints."""
+    length = recipe["tokens"][1 if with_telemetry else 0]
+    packed = collate([p for p, _, _ in made], length, recipe["answer_tokens"])
+    frames = torch.from_numpy(np.stack([f for _, f, _ in made]))
+    told = {k: torch.from_numpy(np.stack([h[k] for _, _, h in made])) for k in made[0][2]}
+    return packed, frames, told

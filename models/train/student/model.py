@@ -81,6 +81,23 @@ def apply_rope(x, cos, sin):
     return x * cos + rotate_half(x) * sin
 
 
+def attend(q, k, v, bias):
+    """Attention with as many query heads for a key head as there are; `bias` is added to the scores (0 or far below).
+
+    On the processor three matrix products and a softmax (AMX, and one kernel for what lies between when compiled) are
+    twice as fast, backward pass included, as PyTorch's fused kernel; elsewhere that one is taken.
+    """
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=True)
+    b, heads, n, d = q.shape
+    of_key = k.shape[1]
+    rows = (q * d**-0.5).reshape(b, of_key, heads // of_key * n, d)
+    scores = (rows @ k.transpose(-1, -2)).view(b, heads, n, n)
+    scores = scores if bias is None else scores + bias
+    shares = torch.softmax(scores, -1).to(v.dtype).view(b, of_key, heads // of_key * n, n)
+    return (shares @ v).view(b, heads, n, d)
+
+
 class VisionAttention(nn.Module):
     def __init__(self, s: Shape):
         super().__init__()
@@ -92,7 +109,7 @@ class VisionAttention(nn.Module):
         frames, n, h = x.shape
         split = lambda y: y.view(frames, n, self.heads, -1).transpose(1, 2)
         q, k, v = split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x))
-        y = F.scaled_dot_product_attention(apply_rope(q, cos, sin), apply_rope(k, cos, sin), v)
+        y = attend(apply_rope(q, cos, sin), apply_rope(k, cos, sin), v, None)
         return self.out_proj(y.transpose(1, 2).reshape(frames, n, h))
 
 
@@ -142,19 +159,21 @@ class Vision(nn.Module):
         return torch.cat((angle, angle), dim=-1)
 
     def forward(self, pixels):
-        """`pixels`: frames x 3 x height x width, normalised; gives frames x tokens x hidden."""
+        """`pixels`: frames x 3 x height x width, normalised; gives frames x tokens x hidden, and before they are merged
+        frames x patches x hidden, in merge order (four patches of a token after another)."""
         s = self.s
         f, _, height, width = pixels.shape
-        rows, cols = height // s.patch, width // s.patch
-        x = self.embeddings.patch_embedding(pixels)
-        m = s.merge
-        x = x.view(f, -1, rows // m, m, cols // m, m).permute(0, 2, 4, 3, 5, 1).reshape(f, rows * cols, -1)
+        rows, cols, m, p = height // s.patch, width // s.patch, s.merge, s.patch
+        # The convolution as a product: patches in merge order, values in the order of its weight.
+        x = pixels.view(f, 3, rows // m, m, p, cols // m, m, p).permute(0, 2, 5, 3, 6, 1, 4, 7)
+        conv = self.embeddings.patch_embedding
+        x = F.linear(x.reshape(f, rows * cols, 3 * p * p), conv.weight.flatten(1), conv.bias)
         angle = self.angles(rows, cols, x.device)
         cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         for layer in self.encoder.layers:
             x = layer(x, cos, sin)
         x = self.post_layernorm(x)
-        return x.view(f, rows * cols // (m * m), m * m, -1).mean(2)
+        return x.view(f, rows * cols // (m * m), m * m, -1).mean(2), x
 
 
 class RmsNorm(nn.Module):
@@ -185,8 +204,7 @@ class TextAttention(nn.Module):
         k = self.k_proj(x).view(b, n, self.kv_heads, -1).transpose(1, 2)
         v = self.v_proj(x).view(b, n, self.kv_heads, -1).transpose(1, 2)
         q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
-        return self.o_proj(y.transpose(1, 2).reshape(b, n, -1))
+        return self.o_proj(attend(q, k, v, mask).transpose(1, 2).reshape(b, n, -1))
 
 
 class TextMlp(nn.Module):
@@ -222,7 +240,7 @@ class Text(nn.Module):
         self.norm = RmsNorm(s.hidden, s.rms_eps)
 
     def forward(self, x, positions, mask):
-        """`x`: batch x n x hidden; `positions`: batch x n; `mask`: batch x 1 x n x n, true where attention is allowed."""
+        """`x`: batch x n x hidden; `positions`: batch x n; `mask`: batch x 1 x n x n, added to the scores."""
         d = self.s.hidden // self.s.heads
         inv = 1.0 / self.s.rope_theta ** (torch.arange(0, d, 2, device=x.device).float() / d)
         angle = positions[..., None].float() * inv
@@ -273,24 +291,34 @@ class Student(nn.Module):
             nn.init.trunc_normal_(m.weight, std=0.02)
 
     def see(self, frames):
-        """`frames`: batch x count x height x width x 3, uint8; gives batch x count x tokens x hidden."""
+        """`frames`: batch x count x height x width x 3, uint8; gives batch x count x tokens x hidden, and the tower's
+        patches before the merge."""
         b, f = frames.shape[:2]
         dtype = self.model.vision_model.embeddings.patch_embedding.weight.dtype
-        pixels = frames.flatten(0, 1).permute(0, 3, 1, 2).to(dtype).div_(127.5).sub_(1.0)
-        seen = self.model.projector(self.model.vision_model(pixels))
-        return seen.view(b, f, *seen.shape[1:])
+        pixels = frames.flatten(0, 1).permute(0, 3, 1, 2).to(dtype) / 127.5 - 1.0
+        merged, patches = self.model.vision_model(pixels)
+        seen = self.model.projector(merged)
+        return seen.view(b, f, *seen.shape[1:]), patches.view(b, f, *patches.shape[1:])
 
-    def forward(self, frames, ids, image_slots, positions, mask, targets):
-        """Loss over the packed sequence.
+    def forward(self, frames, ids, image_slots, positions, branch, at):
+        """Logits at the places `at` (batch x answers' tokens), the hidden states of all places, and the patches.
 
         `ids`: batch x n tokens with the image token where a vision token stands; `image_slots`: batch x n, index into
-        the flattened vision tokens of the clip or -1; `targets`: batch x n, next token or -100.
-        Returns logits at the places that have a target, and those targets.
+        the flattened vision tokens of the clip or -1; `branch`: batch x n, 0 in the prefix, 1.. in the branches, -1 in
+        the padding. A place sees the prefix and its own branch, as far as they lie before it.
         """
-        seen = self.see(frames).flatten(1, 2)
+        seen, patches = self.see(frames)
+        seen = seen.flatten(1, 2)
         x = self.model.language_model.embed_tokens(ids)
-        picked = torch.gather(seen, 1, image_slots.clamp(min=0)[..., None].expand(-1, -1, seen.shape[-1]))
+        wide = lambda index: index[..., None].expand(-1, -1, x.shape[-1])
+        picked = torch.gather(seen, 1, wide(image_slots.clamp(min=0)))
         x = torch.where((image_slots >= 0)[..., None], picked.to(x.dtype), x)
+        place = torch.arange(ids.shape[1], device=ids.device)
+        same = (branch[:, :, None] == branch[:, None, :]) | (branch[:, None, :] == 0)
+        allowed = same & (place[:, None] >= place[None, :])
+        # In the type of the products: autocast would not do that for it.
+        dtype = torch.bfloat16 if torch.is_autocast_enabled(x.device.type) else x.dtype
+        mask = torch.where(allowed, 0.0, -1e4).to(dtype)[:, None]
         x = self.model.language_model(x, positions, mask)
-        at = targets >= 0
-        return F.linear(x[at], self.model.language_model.embed_tokens.weight), targets[at]
+        logits = F.linear(torch.gather(x, 1, wide(at)), self.model.language_model.embed_tokens.weight)
+        return logits, x, patches

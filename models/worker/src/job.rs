@@ -373,6 +373,8 @@ pub struct Facts {
     pub telemetry: bool,
     /// It reads the object table.
     pub objects: bool,
+    /// What it was trained on, where its file says so: `simulated`.
+    pub trained_on: Option<String>,
     /// Its label is calibrated.
     pub calibrated: bool,
     /// Its known answers.

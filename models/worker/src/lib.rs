@@ -10,5 +10,6 @@ pub mod ladder;
 pub mod limits;
 pub mod picture;
 pub mod protocol;
+pub mod pulse;
 pub mod serve;
 pub mod supervisor;

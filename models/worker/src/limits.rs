@@ -41,6 +41,12 @@ pub const CANCEL_GRACE: Duration = Duration::from_millis(500);
 pub const WRITE_WITHIN: Duration = Duration::from_secs(5);
 /// A worker that was asked to stop has this long before it is killed.
 pub const STOP_GRACE: Duration = Duration::from_millis(500);
+/// Longest loading of a model that a service manager's watchdog believes in.
+pub const LOAD_MOST: Duration = Duration::from_secs(300);
+/// Longest encoding of one frame, likewise: a large model on a small CPU takes seconds.
+pub const FRAME_MOST: Duration = Duration::from_secs(60);
+/// Longest answer to a job without a deadline, likewise.
+pub const ANSWER_MOST: Duration = Duration::from_secs(900);
 /// First wait before a worker that failed is started again; it doubles with each failure.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// Longest such wait.

@@ -15,8 +15,8 @@ use crate::limits::{MAX_CONTROL_BYTES, MAX_DETAIL_BYTES, MAX_OBJECTS, MAX_PAYLOA
 
 /// First two bytes of every frame.
 pub const MAGIC: [u8; 2] = *b"FS";
-/// Version of this protocol; both sides must have the same.
-pub const VERSION: u8 = 1;
+/// Version of this protocol; both sides must have the same. Since 2 the facts say what the model was trained on.
+pub const VERSION: u8 = 2;
 const HEADER: usize = 8;
 const CRC: usize = 4;
 

@@ -7,15 +7,16 @@
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::job::{Answers, Facts, FrameInput, JobSpec, LabelAnswer};
-use crate::limits::{MAX_ANSWER_BYTES, WORKER_INBOX, WRITE_WITHIN};
+use crate::limits::{ANSWER_MOST, CANCEL_GRACE, FRAME_MOST, LOAD_MOST, MAX_ANSWER_BYTES, WORKER_INBOX, WRITE_WITHIN};
 use crate::protocol::{self, Fault, FrameReader, FromWorker, Incoming, Picture, ProtocolError, ToWorker};
+use crate::pulse::Pulse;
 
 /// A worker whose daemon is gone may finish its step for this long.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
@@ -100,9 +101,24 @@ pub fn stdin_socket() -> std::io::Result<UnixStream> {
     Ok(stream)
 }
 
+/// The listening socket that a service manager gave as standard input; `None` where it is anything else.
+///
+/// # Errors
+/// Standard input cannot be asked.
+pub fn stdin_listener() -> std::io::Result<Option<UnixListener>> {
+    let stdin = std::io::stdin();
+    // Not even a socket: the answer is the same.
+    if !rustix::net::sockopt::socket_acceptconn(&stdin).unwrap_or(false) {
+        return Ok(None);
+    }
+    let listener = UnixListener::from(stdin.as_fd().try_clone_to_owned()?);
+    listener.local_addr()?;
+    Ok(Some(listener))
+}
+
 /// Serves one connection until the daemon closes it or says stop. `engine` is loaded by `load` when it is not there
-/// yet, and stays for the next connection. With `orphan_exits` the process ends when the daemon is gone and the engine
-/// does not come back.
+/// yet, and stays for the next connection. The process ends when the daemon is gone and the engine does not come back.
+/// `pulse` hears of every piece of work.
 ///
 /// # Errors
 /// What ended the connection, if it was not its regular end.
@@ -110,7 +126,7 @@ pub fn serve(
     stream: UnixStream,
     engine: &mut Option<Box<dyn Engine>>,
     load: &mut dyn FnMut() -> Result<Box<dyn Engine>, EngineError>,
-    orphan_exits: bool,
+    pulse: &Pulse,
 ) -> Result<(), ProtocolError> {
     let io = ProtocolError::Io;
     stream.set_write_timeout(Some(WRITE_WITHIN)).map_err(io)?;
@@ -123,9 +139,10 @@ pub fn serve(
     let (reader_writer, reader_shared) = (Arc::clone(&writer), Arc::clone(&shared));
     let reader = std::thread::Builder::new()
         .name("socket".to_owned())
-        .spawn(move || read_all(from, &to_engine, &reader_writer, &reader_shared, orphan_exits))
+        .spawn(move || read_all(from, &to_engine, &reader_writer, &reader_shared))
         .map_err(io)?;
-    let ended = work(&inbox, &writer, &shared, engine, load);
+    let ended = work(&inbox, &writer, &shared, engine, load, pulse);
+    pulse.idle();
     shared.done.store(true, Ordering::Relaxed);
     // Wakes the reader, which then ends; the other side may have closed already.
     let _ = shutdown.shutdown(std::net::Shutdown::Both);
@@ -139,7 +156,6 @@ fn read_all(
     to_engine: &SyncSender<Incoming>,
     writer: &Writer,
     shared: &Shared,
-    orphan_exits: bool,
 ) -> Result<(), ProtocolError> {
     let mut frames = FrameReader::default();
     let ended = loop {
@@ -175,7 +191,7 @@ fn read_all(
     };
     shared.gone.store(true, Ordering::Relaxed);
     let until = Instant::now() + ORPHAN_GRACE;
-    while orphan_exits && !shared.done.load(Ordering::Relaxed) {
+    while !shared.done.load(Ordering::Relaxed) {
         if Instant::now() >= until {
             let _ = writeln!(std::io::stderr(), "student worker: the daemon is gone and the engine does not come back");
             std::process::exit(1);
@@ -192,7 +208,9 @@ fn work(
     shared: &Shared,
     engine: &mut Option<Box<dyn Engine>>,
     load: &mut dyn FnMut() -> Result<Box<dyn Engine>, EngineError>,
+    pulse: &Pulse,
 ) -> Result<(), ProtocolError> {
+    pulse.busy(Instant::now(), LOAD_MOST);
     let engine = match engine {
         Some(engine) => engine,
         None => match load().and_then(|e| match e.facts().check() {
@@ -205,10 +223,13 @@ fn work(
     };
     tell(writer, &FromWorker::Ready(engine.facts().clone()))?;
     let mut session = Session { job: None, frames: 0 };
-    while let Ok(incoming) = inbox.recv() {
+    loop {
+        pulse.idle();
+        let Ok(incoming) = inbox.recv() else { break };
         if shared.gone.load(Ordering::Relaxed) {
             break;
         }
+        pulse.busy(Instant::now(), session.at_most(&incoming));
         let answer = match incoming {
             Incoming::Control(ToWorker::Stop) => break,
             Incoming::Control(ToWorker::Begin { job, spec }) => session.begin(engine.as_mut(), job, spec),
@@ -232,6 +253,17 @@ struct Session {
 }
 
 impl Session {
+    /// How long a message may keep the engine, for the watchdog: well beyond what the daemon itself waits.
+    fn at_most(&self, incoming: &Incoming) -> Duration {
+        let Incoming::Control(ToWorker::Answer { .. }) = incoming else { return FRAME_MOST };
+        match &self.job {
+            Some((_, spec)) if spec.deadline_ms > 0 => {
+                Duration::from_millis(u64::from(spec.deadline_ms)) + 4 * CANCEL_GRACE
+            }
+            _ => ANSWER_MOST,
+        }
+    }
+
     fn refuse(&mut self, job: u32, error: EngineError) -> Option<FromWorker> {
         self.job = None;
         Some(FromWorker::Refused { job, fault: error.fault, detail: error.detail })

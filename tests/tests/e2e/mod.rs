@@ -14,3 +14,4 @@ mod help;
 mod import;
 mod replay;
 mod samples;
+mod student;

@@ -2,6 +2,7 @@
 //! published over an embedded broker on loopback, received by the fleet side and shown.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use agent_drive::{CameraInfo, DriveInfo, DriveWriter};
@@ -10,6 +11,7 @@ use agent_sim::{DemoDrive, SimRecord};
 use agent_wire::Message;
 use anyhow::Context as _;
 
+use crate::builtin;
 use crate::cli::{DemoArgs, ReplayArgs};
 use crate::cmd::{listen, replay};
 use crate::exit::Outcome;
@@ -38,6 +40,7 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<Outcome> {
     std::fs::write(args.out.join("demo.dbc"), agent_sim::DEMO_DBC)?;
     // An outbox of an earlier demo would deliver its messages first.
     let _ = std::fs::remove_file(args.out.join("outbox.redb"));
+    let student = student(args);
     let replayed = ReplayArgs {
         drives: vec![drive],
         out: args.out.clone(),
@@ -47,14 +50,16 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<Outcome> {
         trigger: None,
         onnx: None,
         dbc: None,
-        student: args.student.clone(),
+        student: Some(student.clone()),
         signal: Vec::new(),
         risk_log: false,
         no_evidence: false,
     };
     say!("no trigger model is installed: the telemetry trigger does the work");
-    if args.student.is_none() {
-        say!("no student is installed: the report says so");
+    if student == Path::new("none") {
+        say!("no student: the report says so");
+    } else if student == Path::new(builtin::WORD) {
+        say!("the student that ships was trained on simulated roads only: of real ones its answers say nothing");
     }
     let done = replay::replay_to(&replayed)?;
     let (mut alerts, mut reports) = (0, 0);
@@ -86,6 +91,12 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Failed);
     }
     Ok(done.outcome)
+}
+
+/// The student that is asked: the one named, else the one that ships where it is found.
+fn student(args: &DemoArgs) -> PathBuf {
+    let shipped = || if builtin::find(builtin::STUDENT).is_some() { builtin::WORD } else { "none" };
+    args.student.clone().unwrap_or_else(|| PathBuf::from(shipped()))
 }
 
 /// Writes the synthetic drive; returns what really happens in it, in words.

@@ -13,7 +13,7 @@ use crate::cli::ListenArgs;
 use crate::exit::{Outcome, bad_input, usage};
 use crate::link::certificates;
 use crate::show::{put, say};
-use crate::student::{Books, answer_words};
+use crate::student::{Books, answer_words, words_json};
 
 /// How often the end conditions are looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -55,9 +55,8 @@ fn read_books(path: &Path) -> anyhow::Result<Books> {
     let mut begin = [0; 4];
     let model = file.read_exact(&mut begin).is_ok() && begin == *b"GGUF";
     if model {
-        let (hash, book) = agent_student::serve::codebook(path).map_err(|e| unreadable(&e))?;
         let mut books = Books::default();
-        books.add_book(hash, book);
+        books.add(&agent_student::serve::facts(path).map_err(|e| unreadable(&e))?);
         return Ok(books);
     }
     let mut text = String::new();
@@ -97,8 +96,7 @@ pub(crate) fn show(received: &Received, as_json: bool, books: &Books) -> anyhow:
 fn student_words(message: &Message, books: &Books) -> Option<serde_json::Value> {
     let Message::Report(report) = message else { return None };
     let StudentOutcome::Answered(answers) = &report.student else { return None };
-    let words = answer_words(books, answers);
-    Some(json!({"description": words.description, "cause": words.cause, "prevention": words.prevention}))
+    Some(words_json(books, answers))
 }
 
 /// What the student said, in a few words.
@@ -109,12 +107,14 @@ fn student(outcome: &StudentOutcome, books: &Books) -> String {
     };
     let sure = if answers.calibrated { "" } else { ", not calibrated" };
     let label = f64::from(answers.recognition_e4) / 100.0;
-    let description = match (&answers.description, answer_words(books, answers).description) {
+    let words = answer_words(books, answers);
+    let knows = words.trained_on.map_or(String::new(), |t| format!(", knows {t} roads only"));
+    let description = match (&answers.description, words.description) {
         (_, Some(text)) => format!(", \"{text}\""),
         (Answer::Known { code, .. }, None) => format!(", answer {code} of codebook {}", answers.codebook),
         _ => String::new(),
     };
-    format!("student: collision {label:.1} %{sure}{description}")
+    format!("student: collision {label:.1} %{sure}{description}{knows}")
 }
 
 /// A message in one line of words.

@@ -2,8 +2,9 @@
 //!
 //! | thread | does | its channel |
 //! |---|---|---|
-//! | source | reads drives, paced | to core, [`RECORDS`]: waits when full (a device source would count a loss) |
-//! | eyes | decodes and scores frames | from core, [`FRAMES`]: a frame that finds it full goes unseen, counted |
+//! | source | reads drives, paced | to core, [`RECORDS`]: waits when full |
+//! | eyes | decodes and scores frames of drives | from core, [`FRAMES`]: a frame that finds it full goes unseen, counted |
+//! | camera, look | the unit's own camera, in place of source and eyes | see `io/camera/source.rs` |
 //! | core | owns the agent | inbox of all others, [`INBOX`] |
 //! | student | decodes an event's frames, speaks to the worker, waits for its answer | from core, agent's student module: what finds it full ends that event's job |
 //! | seal | syncs and names evidence files | from core, [`SEALS`]: when full the core writes without sync and says so |
@@ -11,6 +12,9 @@
 //!
 //! Frame buffers go round: a fixed number is made at the start and comes back through the pool. Only the student's copy
 //! of an event's frames is made anew, bounded, while such an event is open.
+
+mod eyes;
+mod live;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,16 +26,20 @@ use agent_core::agent::{Agent, Lost, Output};
 use agent_core::samples::FrameMeta;
 use agent_core::time::MonoTime;
 use agent_core::vision::Detections;
-use agent_drive::{DriveInfo, DriveReader, DriveRecord, VideoDecoder};
-use agent_models::Detector;
+use agent_drive::{DriveInfo, DriveReader, DriveRecord};
+use agent_models::{Detector, RiskHead};
 use agent_wire::{CommandAction, EventId, EvidenceFile, Flags, Hash8, Message, Severity, StudentRefusal};
 use anyhow::Context as _;
 
 use crate::cli::RunArgs;
+use crate::config::camera::CameraKind;
+use crate::config::types::SourceKind;
 use crate::config::{Config, Purpose};
 use crate::exit::{Outcome, bad_config, bad_input};
+use crate::io::camera::clock::monotonic_now;
+use crate::io::camera::source::{self as camera_source, News as CameraNews};
 use crate::link::RunningLink;
-use crate::pipeline::{SMALL_WIDTH, Samples};
+use crate::pipeline::Samples;
 use crate::show::say;
 use crate::student::{Done, News, StudentLink};
 use crate::{convert, evidence};
@@ -70,6 +78,8 @@ enum Inbox {
     Unseen(u32),
     /// From the student's thread.
     Student(News),
+    /// The camera's state, or another word of it.
+    Camera(CameraNews),
     /// An evidence file is safe, or is not.
     Sealed(EventId, Option<EvidenceFile>),
     /// The source ended.
@@ -86,11 +96,15 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         None => None,
     };
     let model = detector.as_ref().map(|d| Hash8(d.hash8()));
-    let drives = open_drives(&config)?;
+    let live = config.sources.kind == SourceKind::Device;
+    let camera = live.then(|| live::open_camera(&config)).transpose()?;
+    let drives = if live { Vec::new() } else { open_drives(&config)? };
     // Refused here, a DBC costs no start and tells the fleet nothing.
     let signals = convert::signal_map(&config)?;
-    let made_up = drives.iter().any(|(_, info)| info.simulated || info.synthetic);
-    let flags = Flags { replayed: true, simulated: made_up, ..Flags::default() };
+    let drawn = live && config.sources.camera.kind == CameraKind::Test;
+    let played = live && config.sources.camera.kind == CameraKind::File;
+    let made_up = drawn || drives.iter().any(|(_, info)| info.simulated || info.synthetic);
+    let flags = Flags { replayed: !live || played, simulated: made_up, ..Flags::default() };
     let store = config.resolve(&config.link.outbox.store);
     let link = crate::link::start(&config, &config.link.broker.to_string(), &store)?;
     let agent = Agent::new(convert::agent(&config, link.boot, flags, model));
@@ -107,22 +121,25 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let (to_seal, seals) = sync_channel::<(EventId, PathBuf, PathBuf)>(SEALS);
     let mut core = Core {
         agent,
+        head: convert::risk_head(&config, detector.is_some())?,
         samples: Samples::new(signals),
         link,
         give_back: give_back.clone(),
-        to_eyes: detector.is_some().then_some(to_eyes),
+        to_eyes: (detector.is_some() && !live).then_some(to_eyes),
         to_seal,
         folder: config.resolve(&config.evidence.dir),
         quota: u64::from(config.evidence.quota_mb) * 1_000_000,
         event_bytes: config.memory().event_bytes(),
         info: DriveInfo {
             unit: config.unit.name.to_string(),
+            simulated: made_up,
             ..drives.first().map_or_else(Default::default, |d| d.1.clone())
         },
         latency: args.latency_log.as_ref().map(std::fs::File::create).transpose().context("making the latency log")?,
         unseen: 0,
         student,
-        realtime: config.sources.realtime,
+        realtime: config.sources.realtime || live,
+        live,
     };
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let name = |n: &str| std::thread::Builder::new().name(n.to_owned());
@@ -133,17 +150,24 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
             let tell = move |n| news.send(Inbox::Student(n)).is_ok();
             name("student").spawn_scoped(scope, move || desk.run(&stopped, &tell))?;
         }
-        if let Some(detector) = detector {
-            let (nth, seen, back) =
-                (u64::from(config.trigger.vision.every_nth_frame), inbox.clone(), give_back.clone());
-            name("eyes").spawn_scoped(scope, move || eyes(detector, nth, &frames, &seen, &back))?;
+        if let Some(camera) = camera {
+            let (detector, back) = (detector.map(|d| (d, u64::from(config.trigger.vision.every_nth_frame))), give_back);
+            let tell = move |news| live::tell(&inbox, &back, news);
+            let parts = camera_source::Parts { camera, tell, pool, detector, stop: Arc::clone(&stop) };
+            camera_source::start(scope, &config, parts)?;
+        } else {
+            if let Some(detector) = detector {
+                let (nth, seen, back) =
+                    (u64::from(config.trigger.vision.every_nth_frame), inbox.clone(), give_back.clone());
+                name("eyes").spawn_scoped(scope, move || eyes::eyes(detector, nth, &frames, &seen, &back))?;
+            }
+            let (config, stopped) = (&config, Arc::clone(&stop));
+            name("source").spawn_scoped(scope, move || {
+                source(config, &stopped, &inbox, &pool);
+                // The core may have ended already.
+                let _ = inbox.send(Inbox::End);
+            })?;
         }
-        let (config, stopped) = (&config, Arc::clone(&stop));
-        name("source").spawn_scoped(scope, move || {
-            source(config, &stopped, &inbox, &pool);
-            // The core may have ended already.
-            let _ = inbox.send(Inbox::End);
-        })?;
         let stopper = Arc::clone(&stop);
         let stop_after = args.stop_after_s;
         name("signals").spawn_scoped(scope, move || wait_for_signal(&stopper, stop_after))?;
@@ -276,65 +300,6 @@ fn play(
     Ok(last + agent_core::time::Span::from_ms(1))
 }
 
-/// Decodes every frame and scores every n-th.
-fn eyes(
-    mut detector: Detector,
-    every_nth: u64,
-    frames: &Receiver<(FrameMeta, Vec<u8>, SystemTime)>,
-    inbox: &SyncSender<Inbox>,
-    pool: &SyncSender<Vec<u8>>,
-) {
-    let mut decoder: Option<VideoDecoder> = None;
-    let (mut next_seq, mut waits_for_key, mut said) = (None, false, false);
-    while let Ok((meta, bytes, born)) = frames.recv() {
-        // After a frame that never came here, the decoder would show rubbish until the next key frame.
-        waits_for_key = !meta.key && (waits_for_key || next_seq.is_some_and(|n| n != meta.seq));
-        next_seq = Some(meta.seq + 1);
-        let message = if waits_for_key {
-            Inbox::Unseen(1)
-        } else {
-            match look(&mut detector, &mut decoder, every_nth.max(1), &meta, &bytes) {
-                Ok(None) => {
-                    let _ = pool.try_send(bytes);
-                    continue;
-                }
-                Ok(Some((t, aspect, detections))) => Inbox::Seen { t, aspect, detections: Box::new(detections), born },
-                Err(error) => {
-                    if !std::mem::replace(&mut said, true) {
-                        say!("frame {} at {} could not be looked at: {error:#}", meta.seq, meta.t);
-                    }
-                    Inbox::Unseen(1)
-                }
-            }
-        };
-        // The pool has room for every buffer that exists.
-        let _ = pool.try_send(bytes);
-        if inbox.send(message).is_err() {
-            return;
-        }
-    }
-}
-
-fn look(
-    detector: &mut Detector,
-    decoder: &mut Option<VideoDecoder>,
-    every_nth: u64,
-    meta: &FrameMeta,
-    bytes: &[u8],
-) -> anyhow::Result<Option<(MonoTime, f32, Detections)>> {
-    let decoder = match decoder {
-        Some(decoder) => decoder,
-        None => decoder.insert(VideoDecoder::new(meta.codec, SMALL_WIDTH)?),
-    };
-    let Some(small) = decoder.decode(meta, bytes)? else { return Ok(None) };
-    if !meta.seq.is_multiple_of(every_nth) {
-        return Ok(None);
-    }
-    let aspect = f32::from(small.width) / f32::from(small.height.max(1));
-    let found = detector.detect(small.width.into(), small.height.into(), small.rgb)?;
-    Ok(Some((small.meta.t, aspect, found.clone())))
-}
-
 /// Makes evidence files safe: hash, sync, rename.
 fn seal(seals: &Receiver<(EventId, PathBuf, PathBuf)>, inbox: &SyncSender<Inbox>) {
     while let Ok((event, part, path)) = seals.recv() {
@@ -349,6 +314,7 @@ fn seal(seals: &Receiver<(EventId, PathBuf, PathBuf)>, inbox: &SyncSender<Inbox>
 
 /// The core thread's state.
 struct Core {
+    head: Option<RiskHead>,
     agent: Agent,
     samples: Samples,
     link: RunningLink,
@@ -363,6 +329,7 @@ struct Core {
     unseen: u32,
     student: Option<StudentLink>,
     realtime: bool,
+    live: bool,
 }
 
 impl Core {
@@ -386,7 +353,9 @@ impl Core {
             }
             // Time goes on without samples too. Both clocks began at zero with this run; without pacing the drive's
             // runs ahead, and there is no waiting to be done.
-            if !ended && self.realtime {
+            if !ended && self.live {
+                self.agent.on_tick(monotonic_now());
+            } else if !ended && self.realtime {
                 self.agent.on_tick(MonoTime(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)));
             }
             self.commands();
@@ -431,7 +400,7 @@ impl Core {
                 Some(born)
             }
             Inbox::Seen { t, aspect, detections, born } => {
-                self.agent.on_detections(t, &detections, aspect);
+                self.agent.on_detections(t, &detections, aspect, self.head.as_mut().map(|h| h as _));
                 Some(born)
             }
             Inbox::Unseen(n) => {
@@ -448,11 +417,24 @@ impl Core {
                 self.agent.on_student(&done.event, done.outcome, &done.falls);
                 None
             }
+            Inbox::Camera(news) => {
+                self.camera(news);
+                None
+            }
             Inbox::Sealed(event, file) => {
                 self.agent.on_evidence(&event, file);
                 None
             }
             Inbox::End => None,
+        }
+    }
+
+    fn camera(&mut self, news: CameraNews) {
+        match news {
+            CameraNews::Lost(frames) => self.agent.on_loss(Lost::Frames, frames),
+            CameraNews::State(state, why) => say!("camera {}: {why}", state.name()),
+            CameraNews::Said(what) => say!("{what}"),
+            CameraNews::Frame(..) | CameraNews::Seen(..) | CameraNews::Unseen(_) | CameraNews::Ended => {}
         }
     }
 

@@ -50,3 +50,14 @@ pub(crate) const MAX_OUTBOX_MB: u32 = (agent_core::limits::MAX_OUTBOX_BYTES / 1_
 
 /// Most tokens of one event that a worker may be given room for.
 pub(crate) const MAX_PREFIX_TOKENS: u32 = 24_576;
+
+/// Widest and highest picture of a camera: what the decoder takes.
+pub(crate) const MAX_CAMERA_PX: u32 = agent_drive::limits::MAX_PICTURE_SIDE as u32;
+
+/// Most frames a second of a camera.
+pub(crate) const MAX_CAMERA_FPS: u32 = 120;
+
+/// Longest text of a GStreamer pipeline, bytes.
+pub(crate) const MAX_PIPELINE_BYTES: usize = 2048;
+
+const _: () = assert!(MAX_PIPELINE_BYTES <= MAX_TEXT_BYTES);

@@ -9,6 +9,11 @@
 //! This module reads configuration files and nothing else: not the models, DBC files or drives that they name (`doctor`
 //! and `run` do), no environment, no clock. What a configuration means for events is decided in the core.
 
+#[cfg_attr(
+    not(all(feature = "v4l2", feature = "gstreamer")),
+    allow(dead_code, reason = "words that only some cameras are asked for")
+)]
+pub(crate) mod camera;
 mod command;
 pub(crate) mod error;
 pub(crate) mod limits;
@@ -31,7 +36,7 @@ use sha2::{Digest, Sha256};
 pub(crate) use command::{EXIT_OK, check_config_command};
 pub(crate) use error::{ConfigErrors, Place, Problem};
 pub(crate) use memory::MemoryPlan;
-pub(crate) use types::{Ask, Config, SignalRef, Threshold, VEHICLE_SIGNALS, VehicleClass};
+pub(crate) use types::{Ask, Config, RiskHeadChoice, SignalRef, Threshold, VEHICLE_SIGNALS, VehicleClass};
 
 use limits::{MAX_CHAIN, MAX_FILE_BYTES, MAX_PARENT_BYTES};
 use tree::{Files, Spot, Table, Value};
@@ -43,9 +48,13 @@ const G_MPS2: f32 = 9.806_65;
 const BASE: &str = "base";
 
 /// The board files shipped in the program.
-const SHIPPED: [(&str, &str); 2] = [
+const SHIPPED: [(&str, &str); 6] = [
     (BASE, include_str!("../../../../board-configs/base.toml")),
+    ("agx-orin-devkit", include_str!("../../../../board-configs/agx-orin-devkit.toml")),
     ("bench-x86_64", include_str!("../../../../board-configs/bench-x86_64.toml")),
+    ("generic-aarch64", include_str!("../../../../board-configs/generic-aarch64.toml")),
+    ("orin-nano-devkit", include_str!("../../../../board-configs/orin-nano-devkit.toml")),
+    ("orin-nx", include_str!("../../../../board-configs/orin-nx.toml")),
 ];
 
 /// What a configuration is for.
@@ -149,6 +158,8 @@ impl Config {
         let vision = &self.trigger.vision;
         VisionConfig {
             risk_on: vision.risk_on,
+            ahead_on: vision.ahead_on,
+            contact_on: vision.contact_on,
             risk_off: vision.risk_off,
             min_score: vision.min_score,
             hfov_deg: vision.hfov_deg,

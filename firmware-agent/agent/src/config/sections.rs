@@ -8,16 +8,17 @@ use std::path::PathBuf;
 use agent_core::limits as core_limits;
 use agent_wire::{Severity, UnitId};
 
+use super::camera::camera;
 use super::error::Problem;
 use super::limits;
 use super::memory::{MemoryPlan, mb};
 use super::reader::{At, Section, refuse, text, whole};
 use super::tree::{Files, Node, Spot, Table, Value};
 use super::types::{
-    Ask, BrokerUrl, CanConfig, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig, OutboxConfig,
-    RingsConfig, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend, StudentConfig, StudentDevice,
-    StudentPruning, TelemetryTriggerConfig, Threshold, TlsConfig, TriggerConfig, TriggerSignal, UnitConfig,
-    VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
+    Ask, BUILTIN, BrokerUrl, CanConfig, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig,
+    OutboxConfig, RingsConfig, RiskHeadChoice, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend,
+    StudentConfig, StudentDevice, StudentPruning, TelemetryTriggerConfig, Threshold, TlsConfig, TriggerConfig,
+    TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
 };
 
 /// Reads the whole tree. `None`, or problems noted in `files`, mean that there is no configuration.
@@ -34,7 +35,7 @@ pub(super) fn config(files: &mut Files, tree: &Table, folder: PathBuf) -> Option
     let student = student(files, &mut top);
     let link = link(files, &mut top);
     let evidence = evidence(files, &mut top, rings.as_ref());
-    let sources = sources(files, &mut top);
+    let sources = sources(files, &mut top, rings.as_ref());
     top.finish(files);
     let config = Config {
         unit: unit?,
@@ -282,6 +283,13 @@ fn message_signal(text: &str) -> Result<(String, String), String> {
 fn vision(files: &mut Files, trigger: &mut Section<'_>) -> VisionTriggerConfig {
     let mut s = trigger.section(files, "vision");
     let model = s.path_or_none(files, "model").value;
+    let risk_head = match s.path_or_none(files, "risk_head").value {
+        None => RiskHeadChoice::None,
+        Some(path) if path == std::path::Path::new(BUILTIN) => RiskHeadChoice::Builtin,
+        Some(path) => RiskHeadChoice::File(path),
+    };
+    let ahead_on = s.real(files, "ahead_on", 0.01, 1.0).value;
+    let contact_on = s.real(files, "contact_on", 0.01, 1.0).value;
     // A risk of 0 would make every frame an event.
     let on = s.real(files, "risk_on", 0.01, 1.0);
     let off = s.real(files, "risk_off", 0.0, 1.0);
@@ -298,7 +306,17 @@ fn vision(files: &mut Files, trigger: &mut Section<'_>) -> VisionTriggerConfig {
         }
     }
     s.finish(files);
-    VisionTriggerConfig { model, risk_on: on.value, risk_off: off.value, min_score, every_nth_frame, hfov_deg }
+    VisionTriggerConfig {
+        model,
+        risk_head,
+        ahead_on,
+        contact_on,
+        risk_on: on.value,
+        risk_off: off.value,
+        min_score,
+        every_nth_frame,
+        hfov_deg,
+    }
 }
 
 fn telemetry(files: &mut Files, trigger: &mut Section<'_>) -> TelemetryTriggerConfig {
@@ -523,9 +541,9 @@ fn evidence(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig
     EvidenceConfig { dir, quota_mb: quota.value }
 }
 
-fn sources(files: &mut Files, top: &mut Section<'_>) -> Option<SourcesConfig> {
+fn sources(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig>) -> Option<SourcesConfig> {
     let mut s = top.section(files, "sources");
-    let kind = s.word(files, "kind", &[("drive", SourceKind::Drive)]);
+    let kind = s.word(files, "kind", &[("drive", SourceKind::Drive), ("device", SourceKind::Device)]);
     let list = s.list(files, "drives", limits::MAX_DRIVES);
     let mut drives = Vec::with_capacity(list.value.len());
     for (i, node) in list.value.iter().enumerate() {
@@ -539,6 +557,8 @@ fn sources(files: &mut Files, top: &mut Section<'_>) -> Option<SourcesConfig> {
     }
     let realtime = s.flag(files, "realtime").value;
     let repeat = s.flag(files, "loop").value;
+    // A ring whose own value was refused says nothing of what would fit it.
+    let camera = camera(files, &mut s, rings.filter(|_| files.sound()).map(|r| r.video_max_mbit_s));
     s.finish(files);
-    Some(SourcesConfig { kind: kind?.value, drives, realtime, repeat })
+    Some(SourcesConfig { kind: kind?.value, drives, realtime, repeat, camera: camera? })
 }

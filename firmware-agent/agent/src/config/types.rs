@@ -13,6 +13,8 @@ use agent_wire::{Severity, UnitId};
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
+use super::camera::CameraConfig;
+
 /// Everything that the agent can be told.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Config {
@@ -151,13 +153,43 @@ pub(crate) struct TriggerConfig {
     pub(crate) telemetry: TelemetryTriggerConfig,
 }
 
+/// What `risk_head` says for the head that ships.
+pub(crate) const BUILTIN: &str = "builtin";
+
+/// Which risk head judges the tracks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RiskHeadChoice {
+    /// None: the rule of cues does.
+    None,
+    /// The one that ships in the program.
+    Builtin,
+    /// That of a manifest.
+    File(PathBuf),
+}
+
+impl Serialize for RiskHeadChoice {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => serializer.serialize_str("none"),
+            Self::Builtin => serializer.serialize_str(BUILTIN),
+            Self::File(path) => path.serialize(serializer),
+        }
+    }
+}
+
 /// `[trigger.vision]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct VisionTriggerConfig {
     /// Manifest of the trigger model; without one the vision trigger is off.
     #[serde(serialize_with = "path_or_none")]
     pub(crate) model: Option<PathBuf>,
-    /// Risk at which an event begins, 0 to 1.
+    /// Judges the tracks of the trigger model.
+    pub(crate) risk_head: RiskHeadChoice,
+    /// Probability of a collision ahead at which an event begins, with a risk head.
+    pub(crate) ahead_on: f32,
+    /// Probability of a collision having just begun at which an event is one, with a risk head.
+    pub(crate) contact_on: f32,
+    /// Risk at which an event begins without a risk head, 0 to 1.
     pub(crate) risk_on: f32,
     /// Risk below which it may end, at most `risk_on`.
     pub(crate) risk_off: f32,
@@ -548,6 +580,8 @@ pub(crate) struct SourcesConfig {
     /// Begin again after the last.
     #[serde(rename = "loop")]
     pub(crate) repeat: bool,
+    /// `[sources.camera]`
+    pub(crate) camera: CameraConfig,
 }
 
 /// Kind of source.
@@ -556,6 +590,8 @@ pub(crate) struct SourcesConfig {
 pub(crate) enum SourceKind {
     /// Logged drives.
     Drive,
+    /// The unit's own sensors.
+    Device,
 }
 
 // Paths of a configuration come from UTF-8 text; one set by the program later might not be UTF-8 and is shown with the
@@ -564,11 +600,15 @@ fn path_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Erro
     serializer.serialize_str(&path.to_string_lossy())
 }
 
-fn path_or_none<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn path_or_none<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
     match path {
         Some(path) => path_text(path, serializer),
         None => serializer.serialize_str("none"),
     }
+}
+
+pub(super) fn text_or_none<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text.as_deref().unwrap_or("none"))
 }
 
 fn path_list<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {

@@ -65,6 +65,8 @@ pub(crate) struct AnswerWords<'a> {
     pub(crate) cause: Option<&'a str>,
     /// What would have prevented it.
     pub(crate) prevention: Option<&'a str>,
+    /// What the model was trained on, where its file says so: `simulated`.
+    pub(crate) trained_on: Option<&'a str>,
 }
 
 /// What the page shows. Everything may be missing; what is missing is said.

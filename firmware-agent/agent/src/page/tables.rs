@@ -123,6 +123,9 @@ fn answered(page: &EventPage<'_>, a: &StudentAnswers) -> String {
     rows.text("A collision happens", &format!("{} ({sure})", words::probability(a.recognition_e4)));
     let step = ladder_step(a.ladder_step);
     rows.text("Answered by", &format!("model {} ({step})", a.model));
+    if let Some(what) = page.answers.trained_on {
+        rows.text("Knows", &format!("{what} roads only: of real ones its answers say nothing"));
+    }
     let beside = if a.telemetry { ", with telemetry" } else { "" };
     rows.text("Looked at", &format!("{} frames{beside}", a.frames));
     if a.total_ms > 0 {

@@ -119,7 +119,7 @@ fn full<'a>(alert: &'a Alert, report: &'a Report) -> EventPage<'a> {
         program: "firmware-agent 0.1.0",
         alert: Some((alert, 141)),
         report: Some((report, 260)),
-        answers: AnswerWords::default(),
+        answers: AnswerWords { trained_on: Some("simulated"), ..AnswerWords::default() },
         frames: (-20..10).map(|k| PageFrame { at_ms: k * 250 + 30, jpeg: JPEG }).collect(),
         axes_known: true,
         accel: (-500..200)

@@ -89,18 +89,26 @@ fn text<const N: usize>(answer: Option<&TextAnswer>) -> Answer<N> {
 
 /// The codebooks of the models that answered, for files and pages that people read.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Books(Vec<(Hash8, Codebook)>);
+pub(crate) struct Books(Vec<Book>);
+
+/// One model's.
+#[derive(Clone, Debug)]
+struct Book {
+    model: Hash8,
+    codes: Codebook,
+    trained_on: Option<String>,
+}
 
 impl Books {
     /// Remembers a model's codebook.
     pub(crate) fn add(&mut self, facts: &Facts) {
-        self.add_book(facts.model, facts.codebook.clone());
+        self.add_book(facts.model, facts.codebook.clone(), facts.trained_on.clone());
     }
 
     /// The same for a codebook of its own.
-    pub(crate) fn add_book(&mut self, model: Hash8, book: Codebook) {
-        if self.0.iter().all(|(known, _)| *known != model) && self.0.len() < MAX_BOOKS {
-            self.0.push((model, book));
+    fn add_book(&mut self, model: Hash8, codes: Codebook, trained_on: Option<String>) {
+        if self.0.iter().all(|known| known.model != model) && self.0.len() < MAX_BOOKS {
+            self.0.push(Book { model, codes, trained_on });
         }
     }
 
@@ -109,15 +117,15 @@ impl Books {
         self.0.is_empty()
     }
 
-    fn of(&self, answers: &StudentAnswers) -> Option<&Codebook> {
-        self.0.iter().find(|(m, b)| *m == answers.model && b.version == answers.codebook).map(|(_, b)| b)
+    fn of(&self, answers: &StudentAnswers) -> Option<&Book> {
+        self.0.iter().find(|b| b.model == answers.model && b.codes.version == answers.codebook)
     }
 
     /// All of them as JSON: `listen --codebook` reads it.
     pub(crate) fn json(&self) -> Value {
-        let book = |(model, b): &(Hash8, Codebook)| {
+        let book = |Book { model, codes: b, trained_on }: &Book| {
             json!({"model": model, "version": b.version, "description": b.description, "cause": b.cause,
-                   "prevention": b.prevention})
+                   "prevention": b.prevention, "trained_on": trained_on})
         };
         Value::Array(self.0.iter().map(book).collect())
     }
@@ -133,7 +141,10 @@ impl Books {
             let model = serde_json::from_value(entry.get("model")?.clone()).ok()?;
             let version = u16::try_from(entry.get("version")?.as_u64()?).ok()?;
             let (description, cause) = (list(entry, "description")?, list(entry, "cause")?);
-            books.add_book(model, Codebook { version, description, cause, prevention: list(entry, "prevention")? });
+            let codes = Codebook { version, description, cause, prevention: list(entry, "prevention")? };
+            // Files written before this was known have none.
+            let trained_on = entry.get("trained_on").and_then(Value::as_str).map(str::to_owned);
+            books.add_book(model, codes, trained_on);
         }
         Some(books)
     }
@@ -151,10 +162,18 @@ fn known<'b, const N: usize>(answer: &'b Answer<N>, list: Option<&'b Vec<String>
 pub(crate) fn answer_words<'b>(books: &'b Books, answers: &'b StudentAnswers) -> AnswerWords<'b> {
     let book = books.of(answers);
     AnswerWords {
-        description: known(&answers.description, book.map(|b| &b.description)),
-        cause: known(&answers.cause, book.map(|b| &b.cause)),
-        prevention: known(&answers.prevention, book.map(|b| &b.prevention)),
+        description: known(&answers.description, book.map(|b| &b.codes.description)),
+        cause: known(&answers.cause, book.map(|b| &b.codes.cause)),
+        prevention: known(&answers.prevention, book.map(|b| &b.codes.prevention)),
+        trained_on: book.and_then(|b| b.trained_on.as_deref()),
     }
+}
+
+/// The same as JSON: `student_words` of messages.
+pub(crate) fn words_json(books: &Books, answers: &StudentAnswers) -> Value {
+    let words = answer_words(books, answers);
+    json!({"description": words.description, "cause": words.cause, "prevention": words.prevention,
+           "trained_on": words.trained_on})
 }
 
 #[cfg(test)]
@@ -184,7 +203,7 @@ mod tests {
         let book =
             Codebook { version: 2, description: vec!["a".into(), "b".into()], cause: vec![], prevention: vec![] };
         let mut books = Books::default();
-        books.add_book(Hash8([1; 8]), book);
+        books.add_book(Hash8([1; 8]), book, Some("simulated".to_owned()));
         let books = Books::from_json(&books.json()).unwrap();
         let mut answers = StudentAnswers {
             model: Hash8([1; 8]),
@@ -205,6 +224,8 @@ mod tests {
         };
         let words = answer_words(&books, &answers);
         assert_eq!((words.description, words.cause, words.prevention), (Some("b"), None, None));
+        assert_eq!(words.trained_on, Some("simulated"));
+        assert_eq!(words_json(&books, &answers)["trained_on"], "simulated");
         answers.codebook = 3;
         assert_eq!(answer_words(&books, &answers).description, None);
         assert!(Books::from_json(&json!({"version": 1})).is_none());

@@ -25,13 +25,15 @@ use agent_worker::ladder::{Step, Thermal};
 use agent_worker::limits::MAX_OBJECTS;
 use agent_worker::supervisor::SupervisorConfig;
 
-pub(crate) use answers::{Books, answer_words};
+pub(crate) use answers::{Books, answer_words, words_json};
 pub(crate) use collect::{Collector, Grid, telemetry_row};
 pub(crate) use desk::{Desk, Done};
 pub(crate) use inline::Inline;
 pub(crate) use threaded::{News, StudentLink, pair};
 
+use crate::builtin;
 use crate::config::Config;
+use crate::exit::{Coded, Outcome};
 
 /// What stands beside a frame that was selected.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +67,7 @@ pub(crate) fn ladder(config: &Config, thermal: bool) -> anyhow::Result<Option<Su
         steps.push(Step { number: 0, launch: launch.clone(), max_frames: None, token_budget: None });
         steps.extend(smaller(config, launch));
     } else if let Some(model) = &s.model {
-        let model = config.resolve(model);
+        let model = file_of(config, model)?;
         // A program without a folder in its name is looked for on the path.
         let program = s.worker.as_ref().map(|p| if p.components().count() > 1 { config.resolve(p) } else { p.clone() });
         let start = |prefix: u32| {
@@ -76,7 +78,7 @@ pub(crate) fn ladder(config: &Config, thermal: bool) -> anyhow::Result<Option<Su
         steps.extend(smaller(config, start(s.smaller.max_prefix_tokens)));
     }
     if let Some(small) = &s.small_model {
-        let launch = launch(own, true, &config.resolve(small), "cpu", s.max_prefix_tokens, config);
+        let launch = launch(own, true, &file_of(config, small)?, "cpu", s.max_prefix_tokens, config);
         steps.push(Step { number: 2, launch, max_frames: None, token_budget: None });
     }
     if steps.is_empty() {
@@ -88,6 +90,15 @@ pub(crate) fn ladder(config: &Config, thermal: bool) -> anyhow::Result<Option<Su
         load_within: Duration::from_secs_f32(s.load_s),
         thermal: zone.map(|file| Thermal { file: config.resolve(file), limit_c: s.hot_c }),
     }))
+}
+
+/// A model's path, or where the shipped one lies.
+fn file_of(config: &Config, model: &Path) -> anyhow::Result<PathBuf> {
+    if model != Path::new(builtin::WORD) {
+        return Ok(config.resolve(model));
+    }
+    builtin::find(builtin::STUDENT)
+        .ok_or_else(|| Coded(Outcome::BadConfig, format!("student: {}", builtin::missing(builtin::STUDENT))).into())
 }
 
 fn smaller(config: &Config, launch: Launch) -> Option<Step> {

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::error::ConvertError;
-use super::gguf::{Header, Planned, Writer, Written};
+use super::gguf::{Header, Planned, Value, Writer, Written};
 use super::tensors::text_tensors;
 use crate::file::ModelFile;
 
@@ -27,14 +27,27 @@ pub fn export_language(path: &Path, out: &Path) -> Result<Written, ConvertError>
         let missing = || ConvertError::Missing { path: path.into(), names: vec![want.name.clone()] };
         let entry = entry.ok_or_else(missing)?;
         planned.push(Planned { name: want.name.clone(), dims: want.dims.clone(), kind: entry.kind });
-        places.push((entry.offset, entry.bytes));
+        places.push(entry.offset);
     }
     let ours = |key: &str| ["general.", "qwen2.", "tokenizer."].iter().any(|p| key.starts_with(p));
     let metadata: Vec<_> = header.metadata.iter().filter(|(key, _)| ours(key)).cloned().collect();
+    let tensors: Vec<_> = planned.into_iter().zip(places).collect();
+    copy(path, out, &metadata, &tensors)
+}
+
+/// A new file of `metadata` and of tensors of the model file `path`, each with the place of its bytes there.
+pub(super) fn copy(
+    path: &Path,
+    out: &Path,
+    metadata: &[(String, Value)],
+    tensors: &[(Planned, u64)],
+) -> Result<Written, ConvertError> {
     let file = File::open(path).map_err(|e| ConvertError::reading(path, e))?;
-    let mut writer = Writer::create(out, &metadata, &planned)?;
+    let planned: Vec<Planned> = tensors.iter().map(|(tensor, _)| tensor.clone()).collect();
+    let mut writer = Writer::create(out, metadata, &planned)?;
     let mut buffer = vec![0; PIECE];
-    for (tensor, (offset, bytes)) in planned.iter().zip(places) {
+    for (tensor, offset) in tensors {
+        let bytes = tensor.kind.bytes(&tensor.dims).unwrap_or(0);
         let mut at = 0;
         while at < bytes {
             let n = (PIECE as u64).min(bytes - at) as usize;

@@ -11,7 +11,7 @@ use super::config::{Measured, read_shape};
 use super::error::ConvertError;
 use super::gguf::{Planned, Writer, Written};
 use super::limits::{CHUNK_VALUES, MAX_LICENCE_BYTES, MAX_NOTES, MAX_STRING_BYTES};
-use super::metadata::{Facts, Sources, all};
+use super::metadata::{Facts, MAX_TRAINED_ON_BYTES, Sources, all};
 use super::names::{Named, resolve};
 use super::quant::encode;
 use super::questions::read_questions;
@@ -43,6 +43,10 @@ pub struct ImportOptions {
     pub telemetry: bool,
     /// Trained with the table of objects.
     pub objects: bool,
+    /// Trained on its known answers alone.
+    pub closed: bool,
+    /// What it was trained on, in a word: `simulated`.
+    pub trained_on: Option<String>,
     /// Most vision tokens of a clip, in place of the checkpoint's.
     pub max_tokens: Option<usize>,
 }
@@ -61,6 +65,8 @@ impl ImportOptions {
             window: WindowShape::default(),
             telemetry: false,
             objects: false,
+            closed: false,
+            trained_on: None,
             max_tokens: None,
         }
     }
@@ -280,6 +286,11 @@ fn facts(
     if licence.len() > MAX_LICENCE_BYTES as usize {
         return Err(ConvertError::Asked(format!("a licence of {} bytes, at most {MAX_LICENCE_BYTES}", licence.len())));
     }
+    if let Some(text) = &options.trained_on
+        && (text.is_empty() || text.len() > MAX_TRAINED_ON_BYTES || text.chars().any(char::is_control))
+    {
+        return Err(ConvertError::Asked(format!("trained on: one line of 1 to {MAX_TRAINED_ON_BYTES} bytes is taken")));
+    }
     notes.truncate(MAX_NOTES);
     Ok(Facts {
         name: options.name.clone().or(folder).unwrap_or_else(|| "student".into()),
@@ -288,6 +299,8 @@ fn facts(
         questions,
         telemetry: options.telemetry,
         objects: options.objects,
+        closed: options.closed,
+        trained_on: options.trained_on.clone(),
         sources,
         notes,
     })

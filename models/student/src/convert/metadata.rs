@@ -1,7 +1,7 @@
 //! The metadata of a model file, key by key. What stands beside the weights: shape, tokenizer, preprocessing, window,
 //! prompts, codebook, licence, hashes of the inputs.
 //!
-//! Keys without a prefix of ours are llama.cpp's, with its meaning. Calibration is written by another tool, later.
+//! Keys without a prefix of ours are llama.cpp's, with its meaning. Calibration is written later (`calibrate.rs`).
 
 use super::gguf::Value;
 use crate::shape::ModelShape;
@@ -12,6 +12,13 @@ pub const FORMAT: u32 = 1;
 pub const TASKS: [&str; 6] = ["recognition", "description", "cause", "prevention", "localization", "pre_crash"];
 /// The tasks whose answers are codes.
 pub const CODED: [&str; 3] = ["description", "cause", "prevention"];
+
+/// True where a model was trained on its known answers alone, so that nothing else is decoded.
+pub const CLOSED: &str = "student.codebook.closed";
+/// What the model was trained on.
+pub const TRAINED_ON: &str = "student.trained_on";
+/// Longest text of [`TRAINED_ON`], bytes.
+pub const MAX_TRAINED_ON_BYTES: usize = 64;
 
 /// A tokenizer as GGUF holds it (byte-pair, Qwen2's splitting).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,6 +81,10 @@ pub struct Facts {
     pub telemetry: bool,
     /// Trained with the table of objects.
     pub objects: bool,
+    /// Its answers are always known ones: it is asked for nothing else.
+    pub closed: bool,
+    /// What it was trained on, in a word (`simulated`), where that was said.
+    pub trained_on: Option<String>,
     /// Inputs.
     pub sources: Sources,
     /// What the importer found worth saying.
@@ -127,8 +138,14 @@ pub fn all(shape: &ModelShape, facts: &Facts) -> Vec<(String, Value)> {
     for (task, answers) in CODED.iter().zip(&q.codebook) {
         all.push((format!("student.codebook.{task}"), Value::Strs(answers.clone())));
     }
+    if facts.closed {
+        all.push(pair(CLOSED, Value::Bool(true)));
+    }
     all.push(pair("student.input.telemetry", Value::Bool(facts.telemetry)));
     all.push(pair("student.input.objects", Value::Bool(facts.objects)));
+    if let Some(text) = &facts.trained_on {
+        all.push(pair(TRAINED_ON, Value::str(text)));
+    }
     let s = &facts.sources;
     for (what, hash) in [("base", &s.base), ("adapter", &s.adapter), ("non_lora", &s.non_lora)] {
         if let Some(hash) = hash {

@@ -4,6 +4,7 @@
 //! Streams: no tensor is ever in memory whole. Never runs a model, never fetches anything.
 
 pub mod adapter;
+pub mod calibrate;
 pub mod config;
 pub mod error;
 pub mod export;
@@ -20,6 +21,7 @@ pub mod tensors;
 pub mod tokens;
 pub mod verify;
 
+pub use calibrate::{Calibrated, calibrate};
 pub use error::ConvertError;
 pub use export::export_language;
 pub use import::{ImportOptions, Imported, import};

@@ -140,6 +140,8 @@ fn random_facts(vocab: usize, seed: u64) -> Result<Facts, ConvertError> {
         questions,
         telemetry: false,
         objects: false,
+        closed: false,
+        trained_on: None,
         sources: Sources::default(),
         notes: vec!["random weights: answers mean nothing".into()],
     })

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::ConvertError;
 use super::gguf::{ALIGNMENT, Entry, HASH_KEY, Header, Type, Value, hex};
-use super::metadata::{CODED, FORMAT, TASKS};
+use super::metadata::{CLOSED, CODED, FORMAT, TASKS, TRAINED_ON};
 use super::tensors::{Role, Wanted, parameters, tensors};
 use crate::file::ModelFile;
 use crate::shape::ModelShape;
@@ -64,6 +64,10 @@ pub struct Verified {
     pub objects: bool,
     /// True when the file has a calibration of its label.
     pub calibrated: bool,
+    /// Only its known answers are given.
+    pub closed: bool,
+    /// What it was trained on, where the file says so.
+    pub trained_on: Option<String>,
     /// What the importer had to say.
     pub notes: Vec<String>,
 }
@@ -161,6 +165,8 @@ fn described(path: &Path) -> Result<(Verified, Header), ConvertError> {
         telemetry: flag("student.input.telemetry")?,
         objects: flag("student.input.objects")?,
         calibrated: header.f32("student.calibration.slope").is_some(),
+        closed: header.bool(CLOSED).unwrap_or(false),
+        trained_on: text(TRAINED_ON),
         notes: header.strs("student.notes").unwrap_or_default().to_vec(),
     };
     Ok((verified, header))

@@ -8,6 +8,7 @@ use agent_worker::limits::{MAX_ANSWER_BYTES, MAX_CODES};
 use candle_core::quantized::gguf_file::Value;
 
 use crate::calibration::Calibration;
+use crate::convert::metadata::{CLOSED, TRAINED_ON};
 use crate::decode::Trie;
 use crate::error::{Result, StudentError};
 use crate::file::ModelFile;
@@ -27,6 +28,8 @@ pub struct Texts {
     pub prompt: Prompt,
     /// Calibration of the label, if the file has it.
     pub calibration: Option<Calibration>,
+    /// Only known answers are decoded, times of the grid among them.
+    pub closed: bool,
     /// The tasks that the file was trained for, in the order of the branches.
     pub asked: Vec<Asked>,
 }
@@ -78,7 +81,8 @@ pub fn texts(file: &ModelFile) -> Result<Texts> {
         let trie = if known.is_empty() { None } else { Some(Trie::new(tokens.chat().end, &known)?) };
         asked.push(Asked { task, prompt: prompt.question(&tokens, question)?, trie, max_tokens });
     }
-    Ok(Texts { calibration: calibration(file)?, facts, tokens, prompt, asked })
+    let closed = file.flag(CLOSED)?.unwrap_or(false);
+    Ok(Texts { calibration: calibration(file)?, closed, facts, tokens, prompt, asked })
 }
 
 /// Tokens of several texts.
@@ -144,6 +148,7 @@ fn facts(file: &ModelFile) -> Result<Facts> {
         window: window(&file.shape()?.window)?,
         telemetry: file.flag("student.input.telemetry")?.unwrap_or(false),
         objects: file.flag("student.input.objects")?.unwrap_or(false),
+        trained_on: file.text(TRAINED_ON)?.map(short),
         calibrated: file.fraction("student.calibration.slope")?.is_some(),
         codebook: codebook(file)?,
     };

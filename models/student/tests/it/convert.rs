@@ -56,6 +56,7 @@ fn values_and_facts_are_those_of_the_checkpoint() {
     let mut options = ImportOptions::new(&base, questions(dir.path()), Preset::F32);
     options.telemetry = true;
     options.licence = Some("for tests".into());
+    options.trained_on = Some("simulated".into());
     let out = dir.path().join("m.gguf");
     quiet(&options, &out);
     for t in tensors(&shape()) {
@@ -67,6 +68,7 @@ fn values_and_facts_are_those_of_the_checkpoint() {
         (said.licence.as_str(), said.telemetry, said.objects, said.calibrated),
         ("for tests", true, false, false)
     );
+    assert_eq!(said.trained_on.as_deref(), Some("simulated"));
     assert_eq!(said.tasks.len(), 6);
     assert_eq!((said.codebook["description"], said.codebook["cause"], said.codebook["prevention"]), (2, 1, 0));
 

@@ -53,6 +53,7 @@ struct Trained {
     severity: bool,
     telemetry: bool,
     calibrated: bool,
+    closed: bool,
 }
 
 const PROMPTS: [&str; 6] =
@@ -85,6 +86,8 @@ fn write(path: &Path, trained: &Trained) {
         },
         telemetry: trained.telemetry,
         objects: trained.telemetry,
+        closed: trained.closed,
+        trained_on: None,
         sources: Sources::default(),
         notes: Vec::new(),
     };
@@ -123,7 +126,7 @@ fn scripted(trained: &Trained, answers: &[&str], options: &Options) -> Student {
     Student::assemble(texts, shape, room, Box::new(toy), Box::new(Eyes), options).unwrap()
 }
 
-const VIDEO: Trained = Trained { severity: false, telemetry: false, calibrated: false };
+const VIDEO: Trained = Trained { severity: false, telemetry: false, calibrated: false, closed: false };
 
 fn picture(i: usize) -> Vec<u8> {
     (0..84 * 56 * 3).map(|k| (mix([i as u64, k as u64 / 300]) % 256) as u8).collect()
@@ -163,6 +166,22 @@ fn job(student: &mut Student, frames: u16) -> Answers {
     student.begin(&spec_of(None, frames)).unwrap();
     push(student, usize::from(frames));
     answer(student).0
+}
+
+#[test]
+fn a_file_of_known_answers_alone_gives_nothing_else() {
+    let said = ["Yes", "ego-car hits a car", "Too slow.", "Slow down.", "3.8 - 5.0 seconds", "2.1 seconds"];
+    let cause = |closed: bool| {
+        let mut student = scripted(&Trained { closed, ..VIDEO }, &said, &Options::default());
+        let answers = job(&mut student, 3);
+        assert_eq!(answers.description.unwrap().code, Some(2));
+        assert!(answers.crash.is_some() && answers.pre_crash.is_some());
+        assert!(student.label_logit().is_some_and(|z| z > 0.0));
+        answers.cause.unwrap()
+    };
+    let (free, closed) = (cause(false), cause(true));
+    assert_eq!((free.code, free.text.as_str()), (None, "Too slow."));
+    assert_eq!((closed.code, closed.text.as_str()), (Some(1), "Too fast."));
 }
 
 #[test]

@@ -32,6 +32,7 @@ fn sample_frames() -> Vec<Vec<u8>> {
         window: Window::default(),
         telemetry: true,
         objects: false,
+        trained_on: Some("simulated".to_owned()),
         calibrated: false,
         codebook: Codebook { version: 1, description: vec!["x".to_owned(); 45], cause: vec![], prevention: vec![] },
     };
@@ -86,7 +87,7 @@ fn each_damage_is_named_at_its_place() {
         read(&bytes)
     };
     assert!(matches!(with(0, b'X'), Err(ProtocolError::Magic(_))));
-    assert!(matches!(with(2, 2), Err(ProtocolError::Version(2))));
+    assert!(matches!(with(2, 3), Err(ProtocolError::Version(3))));
     assert!(matches!(with(3, 9), Err(ProtocolError::Kind(9))));
     assert!(matches!(with(7, 0xff), Err(ProtocolError::Oversized { cap: MAX_CONTROL_BYTES, .. })));
     assert!(matches!(with(8, 0xee), Err(ProtocolError::Crc { .. })));

@@ -11,6 +11,7 @@ use agent_worker::job::{
     Answers, Codebook, Facts, FrameInput, JobSpec, LabelAnswer, TextAnswer, TimeAnswer, Timings, Window,
 };
 use agent_worker::protocol::Fault;
+use agent_worker::pulse::Pulse;
 use agent_worker::serve::{Engine, EngineError, serve, stdin_socket};
 
 /// How to start it.
@@ -48,7 +49,7 @@ fn worker_process() {
         }
     };
     // How it ended is seen at the other end.
-    let _ = serve(stream, &mut None, &mut load, true);
+    let _ = serve(stream, &mut None, &mut load, &Pulse::new(std::time::Instant::now()));
 }
 
 /// An engine that answers by rule.
@@ -72,6 +73,7 @@ impl Rule {
             window: if mode == "small" { small } else { Window { width: 42, height: 24, ..Window::default() } },
             telemetry: mode == "telemetry",
             objects: false,
+            trained_on: None,
             calibrated: true,
             codebook: Codebook {
                 version: 3,

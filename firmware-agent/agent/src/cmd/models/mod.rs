@@ -4,20 +4,24 @@
 mod manifest;
 mod pull;
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
-use agent_student::convert::{ConvertError, ImportOptions, Preset, export_language, import, verify};
+use agent_student::calibration::MAX_FIT;
+use agent_student::convert::{ConvertError, ImportOptions, Preset, calibrate, export_language, import, verify};
 use agent_student::shape::WindowShape;
+use serde::Deserialize;
 use serde_json::json;
 
-use crate::cli::{ModelsArgs, ModelsCommand, ModelsImportArgs};
-use crate::exit::{Coded, Outcome, usage};
+use crate::cli::{ModelsArgs, ModelsCalibrateArgs, ModelsCommand, ModelsImportArgs};
+use crate::exit::{Coded, Outcome, bad_input, usage};
 use crate::show::{peak_resident_bytes, put, say};
 
 pub(crate) fn models(args: &ModelsArgs) -> anyhow::Result<Outcome> {
     match &args.command {
         ModelsCommand::Import(args) => import_model(args),
         ModelsCommand::Verify { file } => verify_model(file),
+        ModelsCommand::Calibrate(args) => calibrate_model(args),
         ModelsCommand::Pull(args) => pull::pull(args),
         ModelsCommand::ExportLanguage { file, out } => {
             let written = export_language(file, out).map_err(coded)?;
@@ -36,6 +40,38 @@ pub(crate) fn coded(error: ConvertError) -> anyhow::Error {
 fn verify_model(file: &Path) -> anyhow::Result<Outcome> {
     let verified = verify(file).map_err(coded)?;
     put!("{}", serde_json::to_string_pretty(&verified)?)?;
+    Ok(Outcome::Done)
+}
+
+/// One line of a file of scores; what else stands in it is not looked at.
+#[derive(Deserialize)]
+struct ScoreLine {
+    z: f32,
+    collision: bool,
+}
+
+/// Largest file of scores that is read, bytes: what [`MAX_FIT`] lines of this form take.
+const MAX_SCORES_BYTES: u64 = 128 * MAX_FIT as u64;
+
+fn calibrate_model(args: &ModelsCalibrateArgs) -> anyhow::Result<Outcome> {
+    let place = args.scores.display();
+    let file = std::fs::File::open(&args.scores).map_err(|e| bad_input(format!("{place}: {e}")))?;
+    let mut scores = Vec::new();
+    for (n, line) in BufReader::new(file.take(MAX_SCORES_BYTES)).lines().enumerate() {
+        let line = line.map_err(|e| bad_input(format!("{place}: {e}")))?;
+        if scores.len() == MAX_FIT {
+            return Err(bad_input(format!("{place}: more than {MAX_FIT} scores")));
+        }
+        let score: ScoreLine =
+            serde_json::from_str(&line).map_err(|e| bad_input(format!("{place}: line {}: {e}", n + 1)))?;
+        scores.push((score.z, score.collision));
+    }
+    let made = calibrate(&args.file, &args.out, &scores, args.prior_field).map_err(|error| match error {
+        // What cannot be fitted is the fault of the scores.
+        ConvertError::Asked(what) => bad_input(format!("{place}: {what}")),
+        other => coded(other),
+    })?;
+    put!("{}", serde_json::to_string_pretty(&json!({"model": args.out, "calibration": made}))?)?;
     Ok(Outcome::Done)
 }
 
@@ -87,6 +123,8 @@ fn options(args: &ModelsImportArgs) -> anyhow::Result<ImportOptions> {
         window,
         telemetry: args.telemetry,
         objects: args.objects,
+        closed: args.closed_answers,
+        trained_on: args.trained_on.clone(),
         max_tokens: args.max_tokens,
         ..ImportOptions::new(&args.base, &args.prompts, preset)
     })

@@ -113,6 +113,45 @@ const TYPES: &[Case] = &[
         &["2:17: unit.vehicle_class is \"lorry\"; one of car, van, truck, bus is wanted"],
     ),
     ("a number as a flag", "[sources]\nloop = 1\n", &["2:8: sources.loop is 1; true or false is wanted"]),
+    (
+        "a kind of camera that there is not",
+        "[sources.camera]\nkind = \"webcam\"\n",
+        &["2:8: sources.camera.kind is \"webcam\"; one of none, v4l2, csi, usb, rtsp, file, test, pipeline is wanted"],
+    ),
+    (
+        "a camera without its device",
+        "[sources.camera]\nkind = \"v4l2\"\n",
+        &["2:8: sources.camera.kind is \"v4l2\", but sources.camera.device is none"],
+    ),
+    (
+        "an odd picture",
+        "[sources.camera]\nwidth = 641\n",
+        &["2:9: sources.camera.width is 641, odd; encoders want even sides"],
+    ),
+    (
+        "a password in a camera's address",
+        "[sources.camera]\nurl = \"rtsp://viewer:secret@cam/1\"\n",
+        &[
+            "2:7: sources.camera.url is \"rtsp://...@cam/1\", with a user: that belongs in the file that credentials names, \
+             which is not printed",
+        ],
+    ),
+    (
+        "a pipeline without its sink",
+        "[sources.camera]\npipeline = \"videotestsrc ! fakesink\"\n",
+        &[
+            "2:12: sources.camera.pipeline is \"videotestsrc ! fakesink\", without \"appsink name=kept\", which takes the \
+             encoded frames",
+        ],
+    ),
+    (
+        "a camera that gives more than the ring takes",
+        "[sources.camera]\nbitrate_mbit_s = 9\n",
+        &[
+            "2:18: sources.camera.bitrate_mbit_s is 9, above rings.video_max_mbit_s (8): the pre-roll would not fit the \
+             ring",
+        ],
+    ),
     ("text as a list", "[sources]\ndrives = \"a.mcap\"\n", &["2:10: sources.drives is \"a.mcap\"; a list is wanted"]),
     ("a date as a path", "[evidence]\ndir = 2024-05-01\n", &["2:7: evidence.dir is 2024-05-01; a path is wanted"]),
 ];
@@ -300,7 +339,9 @@ const CHAINS: &[Case] = &[
     (
         "an unknown parent",
         "inherits = \"orin\"\n",
-        &["1:12: inherits = \"orin\" names neither a file beside this one nor a shipped board (base, bench-x86_64)"],
+        &[
+            "1:12: inherits = \"orin\" names neither a file beside this one nor a shipped board (base, agx-orin-devkit, bench-x86_64, generic-aarch64, orin-nano-devkit, orin-nx)",
+        ],
     ),
     (
         "a parent elsewhere",
@@ -351,7 +392,7 @@ fn each_broken_configuration_says_exactly_what_and_where() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert_eq!(count, 63, "a case was added or lost");
+    assert_eq!(count, 69, "a case was added or lost");
 }
 
 #[test]

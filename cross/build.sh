@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Builds the release program for aarch64 without Docker: cross/build.sh [cargo options, such as --features v4l2]
+#
+# Needs cargo and Debian's packages (cross/toolchain.sh installs what is missing and says so). The program needs glibc
+# 2.34 (Debian 12, JetPack 6). Features that link the system's libraries (gstreamer) need a sysroot: Cross.toml.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+tools=target/cross
+cross/toolchain.sh "$tools"
+# shellcheck disable=SC1091
+source "$tools/env"
+cargo build --locked --release --target aarch64-unknown-linux-gnu -p firmware-agent "$@"
+file=target/aarch64-unknown-linux-gnu/release/firmware-agent
+printf '%s: %s bytes\n' "$file" "$(stat -c %s "$file")"

@@ -1,0 +1,7 @@
+//! Sources of the unit's own.
+
+#[cfg_attr(
+    not(all(feature = "v4l2", feature = "gstreamer")),
+    allow(dead_code, reason = "which parts are used depends on the cameras that are built in")
+)]
+pub(crate) mod camera;
