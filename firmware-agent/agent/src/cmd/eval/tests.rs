@@ -1,3 +1,5 @@
+//! Matching of events to the truth, and what the command says of drives without results.
+
 use super::*;
 
 fn truth(severity: &str, event: &str) -> String {
