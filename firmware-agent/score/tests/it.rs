@@ -1,6 +1,8 @@
 //! Every figure against a public implementation (reference/cases.json, made by reference/make_cases.py), and the rules
 //! that have none against cases by hand.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use agent_score::classes::{Binary, Confusion};
 use agent_score::text::{BleuCounts, bleu, rouge};
 use agent_score::{bounds, intervals, ranking};
