@@ -125,8 +125,11 @@ pub(crate) fn is_of(drive: &Drive, event: &Event) -> bool {
     (from..=to).contains(&event.zero_s)
 }
 
+/// A probability, and whether it came true.
+type Told = (f64, bool);
+
 /// The clip's and the frames' cases of the risk; none where the camera cannot have seen it coming.
-fn risk(drive: &Drive) -> (Option<(f64, bool)>, Vec<(f64, bool)>) {
+fn risk(drive: &Drive) -> (Option<Told>, Vec<Told>) {
     let collision = drive.truth.event.as_ref().filter(|_| drive.truth.class == 0);
     if collision.is_some_and(|e| !e.sign_in_view) {
         return (None, Vec::new());
