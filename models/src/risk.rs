@@ -162,6 +162,10 @@ impl RiskHead {
             self.state.fill(0.0);
             self.warm = 0;
         }
+        // The graph's own maxima would swallow what is no number.
+        if f.slots.iter().flatten().chain(&f.global).any(|v| !v.is_finite()) {
+            return Err("a feature is no number".to_owned());
+        }
         let mut mask = [0.0f32; RISK_SLOTS];
         mask.iter_mut().take(f.count).for_each(|m| *m = 1.0);
         let tensor = |shape: &[usize], values: &[f32]| Tensor::from_shape(shape, values).map_err(|e| e.to_string());
@@ -227,7 +231,7 @@ fn build(onnx: &[u8], state: usize) -> TractResult<Box<Plan>> {
     let mut model = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(onnx))?;
     let shapes: [&[usize]; 4] = [&[1, RISK_SLOTS, SLOT_FEATURES], &[1, RISK_SLOTS], &[1, GLOBAL_FEATURES], &[1, state]];
     for (i, shape) in shapes.iter().enumerate() {
-        model.set_input_fact(i, InferenceFact::dt_shape(f32::datum_type(), shape))?;
+        model.set_input_fact(i, InferenceFact::dt_shape(f32::datum_type(), *shape))?;
     }
     let plan = model.into_optimized()?.into_runnable()?;
     Ok(Box::new(plan.spawn()?))

@@ -305,7 +305,7 @@ def main():
                 json.dump(peaks(drives, probs), f)
     export(head, recipe, os.path.join(args.out, "risk.onnx"))
     with open(os.path.join(args.out, "metrics.json"), "w") as f:
-        json.dump(out, f, indent=1)
+        f.write(json.dumps(out, indent=1) + "\n")
     print(json.dumps(out, indent=1))
 
 

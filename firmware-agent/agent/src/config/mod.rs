@@ -19,6 +19,7 @@ pub(crate) mod error;
 pub(crate) mod limits;
 mod memory;
 mod reader;
+mod risk_head;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,8 @@ use sha2::{Digest, Sha256};
 pub(crate) use command::{EXIT_OK, check_config_command};
 pub(crate) use error::{ConfigErrors, Place, Problem};
 pub(crate) use memory::MemoryPlan;
-pub(crate) use types::{Ask, Config, RiskHeadChoice, SignalRef, Threshold, VEHICLE_SIGNALS, VehicleClass};
+pub(crate) use risk_head::RiskHeadChoice;
+pub(crate) use types::{Ask, Config, SignalRef, Threshold, VEHICLE_SIGNALS, VehicleClass};
 
 use limits::{MAX_CHAIN, MAX_FILE_BYTES, MAX_PARENT_BYTES};
 use tree::{Files, Spot, Table, Value};

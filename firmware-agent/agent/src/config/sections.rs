@@ -13,12 +13,13 @@ use super::error::Problem;
 use super::limits;
 use super::memory::{MemoryPlan, mb};
 use super::reader::{At, Section, refuse, text, whole};
+use super::risk_head::RiskHeadChoice;
 use super::tree::{Files, Node, Spot, Table, Value};
 use super::types::{
-    Ask, BUILTIN, BrokerUrl, CanConfig, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig,
-    OutboxConfig, RingsConfig, RiskHeadChoice, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend,
-    StudentConfig, StudentDevice, StudentPruning, TelemetryTriggerConfig, Threshold, TlsConfig, TriggerConfig,
-    TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
+    Ask, BrokerUrl, CanConfig, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig, OutboxConfig,
+    RingsConfig, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend, StudentConfig, StudentDevice,
+    StudentPruning, TelemetryTriggerConfig, Threshold, TlsConfig, TriggerConfig, TriggerSignal, UnitConfig,
+    VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
 };
 
 /// Reads the whole tree. `None`, or problems noted in `files`, mean that there is no configuration.
@@ -285,7 +286,7 @@ fn vision(files: &mut Files, trigger: &mut Section<'_>) -> VisionTriggerConfig {
     let model = s.path_or_none(files, "model").value;
     let risk_head = match s.path_or_none(files, "risk_head").value {
         None => RiskHeadChoice::None,
-        Some(path) if path == std::path::Path::new(BUILTIN) => RiskHeadChoice::Builtin,
+        Some(path) if path == std::path::Path::new(crate::builtin::WORD) => RiskHeadChoice::Builtin,
         Some(path) => RiskHeadChoice::File(path),
     };
     let ahead_on = s.real(files, "ahead_on", 0.01, 1.0).value;

@@ -153,30 +153,6 @@ pub(crate) struct TriggerConfig {
     pub(crate) telemetry: TelemetryTriggerConfig,
 }
 
-/// What `risk_head` says for the head that ships.
-pub(crate) const BUILTIN: &str = "builtin";
-
-/// Which risk head judges the tracks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum RiskHeadChoice {
-    /// None: the rule of cues does.
-    None,
-    /// The one that ships in the program.
-    Builtin,
-    /// That of a manifest.
-    File(PathBuf),
-}
-
-impl Serialize for RiskHeadChoice {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::None => serializer.serialize_str("none"),
-            Self::Builtin => serializer.serialize_str(BUILTIN),
-            Self::File(path) => path.serialize(serializer),
-        }
-    }
-}
-
 /// `[trigger.vision]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct VisionTriggerConfig {
@@ -184,7 +160,7 @@ pub(crate) struct VisionTriggerConfig {
     #[serde(serialize_with = "path_or_none")]
     pub(crate) model: Option<PathBuf>,
     /// Judges the tracks of the trigger model.
-    pub(crate) risk_head: RiskHeadChoice,
+    pub(crate) risk_head: super::risk_head::RiskHeadChoice,
     /// Probability of a collision ahead at which an event begins, with a risk head.
     pub(crate) ahead_on: f32,
     /// Probability of a collision having just begun at which an event is one, with a risk head.

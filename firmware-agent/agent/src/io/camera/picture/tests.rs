@@ -85,7 +85,7 @@ impl Watch {
 fn blur(rgb: &mut [u8], radius: usize) {
     for (step, count) in [(3, SIZE.0), (3 * SIZE.0, SIZE.1)] {
         let lines = rgb.len() / 3 / count;
-        let from = rgb.clone();
+        let from = rgb.to_vec();
         for line in 0..lines {
             for c in 0..3 {
                 let base = c + if step == 3 { line * 3 * SIZE.0 } else { line * 3 };
