@@ -111,7 +111,8 @@ fn replay_args(args: &EvalArgs, drive: &Drive, out: PathBuf, config: Option<Path
 fn models_of(folder: &Path) -> Value {
     let text = std::fs::read_to_string(folder.join("summary.json")).unwrap_or_default();
     let summary: Value = serde_json::from_str(&text).unwrap_or_default();
-    json!({"config": summary["config"], "trigger_model": summary["trigger_model"], "student": summary["student"]})
+    json!({"config": summary["config"], "trigger_model": summary["trigger_model"], "risk_head": summary["risk_head"],
+           "student": summary["student"]})
 }
 
 fn title(args: &EvalArgs, drives: &[Drive]) -> String {
