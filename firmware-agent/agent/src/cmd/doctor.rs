@@ -2,7 +2,6 @@
 //!
 //! Looks at the camera; it must not be in use by a running agent.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
