@@ -1,10 +1,12 @@
-//! Models of the fleet edge agent: the trigger detector.
+//! Models of the fleet edge agent: the trigger detector and the risk head.
 //!
 //! A [`manifest::Manifest`] beside an ONNX file says what a detector expects and gives; [`detector::Detector`] loads
 //! both and turns RGB frames into [`agent_core::vision::Detections`]. tract parses the graph, settles its shapes and
 //! stays the reference and the fallback; the network that runs on frames is a lowering of the same graph (`net`).
 //!
-//! This crate reads the two files it is given and nothing else; it knows no clock, no network and no configuration.
+//! [`risk::RiskHead`] judges what the tracks of those boxes mean: a small recurrent network under tract.
+//!
+//! This crate reads the files it is given and nothing else; it knows no clock, no network and no configuration.
 
 mod decode;
 pub mod detector;
@@ -13,6 +15,8 @@ pub mod limits;
 pub mod manifest;
 mod net;
 mod preprocess;
+pub mod risk;
 
 pub use detector::{Detector, DetectorError, Engine};
 pub use manifest::{Manifest, ManifestError};
+pub use risk::{RiskError, RiskHead};

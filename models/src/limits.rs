@@ -4,6 +4,10 @@
 pub const MAX_MODEL_BYTES: u64 = 64 << 20;
 /// Largest manifest that is read, bytes.
 pub const MAX_MANIFEST_BYTES: u64 = 64 << 10;
+/// Largest risk head that is read, bytes; the one that ships takes 120 KB.
+pub const MAX_RISK_BYTES: u64 = 4 << 20;
+/// Most values of a risk head's state.
+pub const MAX_RISK_STATE: usize = 1024;
 /// Largest side of a model's input, pixels.
 pub const MAX_INPUT_SIDE: usize = 1280;
 /// Largest side of a frame given to a detector, pixels.

@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Ask(AskArgs),
     /// Makes a simulated drive of a scenario and a seed, and its truth; or clips of many seeds for training
     Simulate(SimulateArgs),
+    /// Scores the agent on drives with a known truth: figures with intervals, a table, JSON and a page with plots
+    Eval(EvalArgs),
     /// Resolves and prints the effective configuration, or every error with its line
     CheckConfig(CheckConfigArgs),
     /// Says what works on this unit, as JSON lines: the camera (other sensors are not looked at yet)
@@ -112,6 +114,63 @@ pub(crate) struct ReplayArgs {
     /// Write no evidence files and no pages
     #[arg(long)]
     pub(crate) no_evidence: bool,
+}
+
+/// Which drives may be scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum EvalSplit {
+    Test,
+    Validation,
+    Train,
+    All,
+}
+
+impl EvalSplit {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Validation => "validation",
+            Self::Train => "train",
+            Self::All => "all",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    /// Folder of drives X.mcap with their truth X.mcap.truth.json (`simulate` makes both)
+    #[arg(long)]
+    pub(crate) drives: PathBuf,
+    /// Folder with what `replay` wrote of each drive, in X/; without it every drive is replayed into OUT/replays/X
+    #[arg(long, conflicts_with_all = ["config", "trigger", "onnx", "dbc", "signal", "student"])]
+    pub(crate) results: Option<PathBuf>,
+    /// Where eval.json, eval.html and the replays are written
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// Split that every drive must be of; `all` takes any and marks the result as mixed
+    #[arg(long, value_enum, default_value = "test")]
+    pub(crate) split: EvalSplit,
+    /// Print eval.json instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Configuration file of the replays; without it the defaults with the simulator's bus
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+    /// Manifest of the trigger model (overrides the configuration); its ONNX file stands beside it or is given by --onnx
+    #[arg(long)]
+    pub(crate) trigger: Option<PathBuf>,
+    /// ONNX file of --trigger, when it stands elsewhere
+    #[arg(long, requires = "trigger")]
+    pub(crate) onnx: Option<PathBuf>,
+    /// DBC file that decodes the drives' CAN frames (overrides the configuration)
+    #[arg(long)]
+    pub(crate) dbc: Option<PathBuf>,
+    /// Signal of that DBC: NAME=MESSAGE.SIGNAL[*SCALE]; may be repeated
+    #[arg(long, requires = "dbc")]
+    pub(crate) signal: Vec<String>,
+    /// Model file of the student that describes events (overrides the configuration)
+    #[arg(long)]
+    pub(crate) student: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         cli::Command::Student(args) => cmd::student::student(args),
         cli::Command::Ask(args) => cmd::ask::ask(args),
         cli::Command::Simulate(args) => cmd::simulate::simulate(args),
+        cli::Command::Eval(args) => cmd::eval::eval(args),
         cli::Command::CheckConfig(args) => cmd::check_config::check_config(args),
         cli::Command::Doctor(args) => cmd::doctor::doctor(args),
     };

@@ -8,7 +8,7 @@ use agent_core::evidence::EvidenceView;
 use agent_core::samples::{FrameMeta, SignalSample};
 use agent_core::time::MonoTime;
 use agent_drive::{DriveRecord, SignalMap, VideoDecoder};
-use agent_models::Detector;
+use agent_models::{Detector, RiskHead};
 use agent_wire::{EventId, EvidenceFile, Message, StudentRefusal};
 use agent_worker::job::Facts;
 
@@ -71,6 +71,7 @@ impl Samples {
 pub(crate) struct Pipeline {
     pub(crate) agent: Agent,
     pub(crate) detector: Option<Detector>,
+    pub(crate) head: Option<RiskHead>,
     pub(crate) student: Option<Inline>,
     decoder: Option<VideoDecoder>,
     samples: Samples,
@@ -87,6 +88,7 @@ impl Pipeline {
         Self {
             agent,
             detector,
+            head: None,
             student: None,
             decoder: None,
             samples: Samples::new(signals),
@@ -147,7 +149,7 @@ impl Pipeline {
         self.spent.detect_s += decoded.elapsed().as_secs_f64();
         match found {
             Ok(detections) => {
-                self.agent.on_detections(t, &detections, aspect);
+                self.agent.on_detections(t, &detections, aspect, self.head.as_mut().map(|h| h as _));
                 sink.scored(&self.agent);
             }
             Err(error) => self.decode_failed(meta, &error.to_string()),

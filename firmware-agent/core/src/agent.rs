@@ -28,7 +28,7 @@ use crate::samples::{CanFrame, FrameMeta, GnssFix, ImuSample, SignalSample, Vehi
 use crate::student::ObjectHistory;
 use crate::telemetry::{Alignment, TelemetryEvent, TelemetryTrigger};
 use crate::time::{MonoTime, Span, WallTime};
-use crate::vision::{Detection, TrackedObject, VisionAssessment, VisionTrigger};
+use crate::vision::{Detection, RiskModel, TrackedObject, Vehicle, VisionAssessment, VisionTrigger};
 
 /// What the core wants done.
 #[derive(Clone, Debug, PartialEq)]
@@ -192,7 +192,11 @@ impl Agent {
         }
         self.counts.imu += 1;
         self.on_tick(s.t);
+        self.vision.on_imu(s);
         for event in self.telemetry.on_imu(s) {
+            if let TelemetryEvent::ImpactBegan(impact) | TelemetryEvent::ImpactUpdated(impact) = &event {
+                self.vision.on_impact(s.t, impact.max_delta_v_mps);
+            }
             if matches!(event, TelemetryEvent::Disturbance { .. }) {
                 self.counts.disturbances = self.counts.disturbances.saturating_add(1);
             }
@@ -263,13 +267,22 @@ impl Agent {
     }
 
     /// Detections of the frame captured at `t`; `aspect` is its width over its height.
-    pub fn on_detections(&mut self, t: MonoTime, detections: &[Detection], aspect: f32) {
+    ///
+    /// With a risk head its probabilities stand in place of the cues' risk.
+    pub fn on_detections(
+        &mut self,
+        t: MonoTime,
+        detections: &[Detection],
+        aspect: f32,
+        head: Option<&mut dyn RiskModel>,
+    ) {
         self.on_tick(t);
         self.counts.scored += 1;
-        let speed = self.history.speed(t).map(|(v, _)| v);
-        let seen = self.vision.on_detections(t, detections, aspect, speed);
+        let vehicle = Vehicle { speed_mps: self.history.speed(t).map(|(v, _)| v), brake: self.history.brake(t) };
+        let seen = self.vision.assess(t, detections, aspect, vehicle, head);
         if let Some(event) = self.events.iter_mut().find(|e| e.gathering()) {
-            event.max_risk = Some(event.max_risk.map_or(seen.risk, |r| r.max(seen.risk)));
+            let risk = seen.strongest();
+            event.max_risk = Some(event.max_risk.map_or(risk, |r| r.max(risk)));
         }
         let trigger = self.fusion.on_vision(t, &seen);
         self.objects.push(t, &seen.objects);
@@ -430,7 +443,7 @@ impl Agent {
     }
 
     fn recent_risk(&self, t: MonoTime) -> Option<f32> {
-        self.last_seen.as_ref().filter(|(at, _)| t.since(*at) <= Span::from_s(1)).map(|(_, seen)| seen.risk)
+        self.last_seen.as_ref().filter(|(at, _)| t.since(*at) <= Span::from_s(1)).map(|(_, seen)| seen.strongest())
     }
 
     fn event_time(&self, t: MonoTime) -> EventTime {

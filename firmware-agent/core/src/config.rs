@@ -77,10 +77,14 @@ impl Default for TelemetryConfig {
 /// Thresholds of the vision trigger.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VisionConfig {
-    /// Risk at which an event begins, 0 to 1.
+    /// Risk at which an event begins where no risk head judges, 0 to 1.
     pub risk_on: f32,
+    /// Probability of a collision ahead at which an event begins where a risk head judges, 0 to 1.
+    pub ahead_on: f32,
     /// Risk below which it may end (hysteresis), at most `risk_on`.
     pub risk_off: f32,
+    /// Probability of a collision having just begun, by the risk head, at which an event is one, 0 to 1.
+    pub contact_on: f32,
     /// Detections below this score are not looked at.
     pub min_score: f32,
     /// Horizontal field of view of the camera, degrees: for rough distances.
@@ -91,7 +95,7 @@ impl Default for VisionConfig {
     fn default() -> Self {
         // Seven normal clips stayed at or below 0.52 with two detectors, each at its own score threshold (YOLOX-nano
         // 0.3, FastestDet 0.5): 15 clips are smoke evidence, chosen on the same clips, not a calibration.
-        Self { risk_on: 0.6, risk_off: 0.3, min_score: 0.3, hfov_deg: 70.0 }
+        Self { risk_on: 0.6, risk_off: 0.3, ahead_on: 0.95, contact_on: 0.9, min_score: 0.3, hfov_deg: 70.0 }
     }
 }
 

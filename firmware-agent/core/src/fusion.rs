@@ -53,6 +53,7 @@ pub struct Fusion {
     vision: VisionConfig,
     config: FusionConfig,
     vision_armed: bool,
+    contact_armed: bool,
     airbag_armed: bool,
     signal_armed: [bool; MAX_CUSTOM_SIGNALS],
 }
@@ -71,6 +72,7 @@ impl Fusion {
             vision,
             config,
             vision_armed: true,
+            contact_armed: true,
             airbag_armed: true,
             signal_armed: [true; MAX_CUSTOM_SIGNALS],
         }
@@ -126,11 +128,22 @@ impl Fusion {
         if seen.risk < self.vision.risk_off {
             self.vision_armed = true;
         }
-        if !self.vision_armed || seen.risk.is_nan() || seen.risk < self.vision.risk_on {
+        // A collision that the head has just seen outranks the danger of one; lifted where the danger is over too.
+        let contact = seen.contact.unwrap_or(0.0);
+        if contact < self.vision.risk_off {
+            self.contact_armed = true;
+        } else if self.contact_armed && contact >= self.vision.contact_on {
+            (self.contact_armed, self.vision_armed) = (false, false);
+            let seen =
+                Reason { source: EvidenceSource::VisionRisk, value: contact, threshold: self.vision.contact_on, t };
+            return Some(trigger(EventKind::Collision, Severity::Moderate, t, &[seen]));
+        }
+        let on = if seen.contact.is_some() { self.vision.ahead_on } else { self.vision.risk_on };
+        if !self.vision_armed || seen.risk.is_nan() || seen.risk < on {
             return None;
         }
         self.vision_armed = false;
-        let risk = Reason { source: EvidenceSource::VisionRisk, value: seen.risk, threshold: self.vision.risk_on, t };
+        let risk = Reason { source: EvidenceSource::VisionRisk, value: seen.risk, threshold: on, t };
         let ttc = seen.ttc_s.map(|value| Reason { source: EvidenceSource::TimeToCollision, value, threshold: 2.0, t });
         let mut out = trigger(EventKind::NearCollision, Severity::Moderate, t, &[risk]);
         out.reasons.extend(ttc);

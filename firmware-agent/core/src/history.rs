@@ -145,6 +145,12 @@ impl History {
         })
     }
 
+    /// The brake pedal now, if the bus says it.
+    #[must_use]
+    pub fn brake(&self, now: MonoTime) -> Option<bool> {
+        self.fresh(VehicleSignal::Brake, now).map(|v| v > 0.5)
+    }
+
     /// Adds a row if a fiftieth of a second has passed. Call at each input.
     pub fn tick(&mut self, now: MonoTime) {
         if self.last_row.is_some_and(|t| now.since(t) < Span(1_000_000_000 / ROWS_HZ)) {

@@ -9,6 +9,7 @@ mod broker;
 mod comma2k19;
 mod daemon;
 mod demo;
+mod eval;
 mod help;
 mod import;
 mod replay;

@@ -26,6 +26,7 @@ const ALL: &[&str] = &[
     "agent-drive",
     "agent-link",
     "agent-models",
+    "agent-score",
     "agent-sim",
     "agent-student",
     "agent-wire",
@@ -33,13 +34,15 @@ const ALL: &[&str] = &[
 ];
 
 /// One rule for every crate of the workspace; a new crate needs one.
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     Rule {
         name: "agent-wire",
         ours: &[],
         only: Some(&["crc32fast", "heapless", "postcard", "serde", "thiserror"]),
         never: &[],
     },
+    // Figures only.
+    Rule { name: "agent-score", ours: &[], only: Some(&[]), never: &[] },
     Rule { name: "agent-core", ours: &["agent-wire"], only: Some(&["heapless", "thiserror"]), never: &[] },
     Rule { name: "agent-models", ours: CONTRACTS, only: None, never: &[MQTT, "tokio", "redb", "mcap"] },
     // The model and its worker: files and one socket, no broker.

@@ -4,6 +4,7 @@ pub(crate) mod ask;
 pub(crate) mod check_config;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod eval;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod listen;

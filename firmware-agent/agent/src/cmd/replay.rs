@@ -10,7 +10,7 @@ use agent_core::agent::Agent;
 use agent_core::evidence::EvidenceView;
 use agent_core::time::MonoTime;
 use agent_drive::{DriveInfo, DriveReader};
-use agent_models::Detector;
+use agent_models::{Detector, RiskHead};
 use agent_wire::{EvidenceFile, Flags, Hash8, Message, StudentOutcome};
 use agent_worker::job::Facts;
 use anyhow::Context as _;
@@ -54,6 +54,7 @@ pub(crate) fn replay_to(args: &ReplayArgs) -> anyhow::Result<Replayed> {
         (None, _, Some(path)) => Some(Detector::load(&config.resolve(path)).map_err(bad_input)?),
         (None, _, None) => None,
     };
+    let mut head = convert::risk_head(&config, detector.is_some())?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("making {}", args.out.display()))?;
     let link = args
         .broker
@@ -66,8 +67,8 @@ pub(crate) fn replay_to(args: &ReplayArgs) -> anyhow::Result<Replayed> {
     let (mut drives, mut timings, mut lost) = (Vec::new(), Vec::new(), false);
     for (index, path) in args.drives.iter().enumerate() {
         let boot = u32::try_from(index + 1).unwrap_or(u32::MAX);
-        let one = replay_one(path, boot, args, &config, (detector.take(), student.take()), &mut sink)?;
-        (detector, student) = one.models;
+        let one = replay_one(path, boot, args, &config, (detector.take(), head.take(), student.take()), &mut sink)?;
+        (detector, head, student) = one.models;
         lost |= one.lost;
         drives.push(one.summary);
         timings.push(one.timing);
@@ -81,6 +82,7 @@ pub(crate) fn replay_to(args: &ReplayArgs) -> anyhow::Result<Replayed> {
     }
     let summary = json!({
         "config": config.hash8(),
+        "risk_head": head.as_ref().map(|h| Hash8(h.hash8())),
         "trigger_model": detector.as_ref().map(|d| Hash8(d.hash8())),
         "student": model,
         "drives": drives,
@@ -142,7 +144,7 @@ struct One {
 }
 
 /// What is loaded once and goes from drive to drive.
-type Models = (Option<Detector>, Option<Inline>);
+type Models = (Option<Detector>, Option<RiskHead>, Option<Inline>);
 
 /// The student of a summary.
 fn student_json(facts: &Facts) -> Value {
@@ -155,7 +157,7 @@ fn replay_one(
     boot: u32,
     args: &ReplayArgs,
     config: &Config,
-    (detector, student): Models,
+    (detector, head, student): Models,
     sink: &mut ReplaySink,
 ) -> anyhow::Result<One> {
     let begun = Instant::now();
@@ -166,6 +168,7 @@ fn replay_one(
     let agent = Agent::new(convert::agent(config, boot, flags, model));
     let nth = u64::from(config.trigger.vision.every_nth_frame);
     let mut pipeline = Pipeline::new(agent, detector, convert::signal_map(config)?, nth);
+    pipeline.head = head;
     pipeline.student = student;
     sink.begin(boot, &info);
     let (mut first, mut last) = (None, MonoTime::ZERO);
@@ -238,7 +241,7 @@ fn replay_one(
         counts.events
     );
     let lost = loss.is_some() || !losses.is_zero() || decode_errors > 0;
-    Ok(One { summary, timing, lost, models: (pipeline.detector.take(), pipeline.student.take()) })
+    Ok(One { summary, timing, lost, models: (pipeline.detector.take(), pipeline.head.take(), pipeline.student.take()) })
 }
 
 fn write_json(path: &Path, value: &Value) -> anyhow::Result<()> {
@@ -275,7 +278,7 @@ impl ReplaySink {
         };
         let mut risk = args.risk_log.then(|| create("risk.csv")).transpose()?;
         if let Some(file) = &mut risk {
-            writeln!(file, "boot,t_s,risk,ttc_s,objects")?;
+            writeln!(file, "boot,t_s,risk,ttc_s,objects,contact")?;
         }
         Ok(Self {
             events: (!args.no_evidence).then(|| args.out.join("events")),
@@ -356,6 +359,8 @@ impl Sink for ReplaySink {
         let (Some(file), Some((t, seen))) = (&mut self.risk, agent.last_seen()) else { return };
         let ttc = seen.ttc_s.map_or(String::new(), |v| format!("{v:.3}"));
         // A full disk shows itself at the flush of the messages.
-        let _ = writeln!(file, "{},{:.4},{:.4},{ttc},{}", self.boot, t.as_s(), seen.risk, seen.objects.len());
+        let contact = seen.contact.map_or(String::new(), |v| format!("{v:.4}"));
+        let (t, risk, objects) = (t.as_s(), seen.risk, seen.objects.len());
+        let _ = writeln!(file, "{},{t:.4},{risk:.4},{ttc},{objects},{contact}", self.boot);
     }
 }

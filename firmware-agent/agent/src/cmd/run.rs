@@ -27,7 +27,7 @@ use agent_core::samples::FrameMeta;
 use agent_core::time::MonoTime;
 use agent_core::vision::Detections;
 use agent_drive::{DriveInfo, DriveReader, DriveRecord};
-use agent_models::Detector;
+use agent_models::{Detector, RiskHead};
 use agent_wire::{CommandAction, EventId, EvidenceFile, Flags, Hash8, Message, Severity, StudentRefusal};
 use anyhow::Context as _;
 
@@ -121,6 +121,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let (to_seal, seals) = sync_channel::<(EventId, PathBuf, PathBuf)>(SEALS);
     let mut core = Core {
         agent,
+        head: convert::risk_head(&config, detector.is_some())?,
         samples: Samples::new(signals),
         link,
         give_back: give_back.clone(),
@@ -313,6 +314,7 @@ fn seal(seals: &Receiver<(EventId, PathBuf, PathBuf)>, inbox: &SyncSender<Inbox>
 
 /// The core thread's state.
 struct Core {
+    head: Option<RiskHead>,
     agent: Agent,
     samples: Samples,
     link: RunningLink,
@@ -398,7 +400,7 @@ impl Core {
                 Some(born)
             }
             Inbox::Seen { t, aspect, detections, born } => {
-                self.agent.on_detections(t, &detections, aspect);
+                self.agent.on_detections(t, &detections, aspect, self.head.as_mut().map(|h| h as _));
                 Some(born)
             }
             Inbox::Unseen(n) => {

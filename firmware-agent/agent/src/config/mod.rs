@@ -19,6 +19,7 @@ pub(crate) mod error;
 pub(crate) mod limits;
 mod memory;
 mod reader;
+mod risk_head;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use sha2::{Digest, Sha256};
 pub(crate) use command::{EXIT_OK, check_config_command};
 pub(crate) use error::{ConfigErrors, Place, Problem};
 pub(crate) use memory::MemoryPlan;
+pub(crate) use risk_head::RiskHeadChoice;
 pub(crate) use types::{Ask, Config, SignalRef, Threshold, VEHICLE_SIGNALS, VehicleClass};
 
 use limits::{MAX_CHAIN, MAX_FILE_BYTES, MAX_PARENT_BYTES};
@@ -158,6 +160,8 @@ impl Config {
         let vision = &self.trigger.vision;
         VisionConfig {
             risk_on: vision.risk_on,
+            ahead_on: vision.ahead_on,
+            contact_on: vision.contact_on,
             risk_off: vision.risk_off,
             min_score: vision.min_score,
             hfov_deg: vision.hfov_deg,

@@ -13,6 +13,7 @@ use super::error::Problem;
 use super::limits;
 use super::memory::{MemoryPlan, mb};
 use super::reader::{At, Section, refuse, text, whole};
+use super::risk_head::RiskHeadChoice;
 use super::tree::{Files, Node, Spot, Table, Value};
 use super::types::{
     Ask, BrokerUrl, CanConfig, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig, OutboxConfig,
@@ -283,6 +284,13 @@ fn message_signal(text: &str) -> Result<(String, String), String> {
 fn vision(files: &mut Files, trigger: &mut Section<'_>) -> VisionTriggerConfig {
     let mut s = trigger.section(files, "vision");
     let model = s.path_or_none(files, "model").value;
+    let risk_head = match s.path_or_none(files, "risk_head").value {
+        None => RiskHeadChoice::None,
+        Some(path) if path == std::path::Path::new(crate::builtin::WORD) => RiskHeadChoice::Builtin,
+        Some(path) => RiskHeadChoice::File(path),
+    };
+    let ahead_on = s.real(files, "ahead_on", 0.01, 1.0).value;
+    let contact_on = s.real(files, "contact_on", 0.01, 1.0).value;
     // A risk of 0 would make every frame an event.
     let on = s.real(files, "risk_on", 0.01, 1.0);
     let off = s.real(files, "risk_off", 0.0, 1.0);
@@ -299,7 +307,17 @@ fn vision(files: &mut Files, trigger: &mut Section<'_>) -> VisionTriggerConfig {
         }
     }
     s.finish(files);
-    VisionTriggerConfig { model, risk_on: on.value, risk_off: off.value, min_score, every_nth_frame, hfov_deg }
+    VisionTriggerConfig {
+        model,
+        risk_head,
+        ahead_on,
+        contact_on,
+        risk_on: on.value,
+        risk_off: off.value,
+        min_score,
+        every_nth_frame,
+        hfov_deg,
+    }
 }
 
 fn telemetry(files: &mut Files, trigger: &mut Section<'_>) -> TelemetryTriggerConfig {
@@ -540,7 +558,8 @@ fn sources(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig>
     }
     let realtime = s.flag(files, "realtime").value;
     let repeat = s.flag(files, "loop").value;
-    let camera = camera(files, &mut s, rings.map(|r| r.video_max_mbit_s));
+    // A ring whose own value was refused says nothing of what would fit it.
+    let camera = camera(files, &mut s, rings.filter(|_| files.sound()).map(|r| r.video_max_mbit_s));
     s.finish(files);
     Some(SourcesConfig { kind: kind?.value, drives, realtime, repeat, camera: camera? })
 }

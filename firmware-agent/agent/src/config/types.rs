@@ -159,7 +159,13 @@ pub(crate) struct VisionTriggerConfig {
     /// Manifest of the trigger model; without one the vision trigger is off.
     #[serde(serialize_with = "path_or_none")]
     pub(crate) model: Option<PathBuf>,
-    /// Risk at which an event begins, 0 to 1.
+    /// Judges the tracks of the trigger model.
+    pub(crate) risk_head: super::risk_head::RiskHeadChoice,
+    /// Probability of a collision ahead at which an event begins, with a risk head.
+    pub(crate) ahead_on: f32,
+    /// Probability of a collision having just begun at which an event is one, with a risk head.
+    pub(crate) contact_on: f32,
+    /// Risk at which an event begins without a risk head, 0 to 1.
     pub(crate) risk_on: f32,
     /// Risk below which it may end, at most `risk_on`.
     pub(crate) risk_off: f32,

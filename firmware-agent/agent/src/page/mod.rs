@@ -15,7 +15,8 @@ mod words;
 
 use agent_wire::{Alert, EventId, EventKind, EventTime, Flags, Report, Severity};
 
-use html::{base64, escape, escape_whole};
+pub(crate) use html::escape;
+use html::{base64, escape_whole};
 use limits::{MAX_FRAMES, MAX_JPEG_BYTES, MAX_MARKS};
 use plot::{Curve, Plot};
 

@@ -91,7 +91,7 @@ const MAX_OTHER_MPS: f32 = 45.0;
 /// How far beside this vehicle the object will pass, m; negative when the bodies meet. With x = X / Z for a side of the
 /// object, X + X' ttc = x' Z ttc: where that side will be when the object is as near as it gets is the part of its
 /// motion in the picture that is not expansion, wherever the point of expansion lies. A cut side is a class width away.
-fn clearance_m(s: &Seen<'_>) -> Option<f32> {
+pub(super) fn clearance_m(s: &Seen<'_>) -> Option<f32> {
     let (m, mpw) = (s.motion?, s.metres_per_width?);
     let scale = mpw / m.looming()?.per_s.max(1e-3);
     let wide = class_size_m(s.class).1;
@@ -132,31 +132,47 @@ pub(super) fn ego(s: &Seen<'_>, ego_speed_mps: Option<f32>) -> f32 {
 /// Relative depth at which two objects may still touch: class heights are no better than this.
 const DEPTH_RATIO: f32 = 1.5;
 
-/// The pair cue of two tracks, the same in either order.
-pub(super) fn pair(a: &Seen<'_>, b: &Seen<'_>) -> f32 {
-    let (Some(ma), Some(mb)) = (a.motion, b.motion) else { return 0.0 };
-    let (Some(pa), Some(pb)) = (a.metres_per_width, b.metres_per_width) else { return 0.0 };
+/// How two objects stand to each other across the picture.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meeting {
+    /// From 0 to 1: whether they are at one depth.
+    pub(super) depth: f32,
+    /// Gap between their sides, m at their depth; negative when they overlap.
+    pub(super) gap_m: f32,
+    /// How fast it closes, less its noise twice over, m/s.
+    pub(super) closing_mps: f32,
+    /// Metres that one width of the frame stands for there.
+    mpw: f32,
+}
+
+/// How two tracks stand to each other, the same in either order; `None` while motion or depth of one is not known.
+pub(super) fn meeting(a: &Seen<'_>, b: &Seen<'_>) -> Option<Meeting> {
+    let (ma, mb) = (a.motion?, b.motion?);
+    let (pa, pb) = (a.metres_per_width?, b.metres_per_width?);
     let ratio = if pa > pb { pa / pb } else { pb / pa };
     let depth = ramp(ratio, DEPTH_RATIO + 0.4, DEPTH_RATIO);
-    if depth <= 0.0 {
+    let (ba, bb) = (&a.track.last, &b.track.last);
+    let mpw = 0.5 * (pa + pb);
+    let apart = bb.cx - ba.cx;
+    let gap_m = (apart.abs() - 0.5 * (ba.w + bb.w)) * mpw;
+    let rel = (mb.vx.per_s - ma.vx.per_s) * apart.signum();
+    let rel_se = (ma.vx.se * ma.vx.se + mb.vx.se * mb.vx.se).sqrt();
+    Some(Meeting { depth, gap_m, closing_mps: (-rel - 2.0 * rel_se) * mpw, mpw })
+}
+
+/// The pair cue of two tracks, the same in either order.
+pub(super) fn pair(a: &Seen<'_>, b: &Seen<'_>) -> f32 {
+    let Some(Meeting { depth, gap_m, closing_mps: closing, mpw }) = meeting(a, b) else { return 0.0 };
+    if depth <= 0.0 || closing <= 0.0 {
         return 0.0;
     }
     let (ba, bb) = (&a.track.last, &b.track.last);
     // Both stand on the road: at one depth, their feet are on one line. The nearer line is lower in the picture.
     let feet = (ba.bottom() - bb.bottom()).abs() / ba.h.min(bb.h);
     let level = if ba.cut_y || bb.cut_y { 1.0 } else { ramp(feet, 0.5, 0.25) };
-    let mpw = 0.5 * (pa + pb);
-    let apart = bb.cx - ba.cx;
-    let gap_m = (apart.abs() - 0.5 * (ba.w + bb.w)) * mpw;
     // Bodies do not pass through each other: deep overlap is one in front of the other.
     let deepest = 0.5 * ba.w.min(bb.w) * mpw;
     let touch = ramp(-gap_m, deepest + 0.5, deepest);
-    let rel = (mb.vx.per_s - ma.vx.per_s) * apart.signum();
-    let rel_se = (ma.vx.se * ma.vx.se + mb.vx.se * mb.vx.se).sqrt();
-    let closing = (-rel - 2.0 * rel_se) * mpw;
-    if closing <= 0.0 {
-        return 0.0;
-    }
     let soon = ramp(gap_m.max(0.0) / closing, 1.2, 0.4);
     depth * level * touch * soon * ramp(closing, 1.5, 3.5)
 }

@@ -7,6 +7,7 @@
 //! platform's).
 
 mod cues;
+mod features;
 mod geometry;
 mod slope;
 mod track;
@@ -14,8 +15,14 @@ mod tracker;
 
 use crate::config::VisionConfig;
 use crate::limits::{MAX_DETECTIONS, MAX_TRACKS, OBJECT_TABLE};
-use crate::time::MonoTime;
+use crate::samples::ImuSample;
+use crate::time::{MonoTime, Span};
 use cues::{Camera, Seen};
+pub use features::{
+    FEATURES_VERSION, GLOBAL_FEATURES, LIMIT, RISK_GAP, RISK_SLOTS, RISK_STEP, RiskFeatures, RiskModel, RiskScores,
+    SLOT_FEATURES, Vehicle,
+};
+use features::{Featurer, MotionSense};
 use tracker::Tracker;
 
 /// Classes that matter on the road; detectors' own classes are mapped to these by their manifest.
@@ -86,12 +93,23 @@ pub struct TrackedObject {
 /// What the vision trigger says of one frame.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct VisionAssessment {
-    /// Risk of a collision, of this vehicle or in view, now or in the next 2 s: 0 to 1.
+    /// Risk of a collision, of this vehicle or in view, in the next 2 s: 0 to 1. A calibrated probability when a risk
+    /// head says it, a rule's figure otherwise.
     pub risk: f32,
+    /// Probability that a collision has just begun, by the risk head; `None` without one.
+    pub contact: Option<f32>,
     /// Shortest time to collision of an object in the way, s.
     pub ttc_s: Option<f32>,
     /// The nearest objects.
     pub objects: heapless::Vec<TrackedObject, OBJECT_TABLE>,
+}
+
+impl VisionAssessment {
+    /// The stronger of a collision ahead and one that has just begun.
+    #[must_use]
+    pub fn strongest(&self) -> f32 {
+        self.contact.map_or(self.risk, |c| c.max(self.risk))
+    }
 }
 
 /// Risk rises to a steady cue with this time constant, s. At 0.08 s the cues of one bad track of a motorway clip
@@ -128,13 +146,28 @@ pub struct VisionTrigger {
     risk: f32,
     cues: Cues,
     last: Option<MonoTime>,
+    featurer: Featurer,
+    sense: MotionSense,
+    scores: Option<RiskScores>,
 }
+
+/// A track that a detector missed for no longer than this is still put to the head.
+const MISSED: Span = Span::from_ms(250);
 
 impl VisionTrigger {
     /// A trigger without tracks.
     #[must_use]
     pub fn new(config: VisionConfig) -> Self {
-        Self { config, tracker: Tracker::default(), risk: 0.0, cues: Cues::default(), last: None }
+        Self {
+            config,
+            tracker: Tracker::default(),
+            risk: 0.0,
+            cues: Cues::default(),
+            last: None,
+            featurer: Featurer::default(),
+            sense: MotionSense::default(),
+            scores: None,
+        }
     }
 
     /// Takes the detections of the frame captured at `t`. `aspect` is width over height of the frame; `ego_speed_mps`
@@ -146,8 +179,35 @@ impl VisionTrigger {
         aspect: f32,
         ego_speed_mps: Option<f32>,
     ) -> VisionAssessment {
+        self.assess(t, detections, aspect, Vehicle { speed_mps: ego_speed_mps, brake: None }, None)
+    }
+
+    /// An inertial sample, for the risk head.
+    pub fn on_imu(&mut self, s: &ImuSample) {
+        self.sense.on_imu(s);
+    }
+
+    /// The telemetry trigger found an impact of the vehicle, for the risk head.
+    pub fn on_impact(&mut self, t: MonoTime, delta_v_mps: f32) {
+        self.sense.on_impact(t, delta_v_mps);
+    }
+
+    /// As [`Self::on_detections`], with what is known of the vehicle and with a risk head: what the head says takes the
+    /// place of the cues' risk, and holds until its next step.
+    pub fn assess(
+        &mut self,
+        t: MonoTime,
+        detections: &[Detection],
+        aspect: f32,
+        vehicle: Vehicle,
+        head: Option<&mut dyn RiskModel>,
+    ) -> VisionAssessment {
+        let ego_speed_mps = vehicle.speed_mps;
         let step_s = match self.last {
-            Some(last) if t <= last => return VisionAssessment { risk: self.risk, ..VisionAssessment::default() },
+            Some(last) if t <= last => {
+                let (risk, contact) = self.said();
+                return VisionAssessment { risk, contact, ..VisionAssessment::default() };
+            }
             Some(last) => (t.since(last).as_s() as f32).min(MAX_STEP_S),
             None => 0.04,
         };
@@ -161,7 +221,24 @@ impl VisionTrigger {
         let tau = if now > self.risk { RISE_S } else { FALL_S };
         self.risk = (self.risk + (now - self.risk) * (1.0 - (-step_s / tau).exp())).clamp(0.0, 1.0);
         let ttc_s = seen.iter().filter(|s| cues::in_the_way(s)).filter_map(Seen::ttc_s).reduce(f32::min);
-        VisionAssessment { risk: self.risk, ttc_s, objects: nearest(&seen) }
+        let objects = nearest(&seen);
+        match head {
+            Some(head) => {
+                let recent: heapless::Vec<Seen<'_>, MAX_TRACKS> =
+                    self.tracker.recent(t, MISSED).map(|k| Seen::new(k, cam)).take(MAX_TRACKS).collect();
+                if let Some(features) = self.featurer.at(t, &recent, self.cues, &mut self.sense, vehicle) {
+                    self.scores = head.step(&features).map(RiskScores::bounded);
+                }
+            }
+            None => self.scores = None,
+        }
+        let (risk, contact) = self.said();
+        VisionAssessment { risk, contact, ttc_s, objects }
+    }
+
+    /// Risk and contact as they stand.
+    fn said(&self) -> (f32, Option<f32>) {
+        self.scores.map_or((self.risk, None), |s| (s.ahead, Some(s.now)))
     }
 
     /// The cues of the last frame, unsmoothed.

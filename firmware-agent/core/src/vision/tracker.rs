@@ -67,6 +67,11 @@ impl Tracker {
         self.tracks.iter().filter(move |k| k.seen == t && k.hits >= CONFIRM_HITS)
     }
 
+    /// Confirmed tracks seen within `within` before `t`, oldest first: a detector misses a box now and then.
+    pub(super) fn recent(&self, t: MonoTime, within: Span) -> impl Iterator<Item = &Track> {
+        self.tracks.iter().filter(move |k| t.since(k.seen) <= within && k.hits >= CONFIRM_HITS)
+    }
+
     /// Boxes that found no place since the start.
     pub(super) const fn left_out(&self) -> u64 {
         self.left_out

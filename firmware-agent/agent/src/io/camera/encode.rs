@@ -5,8 +5,8 @@
 
 use openh264::OpenH264API;
 use openh264::encoder::{
-    BitRate, Complexity, Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod, RateControlMode, UsageType,
-    VuiConfig,
+    BitRate, Complexity, Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod, QpRange, RateControlMode,
+    UsageType, VuiConfig,
 };
 
 use super::Fault;
@@ -28,6 +28,8 @@ impl LiveEncoder {
             .rate_control_mode(RateControlMode::Bitrate)
             .usage_type(UsageType::CameraVideoRealTime)
             .complexity(Complexity::Low)
+            // The encoder's own upper end leaves noise at seven times the rate asked for.
+            .qp(QpRange::new(10, 51))
             // A frame that is left out would be a frame lost.
             .skip_frames(false)
             // A key frame where the scene changes would only bring more of them than the ring wants.

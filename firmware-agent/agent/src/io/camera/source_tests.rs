@@ -57,13 +57,16 @@ impl Stream for Pictures {
     }
 }
 
+/// Numbers of the frames, states with their reasons, frames lost, what was said.
+type Heard = (Vec<u64>, Vec<(&'static str, String)>, u32, Vec<String>);
+
 #[test]
 fn frames_go_round_a_dark_picture_is_said_and_taken_back_and_an_unplugged_camera_returns() {
     let config = Config::default_embedded().unwrap();
     let (give_back, pool) = sync_channel(4);
     (0..4).for_each(|_| give_back.try_send(Vec::with_capacity(64)).unwrap());
     let stop = Arc::new(AtomicBool::new(false));
-    let heard: Mutex<(Vec<u64>, Vec<(&'static str, String)>, u32, Vec<String>)> = Mutex::default();
+    let heard: Mutex<Heard> = Mutex::default();
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (heard, ended, done) = (&heard, &ended, Arc::clone(&stop));

@@ -157,7 +157,10 @@ impl Judge {
         if raw {
             let same = self.meter.same(size, rgb);
             self.same_run = if same == Some(true) { self.same_run.saturating_add(1) } else { 0 };
-            self.hold(PictureFault::Frozen, t, Some(self.same_run >= self.limits.same_pictures));
+            // A sensor that sees nothing gives the same picture for ever: that is black, not frozen.
+            let dark = self.last.as_ref().is_some_and(|m| below(m.bright, self.limits.black) == Some(true));
+            let frozen = !dark && self.same_run >= self.limits.same_pictures;
+            self.hold(PictureFault::Frozen, t, Some(frozen));
         }
         if self.next_measure.is_none_or(|next| t >= next) {
             self.next_measure = Some(t + MEASURE_EVERY);

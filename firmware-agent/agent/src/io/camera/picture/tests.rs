@@ -82,10 +82,10 @@ impl Watch {
 }
 
 /// Averages along rows and columns with a window of `2 * radius + 1`.
-fn blur(rgb: &mut Vec<u8>, radius: usize) {
+fn blur(rgb: &mut [u8], radius: usize) {
     for (step, count) in [(3, SIZE.0), (3 * SIZE.0, SIZE.1)] {
         let lines = rgb.len() / 3 / count;
-        let from = rgb.clone();
+        let from = rgb.to_vec();
         for line in 0..lines {
             for c in 0..3 {
                 let base = c + if step == 3 { line * 3 * SIZE.0 } else { line * 3 };

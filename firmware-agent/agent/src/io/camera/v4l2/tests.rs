@@ -6,7 +6,10 @@ use super::*;
 
 /// Gives buffers as they were put in.
 #[derive(Default)]
-struct Script(Vec<Result<(Vec<u8>, u32, u64, bool), Fault>>);
+struct Script(Vec<Result<Taken, Fault>>);
+
+/// Bytes, sequence, time and whether the driver marked an error.
+type Taken = (Vec<u8>, u32, u64, bool);
 
 impl Grab for Script {
     fn grab(&mut self, _wait: Duration, take: &mut dyn FnMut(&Raw<'_>)) -> Result<bool, Fault> {

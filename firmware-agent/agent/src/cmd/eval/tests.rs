@@ -1,0 +1,104 @@
+use super::*;
+
+fn truth(severity: &str, event: &str) -> String {
+    format!(
+        r#"{{"format":"firmware-agent simulated drive truth 1","simulated":true,"scenario":"s","seed":7,"split":"train",
+        "way_m":1000.0,"severity":"{severity}","description":{{"code":"a","text":"a car hits a car"}},
+        "cause":{{"code":"b","text":"too late"}},"prevention":{{"code":"c","text":"look"}},"event":{event}}}"#
+    )
+}
+
+const EVENT: &str = r#"{"contact_s":10.0,"crash_interval_s":[10.0,12.0],"first_sign_s":8.0,"sign_in_view":true,
+    "ego_takes_part":true}"#;
+
+fn drive(severity: &str, messages: &str, risk: &str) -> Drive {
+    let event = if severity == "normal" { "null" } else { EVENT };
+    Drive {
+        name: "x".to_owned(),
+        path: PathBuf::from("x.mcap"),
+        truth: load::truth(&truth(severity, event)).unwrap(),
+        events: load::events(messages).unwrap(),
+        risk: load::risks(risk).unwrap(),
+    }
+}
+
+/// An alert of a kind, and its report with the student's answers.
+fn messages(kind: &str, zero_s: f64, words: [&str; 3]) -> String {
+    let time = json!({"mono_ns": (zero_s * 1e9) as u64});
+    let e4 = if kind == "collision" { [9000, 900, 100] } else { [100, 900, 9000] };
+    let said = json!({"recognition_e4": e4[0], "telemetry": true,
+        "severity": {"collision_e4": e4[0], "near_collision_e4": e4[1], "normal_e4": e4[2]},
+        "crash": {"from_ms": 0, "to_ms": 1000}, "pre_crash": {"from_ms": -1000, "to_ms": -1000}});
+    let alert = json!({"event": "u_1_1", "message": {"alert": {"kind": "harsh_braking", "time": time}}});
+    let [description, cause, prevention] = words;
+    let report = json!({"event": "u_1_1", "message": {"report": {"kind": kind, "time": time, "student": {"answered": said}}},
+        "student_words": {"description": description, "cause": cause, "prevention": prevention}});
+    format!("{alert}\n{report}\n")
+}
+
+const RISK: &str = "boot,contact,t_s,new,risk\n1,0,6.5,,0.2\n1,0,8.5,,0.8\n1,0,9.5,,0.9\n1,0,11,,0.1\n";
+
+fn value(judged: &Judged, name: &str) -> Option<f64> {
+    judged.figures.iter().find(|f| f.name.starts_with(name)).unwrap_or_else(|| panic!("no figure {name}")).value
+}
+
+#[test]
+fn figures_follow_the_rules() {
+    let right = ["a car hits a car", "too late", "look"];
+    let crash = messages("collision", 10.0, right);
+    let drives = [
+        drive("collision", &crash, RISK),
+        drive("collision", &messages("collision", 2.0, right), RISK),
+        drive("near_collision", "", "t_s,risk\n1,0.3\n"),
+        drive("normal", &messages("collision", 5.0, ["x", "y", "z"]), "t_s,risk\n1,0.1\n2.5,0.85\n"),
+        drive("normal", &messages("harsh_braking", 5.0, right), "t_s,risk\n1,0.1\n"),
+    ];
+    let judged = judge::judge(&drives);
+    // The second drive's event is 8 s before the contact: not of it.
+    assert_eq!(value(&judged, "recall, collisions of the ego vehicle"), Some(0.5));
+    assert_eq!(value(&judged, "recall, near collisions"), Some(0.0));
+    assert_eq!(value(&judged, "recall, collisions of others"), None);
+    // One in 2 km; harsh braking is counted apart.
+    assert_eq!(value(&judged, "false events per 1,000 km"), Some(500.0));
+    assert_eq!(value(&judged, "harsh driving events per 1,000 km"), Some(500.0));
+    assert_eq!(judged.confusion_agent, [[2, 0, 0], [0, 0, 1], [1, 0, 1]]);
+    // Answers: of the matched crash and of both normal drives.
+    assert_eq!(judged.confusion_student, Some(vec![vec![1, 0, 0], vec![0, 0, 0], vec![1, 0, 1]]));
+    assert_eq!(value(&judged, "description: exact"), Some(2.0 / 3.0));
+    assert_eq!(value(&judged, "crash localization: mIoU"), Some(0.5));
+    assert_eq!(value(&judged, "pre-crash: mIoU"), Some(0.5));
+    assert_eq!(value(&judged, "pre-crash: time to accident"), Some(1.0));
+    // Crashes have 0.8 from 4 to 1 s ahead, the worst drive without one 0.85: precision 0.94 is never reached.
+    assert_eq!(value(&judged, "1 s ahead, drives: ROC AUC"), Some(2.0 / 3.0));
+    assert_eq!(value(&judged, "1 s ahead, drives: recall at precision 0.94"), Some(0.0));
+    let frames: usize = judged.reliability_risk.iter().map(|b| b.0).sum();
+    assert_eq!(frames, 3 + 3 + 1 + 2 + 1);
+    let page = page::render("<title>", &judged);
+    assert!(page.contains("&lt;title&gt;") && page.contains("Reliability, risk") && !page.contains("http"));
+    assert!(!page.contains("NaN") && page.matches("<svg").count() == page.matches("</svg>").count());
+}
+
+#[test]
+fn without_student_and_risk_those_figures_are_not_there() {
+    let judged = judge::judge(&[drive("normal", "", "t_s,risk\n")]);
+    assert!(judged.figures.iter().all(|f| f.group != "six tasks" && f.group != "risk"));
+    assert!(judged.confusion_student.is_none() && judged.curve_risk.is_empty());
+    let rate = judged.figures.iter().find(|f| f.method == "exact Poisson").unwrap();
+    // None in 1 km: up to 3.69 expected, the exact bound.
+    let [low, high] = rate.interval.unwrap();
+    assert!(low == 0.0 && (high - 3688.9).abs() < 0.1, "{high}");
+}
+
+#[test]
+fn bad_files_are_named_by_their_place() {
+    let bad = |text: &str| load::truth(text).unwrap_err();
+    assert!(bad("{").contains("line 1"));
+    let good = truth("collision", EVENT);
+    assert!(bad(&good.replace("drive truth 1", "drive truth 9")).contains("format"));
+    assert!(bad(&good.replace("\"train\"", "\"test\"")).contains("seed 7 belongs to \"train\""));
+    assert!(bad(&truth("collision", "null")).contains("without an event"));
+    assert!(bad(&truth("bad", EVENT)).contains("severity \"bad\""));
+    assert!(load::events("{}\n{").unwrap_err().starts_with("line 2"));
+    assert_eq!(load::risks("t_s,ttc_s\n").unwrap_err(), "no column risk");
+    assert_eq!(load::risks("t_s,risk\n1,nan\n").unwrap_err(), "line 2: no time or risk");
+}
