@@ -2,7 +2,9 @@
 """Runs our detector and onnxruntime by turns on the same inputs, one thread each, and prints one line per model:
 median milliseconds of both, their ratio, and the largest difference of the raw outputs.
 
-usage: onnxruntime_peer.py BINARY MANIFEST ONNX WORK_DIR RGB_FILE WIDTH HEIGHT [ROUNDS] [--tract]
+usage: onnxruntime_peer.py BINARY MANIFEST ONNX WORK_DIR RGB_FILE WIDTH HEIGHT [ROUNDS] [--peer=ONNX] [--tract]
+
+--peer: also times another model under onnxruntime in the same turns, on noise, and prints ours against it.
 """
 import statistics
 import subprocess
@@ -27,12 +29,15 @@ def main() -> None:
     options.inter_op_num_threads = 1
     session = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
     spec = session.get_inputs()[0]
+    peer = next((a.split("=", 1)[1] for a in sys.argv[1:] if a.startswith("--peer=")), None)
+    other = ort.InferenceSession(peer, options, providers=["CPUExecutionProvider"]) if peer else None
+    noise = {i.name: np.random.default_rng(1).random(i.shape, np.float32) for i in other.get_inputs()} if other else {}
     images = np.fromfile(inputs, np.float32).reshape(-1, *spec.shape[1:])
     ours = subprocess.Popen([binary, manifest, onnx, str(inputs), str(outputs), *tract],
                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     print(ours.stdout.readline().strip())
     assert ours.stdout.readline().strip() == "ready"
-    times = {"ours": [], "onnxruntime": []}
+    times = {"ours": [], "onnxruntime": [], "peer": []}
     for i in range(rounds + 10):
         ours.stdin.write("\n")
         ours.stdin.flush()
@@ -40,6 +45,11 @@ def main() -> None:
         begin = time.perf_counter()
         session.run(None, {spec.name: images[i % len(images)][None]})
         t_ort = (time.perf_counter() - begin) * 1e3
+        if other:
+            begin = time.perf_counter()
+            other.run(None, noise)
+            t_peer = (time.perf_counter() - begin) * 1e3
+            times["peer"] += [t_peer] if i >= 10 else []
         if i >= 10:
             times["ours"].append(t_ours)
             times["onnxruntime"].append(t_ort)
@@ -52,6 +62,10 @@ def main() -> None:
     print(f"ours {a:.2f} ms (least {fa:.2f}), onnxruntime {ort.__version__} {b:.2f} ms (least {fb:.2f}), "
           f"ratio of medians {a / b:.2f} (of least {fa / fb:.2f}), {len(images)} frames, {rounds} rounds, "
           f"largest difference {np.abs(got - expected).max():.2e}")
+    if other:
+        c, fc = statistics.median(times["peer"]), min(times["peer"])
+        print(f"ours {a:.2f} ms against {Path(peer).name} under onnxruntime {c:.2f} ms: ratio of medians {a / c:.2f} "
+              f"(of least {fa / fc:.2f})")
 
 
 main()

@@ -98,6 +98,10 @@ pub enum DetectorError {
     Run(String),
 }
 
+/// The detector that ships, its manifest first; made by `models/train/trigger`.
+const BUILTIN: (&str, &[u8]) =
+    (include_str!("../artifacts/trigger.toml"), include_bytes!("../artifacts/trigger.onnx").as_slice());
+
 /// Which engine a detector runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -160,7 +164,26 @@ impl Detector {
     /// # Errors
     /// As [`Detector::load`].
     pub fn from_manifest(manifest: Manifest, onnx: &Path, engine: Engine) -> Result<Self, DetectorError> {
-        let bytes = read_checked(&manifest, onnx)?;
+        let bytes = read(onnx)?;
+        Self::from_bytes(manifest, onnx, bytes.into(), engine)
+    }
+
+    /// The detector that ships inside the program.
+    ///
+    /// # Errors
+    /// Never, as a test shows; the type says so rather than a panic.
+    pub fn builtin() -> Result<Self, DetectorError> {
+        let path = Path::new("builtin");
+        Self::from_bytes(Manifest::parse(path, BUILTIN.0)?, path, BUILTIN.1.into(), Engine::Auto)
+    }
+
+    fn from_bytes(
+        manifest: Manifest,
+        onnx: &Path,
+        bytes: std::borrow::Cow<'_, [u8]>,
+        engine: Engine,
+    ) -> Result<Self, DetectorError> {
+        check_hash(&manifest, onnx, &bytes)?;
         footprint::before_load();
         let net = catch_unwind(AssertUnwindSafe(|| build(&manifest, onnx, &bytes, engine)));
         drop(bytes);
@@ -266,19 +289,22 @@ impl Detector {
     }
 }
 
-fn read_checked(manifest: &Manifest, onnx: &Path) -> Result<Vec<u8>, DetectorError> {
+fn read(onnx: &Path) -> Result<Vec<u8>, DetectorError> {
     let read = |source| DetectorError::Read { path: onnx.to_owned(), source };
     let bytes = std::fs::metadata(onnx).map_err(read)?.len();
     if bytes > MAX_MODEL_BYTES {
         return Err(DetectorError::TooLarge { path: onnx.to_owned(), bytes });
     }
-    let bytes = std::fs::read(onnx).map_err(read)?;
-    let found: [u8; 32] = Sha256::digest(&bytes).into();
+    std::fs::read(onnx).map_err(read)
+}
+
+fn check_hash(manifest: &Manifest, onnx: &Path, bytes: &[u8]) -> Result<(), DetectorError> {
+    let found: [u8; 32] = Sha256::digest(bytes).into();
     if found != manifest.sha256 {
         let (found, expected) = (hex(&found), hex(&manifest.sha256));
         return Err(DetectorError::Sha256 { path: onnx.to_owned(), found, expected });
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Parses, checks shapes, lowers, compares.

@@ -4,10 +4,10 @@ use agent_core::config::{AgentConfig, AskStudent, FusionConfig, RingConfig, Ring
 use agent_core::samples::VehicleSignal;
 use agent_core::time::Span;
 use agent_drive::{SignalMap, SignalMapping};
-use agent_models::RiskHead;
+use agent_models::{Detector, RiskHead};
 use agent_wire::{Flags, Hash8};
 
-use crate::config::{Ask, Config, RiskHeadChoice, SignalRef, Threshold, VEHICLE_SIGNALS};
+use crate::config::{Ask, Config, ModelChoice, SignalRef, Threshold, VEHICLE_SIGNALS};
 use crate::exit::bad_input;
 
 /// Frames a second that the frame ring's index is sized for.
@@ -67,11 +67,20 @@ pub(crate) fn agent(config: &Config, boot: u32, flags: Flags, trigger_model: Opt
     }
 }
 
+/// The detector as configured.
+pub(crate) fn detector(config: &Config) -> anyhow::Result<Option<Detector>> {
+    match &config.trigger.vision.model {
+        ModelChoice::None => Ok(None),
+        ModelChoice::Builtin => Ok(Some(Detector::builtin()?)),
+        ModelChoice::File(path) => Ok(Some(Detector::load(&config.resolve(path)).map_err(bad_input)?)),
+    }
+}
+
 /// The risk head as configured; none where no detector gives it anything to judge.
 pub(crate) fn risk_head(config: &Config, detector: bool) -> anyhow::Result<Option<RiskHead>> {
     match &config.trigger.vision.risk_head {
-        RiskHeadChoice::Builtin if detector => Ok(Some(RiskHead::builtin()?)),
-        RiskHeadChoice::File(path) if detector => Ok(Some(RiskHead::load(&config.resolve(path)).map_err(bad_input)?)),
+        ModelChoice::Builtin if detector => Ok(Some(RiskHead::builtin()?)),
+        ModelChoice::File(path) if detector => Ok(Some(RiskHead::load(&config.resolve(path)).map_err(bad_input)?)),
         _ => Ok(None),
     }
 }

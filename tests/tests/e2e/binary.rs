@@ -121,7 +121,11 @@ impl Output {
 
 impl Running {
     pub(crate) fn start<S: AsRef<std::ffi::OsStr>>(folder: &Path, args: &[S]) -> Self {
-        let mut child = command(folder, args).spawn().unwrap();
+        Self::start_command(&mut command(folder, args))
+    }
+
+    pub(crate) fn start_command(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         Self { child, output: [Output::read(out), Output::read(err)] }
     }

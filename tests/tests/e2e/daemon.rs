@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::binary::{LIMIT, Running, run};
+use super::binary::{LIMIT, Running, command, run};
 use super::broker::{Ear, Mosquitto, free_port, messages};
 use super::samples::{demo, files, sha256_8, text};
 
@@ -180,4 +180,30 @@ fn killed_in_the_middle_of_an_event_it_starts_again_with_new_ids() {
     assert_eq!(reports.iter().map(id).collect::<Vec<_>>(), ["\"demo-unit\"_2_1"]);
     let path = unit.evidence(&reports[0]);
     assert_eq!(reports[0]["evidence_file"]["sha256_8"], sha256_8(&path));
+}
+
+#[test]
+fn a_service_manager_hears_ready_then_the_watchdog_then_stopping() {
+    let unit = Unit::new(free_port(), true);
+    let path = unit.folder.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut daemon = command(unit.folder.path(), &["run", "--config", "unit.toml"]);
+    daemon.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "600000");
+    let running = Running::start_command(&mut daemon);
+    let hear = || {
+        let mut text = [0; 512];
+        let n = manager.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..n]).into_owned()
+    };
+    let first = hear();
+    assert!(first.starts_with("READY=1") && first.contains("STATUS=recording"), "{first}");
+    for _ in 0..5 {
+        assert_eq!(hear().trim(), "WATCHDOG=1", "fed again and again while it plays");
+    }
+    running.signal("TERM");
+    let last = std::iter::repeat_with(hear).find(|text| text.trim() != "WATCHDOG=1").unwrap();
+    assert!(last.starts_with("STOPPING=1"), "{last}");
+    let ended = running.end(LIMIT);
+    assert!(!ended.hung && ended.stderr.contains("first frame in the ring "), "{}", ended.stderr);
 }

@@ -1,27 +1,73 @@
 //! `doctor`: what works on this unit, a JSON object a line, with what to do about what does not.
 //!
-//! Looks at the camera; it must not be in use by a running agent.
+//! Looks at the camera and the GNSS receiver; they must not be in use by a running agent.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::cli::DoctorArgs;
 use crate::config::Config;
 use crate::config::camera::{CameraConfig, CameraKind};
+use crate::config::gnss::GnssKind;
 use crate::exit::{Outcome, usage};
 use crate::io::camera::probe::probe;
 use crate::io::camera::v4l2::list::{cameras, is_stable};
+use crate::io::gnss::News;
 use crate::show::put;
+
+/// A receiver at 1 Hz is heard in this time.
+const LISTEN_S: f64 = 3.0;
 
 pub(crate) fn doctor(args: &DoctorArgs) -> anyhow::Result<Outcome> {
     if !(0.1..=86_400.0).contains(&args.seconds) {
         return Err(usage("--seconds is 0.1 to 86400"));
     }
     let config = super::replay::load_config(Some(&args.config))?;
-    let line = camera(&config, args.seconds);
-    put!("{line}")?;
-    Ok(if line["works"] == json!(false) { Outcome::Failed } else { Outcome::Done })
+    let mut failed = false;
+    for check in [camera, receiver] {
+        let line = check(&config, args.seconds);
+        failed |= line["works"] == json!(false);
+        put!("{line}")?;
+    }
+    Ok(if failed { Outcome::Failed } else { Outcome::Done })
+}
+
+/// Most words of the receiver that are shown.
+const SAID: usize = 16;
+
+/// Listens to the configured receiver. It works when sound sentences come; without a position they do too, indoors.
+fn receiver(config: &Config, seconds: f64) -> Value {
+    let settings = &config.sources.gnss;
+    if settings.kind == GnssKind::None {
+        return json!({"check": "gnss", "works": null, "why": "none is configured"});
+    }
+    let until = Instant::now() + Duration::from_secs_f64(seconds.max(LISTEN_S));
+    let stop = AtomicBool::new(false);
+    let (mut fixes, mut damaged, mut said) = (0_u32, 0_u32, Vec::new());
+    let beat = || stop.store(Instant::now() >= until, Ordering::Relaxed);
+    let device = settings.device.as_deref().map(|d| config.resolve(d)).unwrap_or_default();
+    crate::io::gnss::run(settings, &device, &stop, &beat, &mut |news| {
+        match news {
+            News::Fix(_) => fixes += 1,
+            News::Lost(lost) => damaged += lost,
+            News::Said(text) if said.len() < SAID => said.push(text),
+            News::Said(_) => {}
+        }
+        true
+    });
+    let spoke = said.iter().any(|s| s.contains("position"));
+    let advice = match (fixes > 0, spoke, damaged > 0) {
+        (true, ..) => "",
+        (_, true, _) => {
+            "it has no position: the antenna must see the sky; after a cold start that takes a minute or more"
+        }
+        (.., true) => "bytes come and make no sentences: the rate (sources.gnss.baud) is another one",
+        _ => "nothing comes: check cable, power, the device's name and that no other program reads it",
+    };
+    json!({"check": "gnss", "works": fixes > 0 || spoke, "fixes": fixes, "damaged": damaged, "said": said, "advice": advice})
 }
 
 /// Opens the configured camera and watches it. `works` is null where none is configured.
@@ -86,6 +132,18 @@ mod tests {
     fn without_a_camera_there_is_nothing_to_say_against_it() {
         let line = camera(&Config::default_embedded().unwrap(), 1.0);
         assert_eq!((&line["works"], &line["why"]), (&Value::Null, &json!("none is configured")));
+    }
+
+    #[test]
+    fn a_receiver_that_is_not_there_is_said_with_what_to_do() {
+        let mut config = Config::default_embedded().unwrap();
+        assert_eq!(receiver(&config, 0.1)["works"], Value::Null);
+        config.sources.gnss.kind = GnssKind::Serial;
+        config.sources.gnss.device = Some("/dev/gone".into());
+        let line = receiver(&config, 0.1);
+        assert_eq!((&line["works"], &line["fixes"]), (&json!(false), &json!(0)));
+        assert!(line["said"][0].as_str().unwrap().contains("/dev/gone: No such file"), "{line}");
+        assert!(line["advice"].as_str().unwrap().contains("cable"), "{line}");
     }
 
     #[test]

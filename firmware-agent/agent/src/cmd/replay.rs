@@ -48,11 +48,10 @@ const PAGES_LISTED: usize = 16;
 pub(crate) fn replay_to(args: &ReplayArgs) -> anyhow::Result<Replayed> {
     let mut config = load_config(args.config.as_deref())?;
     override_config(&mut config, args)?;
-    let mut detector = match (&args.trigger, &args.onnx, &config.trigger.vision.model) {
-        (Some(manifest), Some(onnx), _) => Some(Detector::load_with(manifest, onnx).map_err(bad_input)?),
-        (Some(manifest), None, _) => Some(Detector::load(manifest).map_err(bad_input)?),
-        (None, _, Some(path)) => Some(Detector::load(&config.resolve(path)).map_err(bad_input)?),
-        (None, _, None) => None,
+    let mut detector = match (&args.trigger, &args.onnx) {
+        (Some(manifest), Some(onnx)) => Some(Detector::load_with(manifest, onnx).map_err(bad_input)?),
+        (Some(manifest), None) => Some(Detector::load(manifest).map_err(bad_input)?),
+        (None, ..) => convert::detector(&config)?,
     };
     let mut head = convert::risk_head(&config, detector.is_some())?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("making {}", args.out.display()))?;

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | source | reads drives, paced | to core, [`RECORDS`]: waits when full |
 //! | eyes | decodes and scores frames of drives | from core, [`FRAMES`]: a frame that finds it full goes unseen, counted |
+//! | gnss | reads the unit's receiver | to core, [`INBOX`]: a fix that finds it full is lost, counted |
 //! | camera, look | the unit's own camera, in place of source and eyes | see `io/camera/source.rs` |
 //! | core | owns the agent | inbox of all others, [`INBOX`] |
 //! | student | decodes an event's frames, speaks to the worker, waits for its answer | from core, agent's student module: what finds it full ends that event's job |
@@ -15,6 +16,7 @@
 
 mod eyes;
 mod live;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,17 +29,21 @@ use agent_core::samples::FrameMeta;
 use agent_core::time::MonoTime;
 use agent_core::vision::Detections;
 use agent_drive::{DriveInfo, DriveReader, DriveRecord};
-use agent_models::{Detector, RiskHead};
+use agent_models::RiskHead;
 use agent_wire::{CommandAction, EventId, EvidenceFile, Flags, Hash8, Message, Severity, StudentRefusal};
+use agent_worker::pulse::Pulse;
 use anyhow::Context as _;
+use watch::{Teller, Watch};
 
 use crate::cli::RunArgs;
 use crate::config::camera::CameraKind;
+use crate::config::gnss::GnssKind;
 use crate::config::types::SourceKind;
 use crate::config::{Config, Purpose};
 use crate::exit::{Outcome, bad_config, bad_input};
 use crate::io::camera::clock::monotonic_now;
 use crate::io::camera::source::{self as camera_source, News as CameraNews};
+use crate::io::gnss;
 use crate::link::RunningLink;
 use crate::pipeline::Samples;
 use crate::show::say;
@@ -80,6 +86,8 @@ enum Inbox {
     Student(News),
     /// The camera's state, or another word of it.
     Camera(CameraNews),
+    /// A fix of the unit's own receiver, or a word of it.
+    Gnss(gnss::News),
     /// An evidence file is safe, or is not.
     Sealed(EventId, Option<EvidenceFile>),
     /// The source ended.
@@ -91,13 +99,10 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     if let Some(model) = &args.student {
         config.student.model = Some(std::path::absolute(model)?);
     }
-    let detector = match &config.trigger.vision.model {
-        Some(path) => Some(Detector::load(&config.resolve(path)).map_err(bad_input)?),
-        None => None,
-    };
+    let detector = convert::detector(&config)?;
     let model = detector.as_ref().map(|d| Hash8(d.hash8()));
     let live = config.sources.kind == SourceKind::Device;
-    let camera = live.then(|| live::open_camera(&config)).transpose()?;
+    let camera = if live { live::open_camera(&config)? } else { None };
     let drives = if live { Vec::new() } else { open_drives(&config)? };
     // Refused here, a DBC costs no start and tells the fleet nothing.
     let signals = convert::signal_map(&config)?;
@@ -117,6 +122,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     for _ in 0..BUFFERS {
         give_back.try_send(Vec::with_capacity(BUFFER_BYTES)).map_err(|_| anyhow::anyhow!("the pool is too small"))?;
     }
+    let mut watch = Watch::default();
     let (to_eyes, frames) = sync_channel::<(FrameMeta, Vec<u8>, SystemTime)>(FRAMES);
     let (to_seal, seals) = sync_channel::<(EventId, PathBuf, PathBuf)>(SEALS);
     let mut core = Core {
@@ -140,26 +146,36 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         student,
         realtime: config.sources.realtime || live,
         live,
+        pulse: watch.stage("core"),
+        first_frame: Some(Instant::now()),
     };
+    let (sealing, looking) = (watch.stage("seal"), watch.stage("look"));
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let name = |n: &str| std::thread::Builder::new().name(n.to_owned());
         let sealed = inbox.clone();
-        name("seal").spawn_scoped(scope, move || seal(&seals, &sealed))?;
+        name("seal").spawn_scoped(scope, move || seal(&seals, &sealed, &sealing))?;
         if let Some(desk) = desk {
             let (news, stopped) = (inbox.clone(), Arc::clone(&stop));
             let tell = move |n| news.send(Inbox::Student(n)).is_ok();
             name("student").spawn_scoped(scope, move || desk.run(&stopped, &tell))?;
         }
+        if live && config.sources.gnss.kind != GnssKind::None {
+            let (told, stopped, pulse) = (inbox.clone(), Arc::clone(&stop), watch.stage("gnss"));
+            let config = &config;
+            name("gnss").spawn_scoped(scope, move || live::receiver(config, &stopped, &pulse, &told))?;
+        }
         if let Some(camera) = camera {
             let (detector, back) = (detector.map(|d| (d, u64::from(config.trigger.vision.every_nth_frame))), give_back);
             let tell = move |news| live::tell(&inbox, &back, news);
-            let parts = camera_source::Parts { camera, tell, pool, detector, stop: Arc::clone(&stop) };
+            let pulses =
+                camera_source::Pulses { camera: (watch.stage("camera"), watch::CAMERA), look: (looking, watch::LOOK) };
+            let parts = camera_source::Parts { camera, tell, pool, detector, stop: Arc::clone(&stop), pulses };
             camera_source::start(scope, &config, parts)?;
-        } else {
+        } else if !live {
             if let Some(detector) = detector {
                 let (nth, seen, back) =
                     (u64::from(config.trigger.vision.every_nth_frame), inbox.clone(), give_back.clone());
-                name("eyes").spawn_scoped(scope, move || eyes::eyes(detector, nth, &frames, &seen, &back))?;
+                name("eyes").spawn_scoped(scope, move || eyes::eyes(detector, nth, &frames, &seen, &back, &looking))?;
             }
             let (config, stopped) = (&config, Arc::clone(&stop));
             name("source").spawn_scoped(scope, move || {
@@ -170,7 +186,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         }
         let stopper = Arc::clone(&stop);
         let stop_after = args.stop_after_s;
-        name("signals").spawn_scoped(scope, move || wait_for_signal(&stopper, stop_after))?;
+        name("signals").spawn_scoped(scope, move || wait_for_signal(&stopper, stop_after, watch))?;
         let ended = core.run(&arrivals, &stop);
         stop.store(true, Ordering::Relaxed);
         // Keep taking until the source has seen the flag, so that it never waits for a full inbox.
@@ -198,16 +214,19 @@ fn open_drives(config: &Config) -> anyhow::Result<Vec<(PathBuf, DriveInfo)>> {
     Ok(drives)
 }
 
-/// Ends with SIGTERM, SIGINT, the limit for tests, or when the daemon stops by itself.
-fn wait_for_signal(stop: &AtomicBool, stop_after_s: Option<f64>) {
+/// Ends with SIGTERM, SIGINT, the limit for tests, or when the daemon stops by itself; until then tells the service manager
+/// how the stages are.
+fn wait_for_signal(stop: &AtomicBool, stop_after_s: Option<f64>, watch: Watch) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     let begun = Instant::now();
+    let mut teller = Teller::ready(watch, "recording");
     runtime.block_on(async {
         let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
             return;
         };
         while !stop.load(Ordering::Relaxed) {
+            teller.look(Instant::now());
             tokio::select! {
                 _ = term.recv() => break,
                 _ = int.recv() => break,
@@ -218,6 +237,7 @@ fn wait_for_signal(stop: &AtomicBool, stop_after_s: Option<f64>) {
             }
         }
     });
+    Teller::stopping();
     stop.store(true, Ordering::Relaxed);
 }
 
@@ -301,11 +321,13 @@ fn play(
 }
 
 /// Makes evidence files safe: hash, sync, rename.
-fn seal(seals: &Receiver<(EventId, PathBuf, PathBuf)>, inbox: &SyncSender<Inbox>) {
+fn seal(seals: &Receiver<(EventId, PathBuf, PathBuf)>, inbox: &SyncSender<Inbox>, pulse: &Pulse) {
     while let Ok((event, part, path)) = seals.recv() {
+        pulse.busy(Instant::now(), watch::SEAL);
         let file = evidence::seal(&part, &path, evidence::Durability::Synced)
             .inspect_err(|error| say!("evidence of {event} is not safe on disk: {error:#}"))
             .ok();
+        pulse.idle();
         if inbox.send(Inbox::Sealed(event, file)).is_err() {
             return;
         }
@@ -330,6 +352,9 @@ struct Core {
     student: Option<StudentLink>,
     realtime: bool,
     live: bool,
+    pulse: Arc<Pulse>,
+    /// When the daemon began, until its first frame is in the ring.
+    first_frame: Option<Instant>,
 }
 
 impl Core {
@@ -338,6 +363,7 @@ impl Core {
         let mut ended = false;
         // After the end of the source the open events still wait for their files.
         while !(stop.load(Ordering::Relaxed) || ended && !self.agent.awaiting()) {
+            self.pulse.busy(Instant::now(), watch::CORE);
             match arrivals.recv_timeout(TICK) {
                 Ok(Inbox::End) => {
                     ended = true;
@@ -361,6 +387,8 @@ impl Core {
             self.commands();
             self.drain(None);
         }
+        // The end has limits of its own.
+        self.pulse.idle();
         self.agent.finish();
         self.drain(None);
         self.last_reports(arrivals);
@@ -393,6 +421,9 @@ impl Core {
             }
             Inbox::Record(Owned::Frame(meta, bytes), born) => {
                 self.agent.on_frame(&meta, &bytes);
+                if let Some(begun) = self.first_frame.take() {
+                    say!("first frame in the ring {:.2} s after the start", begun.elapsed().as_secs_f64());
+                }
                 if let Some(student) = &mut self.student {
                     student.on_frame(&self.agent, &meta, &bytes);
                 }
@@ -419,6 +450,14 @@ impl Core {
             }
             Inbox::Camera(news) => {
                 self.camera(news);
+                None
+            }
+            Inbox::Gnss(news) => {
+                match news {
+                    gnss::News::Fix(fix) => self.agent.on_gnss(&fix),
+                    gnss::News::Lost(fixes) => self.agent.on_loss(Lost::Gnss, fixes),
+                    gnss::News::Said(what) => say!("{what}"),
+                }
                 None
             }
             Inbox::Sealed(event, file) => {

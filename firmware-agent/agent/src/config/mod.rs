@@ -16,10 +16,11 @@
 pub(crate) mod camera;
 mod command;
 pub(crate) mod error;
+pub(crate) mod gnss;
 pub(crate) mod limits;
 mod memory;
+mod model_choice;
 mod reader;
-mod risk_head;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,7 @@ use sha2::{Digest, Sha256};
 pub(crate) use command::{EXIT_OK, check_config_command};
 pub(crate) use error::{ConfigErrors, Place, Problem};
 pub(crate) use memory::MemoryPlan;
-pub(crate) use risk_head::RiskHeadChoice;
+pub(crate) use model_choice::ModelChoice;
 pub(crate) use types::{Ask, Config, SignalRef, Threshold, VEHICLE_SIGNALS, VehicleClass};
 
 use limits::{MAX_CHAIN, MAX_FILE_BYTES, MAX_PARENT_BYTES};

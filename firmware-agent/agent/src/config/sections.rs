@@ -10,10 +10,11 @@ use agent_wire::{Severity, UnitId};
 
 use super::camera::camera;
 use super::error::Problem;
+use super::gnss::gnss;
 use super::limits;
 use super::memory::{MemoryPlan, mb};
+use super::model_choice::ModelChoice;
 use super::reader::{At, Section, refuse, text, whole};
-use super::risk_head::RiskHeadChoice;
 use super::tree::{Files, Node, Spot, Table, Value};
 use super::types::{
     Ask, BrokerUrl, CanConfig, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig, OutboxConfig,
@@ -283,12 +284,8 @@ fn message_signal(text: &str) -> Result<(String, String), String> {
 
 fn vision(files: &mut Files, trigger: &mut Section<'_>) -> VisionTriggerConfig {
     let mut s = trigger.section(files, "vision");
-    let model = s.path_or_none(files, "model").value;
-    let risk_head = match s.path_or_none(files, "risk_head").value {
-        None => RiskHeadChoice::None,
-        Some(path) if path == std::path::Path::new(crate::builtin::WORD) => RiskHeadChoice::Builtin,
-        Some(path) => RiskHeadChoice::File(path),
-    };
+    let model = ModelChoice::from_path(s.path_or_none(files, "model").value);
+    let risk_head = ModelChoice::from_path(s.path_or_none(files, "risk_head").value);
     let ahead_on = s.real(files, "ahead_on", 0.01, 1.0).value;
     let contact_on = s.real(files, "contact_on", 0.01, 1.0).value;
     // A risk of 0 would make every frame an event.
@@ -560,6 +557,7 @@ fn sources(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig>
     let repeat = s.flag(files, "loop").value;
     // A ring whose own value was refused says nothing of what would fit it.
     let camera = camera(files, &mut s, rings.filter(|_| files.sound()).map(|r| r.video_max_mbit_s));
+    let gnss = gnss(files, &mut s);
     s.finish(files);
-    Some(SourcesConfig { kind: kind?.value, drives, realtime, repeat, camera: camera? })
+    Some(SourcesConfig { kind: kind?.value, drives, realtime, repeat, camera: camera?, gnss: gnss? })
 }

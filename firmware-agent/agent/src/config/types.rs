@@ -156,11 +156,10 @@ pub(crate) struct TriggerConfig {
 /// `[trigger.vision]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct VisionTriggerConfig {
-    /// Manifest of the trigger model; without one the vision trigger is off.
-    #[serde(serialize_with = "path_or_none")]
-    pub(crate) model: Option<PathBuf>,
-    /// Judges the tracks of the trigger model.
-    pub(crate) risk_head: super::risk_head::RiskHeadChoice,
+    /// The trigger model; without one the vision trigger is off.
+    pub(crate) model: super::model_choice::ModelChoice,
+    /// Judges the tracks of the trigger model; without one a rule of looming does.
+    pub(crate) risk_head: super::model_choice::ModelChoice,
     /// Probability of a collision ahead at which an event begins, with a risk head.
     pub(crate) ahead_on: f32,
     /// Probability of a collision having just begun at which an event is one, with a risk head.
@@ -558,6 +557,8 @@ pub(crate) struct SourcesConfig {
     pub(crate) repeat: bool,
     /// `[sources.camera]`
     pub(crate) camera: CameraConfig,
+    /// `[sources.gnss]`
+    pub(crate) gnss: super::gnss::GnssConfig,
 }
 
 /// Kind of source.

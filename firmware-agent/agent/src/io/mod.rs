@@ -5,3 +5,4 @@
     allow(dead_code, reason = "which parts are used depends on the cameras that are built in")
 )]
 pub(crate) mod camera;
+pub(crate) mod gnss;

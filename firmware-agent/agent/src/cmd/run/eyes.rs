@@ -1,15 +1,16 @@
 //! The eyes of `run` while it plays drives: frames decoded and scored. A live camera has a thread of its own for that.
 
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use agent_core::samples::FrameMeta;
 use agent_core::time::MonoTime;
 use agent_core::vision::Detections;
 use agent_drive::VideoDecoder;
 use agent_models::Detector;
+use agent_worker::pulse::Pulse;
 
-use super::Inbox;
+use super::{Inbox, watch};
 use crate::pipeline::SMALL_WIDTH;
 use crate::show::say;
 
@@ -20,10 +21,12 @@ pub(super) fn eyes(
     frames: &Receiver<(FrameMeta, Vec<u8>, SystemTime)>,
     inbox: &SyncSender<Inbox>,
     pool: &SyncSender<Vec<u8>>,
+    pulse: &Pulse,
 ) {
     let mut decoder: Option<VideoDecoder> = None;
     let (mut next_seq, mut waits_for_key, mut said) = (None, false, false);
     while let Ok((meta, bytes, born)) = frames.recv() {
+        pulse.busy(Instant::now(), watch::LOOK);
         // After a frame that never came here, the decoder would show rubbish until the next key frame.
         waits_for_key = !meta.key && (waits_for_key || next_seq.is_some_and(|n| n != meta.seq));
         next_seq = Some(meta.seq + 1);
@@ -32,6 +35,7 @@ pub(super) fn eyes(
         } else {
             match look(&mut detector, &mut decoder, every_nth.max(1), &meta, &bytes) {
                 Ok(None) => {
+                    pulse.idle();
                     let _ = pool.try_send(bytes);
                     continue;
                 }
@@ -44,6 +48,7 @@ pub(super) fn eyes(
                 }
             }
         };
+        pulse.idle();
         // The pool has room for every buffer that exists.
         let _ = pool.try_send(bytes);
         if inbox.send(message).is_err() {

@@ -119,6 +119,21 @@ const TYPES: &[Case] = &[
         &["2:8: sources.camera.kind is \"webcam\"; one of none, v4l2, csi, usb, rtsp, file, test, pipeline is wanted"],
     ),
     (
+        "a receiver without its device",
+        "[sources.gnss]\nkind = \"serial\"\n",
+        &["2:8: sources.gnss.kind is \"serial\", but sources.gnss.device is none"],
+    ),
+    (
+        "a rate that no receiver has",
+        "[sources.gnss]\nbaud = 10000\n",
+        &["2:8: sources.gnss.baud is 10000, none of 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800"],
+    ),
+    (
+        "a gpsd without a port",
+        "[sources.gnss]\naddress = \"localhost\"\n",
+        &["2:11: sources.gnss.address is \"localhost\", not of the form HOST:PORT"],
+    ),
+    (
         "a camera without its device",
         "[sources.camera]\nkind = \"v4l2\"\n",
         &["2:8: sources.camera.kind is \"v4l2\", but sources.camera.device is none"],
@@ -392,7 +407,7 @@ fn each_broken_configuration_says_exactly_what_and_where() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert_eq!(count, 69, "a case was added or lost");
+    assert_eq!(count, 72, "a case was added or lost");
 }
 
 #[test]

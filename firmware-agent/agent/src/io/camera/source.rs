@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_core::samples::FrameMeta;
 use agent_core::time::{MonoTime, Span};
 use agent_core::vision::Detections;
 use agent_models::Detector;
+use agent_worker::pulse::Pulse;
 
 use super::clock::monotonic_now;
 use super::keeper::{CameraState, Counts, Keeper, Rules, Taker};
@@ -58,6 +59,13 @@ pub(crate) struct Parts<F> {
     /// The trigger model; every so manieth frame is scored.
     pub(crate) detector: Option<(Detector, u64)>,
     pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) pulses: Pulses,
+}
+
+/// How the threads say that they get on: a pulse, and how long one step may take.
+pub(crate) struct Pulses {
+    pub(crate) camera: (Arc<Pulse>, Duration),
+    pub(crate) look: (Arc<Pulse>, Duration),
 }
 
 /// The picture's fault as the look thread sees it, for the camera's thread: 0 is none.
@@ -94,7 +102,7 @@ pub(crate) fn start<'s, 'e, F>(scope: &'s Scope<'s, 'e>, config: &Config, parts:
 where
     F: Fn(News) -> bool + Clone + Send + 's,
 {
-    let Parts { mut camera, tell, pool, detector, stop } = parts;
+    let Parts { mut camera, tell, pool, detector, stop, pulses } = parts;
     let settings = &config.sources.camera;
     let rings = &config.rings;
     let looks = rings.small_frame_count.max(2) as usize;
@@ -109,7 +117,14 @@ where
     let judge = settings.picture_health.then(|| Judge::new(Limits::default()));
     let small_width = u16::try_from(rings.small_frame_width).unwrap_or(u16::MAX);
     let looker = Looker::new(judge, detector.is_some(), small_width);
-    let looks = Looks { looker, detector, back: look_back, tell: tell.clone(), shared: Arc::clone(&shared) };
+    let looks = Looks {
+        looker,
+        detector,
+        back: look_back,
+        tell: tell.clone(),
+        shared: Arc::clone(&shared),
+        pulse: pulses.look,
+    };
     let name = |n: &str| std::thread::Builder::new().name(n.to_owned());
     name("look").spawn_scoped(scope, move || looks.run(&from_camera))?;
     let rules = Rules { fps: settings.fps, stall_frames: settings.stall_frames };
@@ -122,10 +137,12 @@ where
         shared,
         state: None,
         fault: None,
+        pulse: pulses.camera,
         rate: Rate { most_mbit_s: rings.video_max_mbit_s, ..Rate::default() },
     };
     name("camera").spawn_scoped(scope, move || {
         let counts = Keeper::new(rules, &mut hands).run(camera.as_mut());
+        hands.pulse.0.idle();
         let _ = (hands.tell)(News::Said(in_words(&counts)));
         let _ = (hands.tell)(News::Ended);
     })?;
@@ -183,6 +200,7 @@ struct Hands<F> {
     /// The fault of the picture that was said.
     fault: Option<PictureFault>,
     rate: Rate,
+    pulse: (Arc<Pulse>, Duration),
 }
 
 impl<F: Fn(News) -> bool> Hands<F> {
@@ -225,6 +243,8 @@ impl<F: Fn(News) -> bool> Taker for Hands<F> {
     }
 
     fn beat(&mut self) -> bool {
+        let (pulse, limit) = &self.pulse;
+        pulse.busy(Instant::now(), *limit);
         self.stop.load(Ordering::Relaxed)
     }
 
@@ -272,19 +292,23 @@ struct Looks<F> {
     back: SyncSender<Vec<u8>>,
     tell: F,
     shared: Arc<Shared>,
+    pulse: (Arc<Pulse>, Duration),
 }
 
 impl<F: Fn(News) -> bool> Looks<F> {
     fn run(mut self, from_camera: &Receiver<ToLook>) {
         while let Ok(next) = from_camera.recv() {
+            self.pulse.0.busy(Instant::now(), self.pulse.1);
             let (news, buffer) = match &next {
                 ToLook::Reopened => {
+                    self.pulse.0.idle();
                     self.looker.reopened();
                     continue;
                 }
                 ToLook::Encoded(meta, bytes) => (self.one(*meta, &Look::Encoded(meta, bytes)), next),
                 ToLook::Small(meta, size, rgb) => (self.one(*meta, &Look::Small(meta, *size, rgb)), next),
             };
+            self.pulse.0.idle();
             self.shared.set(self.looker.fault());
             if let ToLook::Encoded(_, buffer) | ToLook::Small(_, _, buffer) = buffer {
                 // The pool has room for every buffer that exists.

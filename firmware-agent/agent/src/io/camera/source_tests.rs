@@ -60,6 +60,11 @@ impl Stream for Pictures {
 /// Numbers of the frames, states with their reasons, frames lost, what was said.
 type Heard = (Vec<u64>, Vec<(&'static str, String)>, u32, Vec<String>);
 
+fn pulses() -> Pulses {
+    let pulse = || (Arc::new(Pulse::new(Instant::now())), Duration::from_secs(5));
+    Pulses { camera: pulse(), look: pulse() }
+}
+
 #[test]
 fn frames_go_round_a_dark_picture_is_said_and_taken_back_and_an_unplugged_camera_returns() {
     let config = Config::default_embedded().unwrap();
@@ -92,7 +97,7 @@ fn frames_go_round_a_dark_picture_is_said_and_taken_back_and_an_unplugged_camera
             true
         };
         let camera = Box::new(Scripted { opened: 0 });
-        start(scope, &config, Parts { camera, tell, pool, detector: None, stop }).unwrap();
+        start(scope, &config, Parts { camera, tell, pool, detector: None, stop, pulses: pulses() }).unwrap();
     });
     let (seqs, states, lost, said) = heard.into_inner().unwrap();
     let words: Vec<_> = states.iter().map(|s| s.0).collect();
@@ -122,7 +127,7 @@ fn a_core_that_gives_no_buffer_back_costs_frames_and_nothing_waits() {
             true
         };
         let camera = Box::new(Scripted { opened: 0 });
-        start(scope, &config, Parts { camera, tell, pool, detector: None, stop }).unwrap();
+        start(scope, &config, Parts { camera, tell, pool, detector: None, stop, pulses: pulses() }).unwrap();
     });
     let (seqs, said) = heard.into_inner().unwrap();
     assert_eq!(seqs, [0, 1, 2]);

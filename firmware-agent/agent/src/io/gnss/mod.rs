@@ -1,0 +1,193 @@
+//! The GNSS receiver: fixes from NMEA 0183 over a serial line, or from gpsd.
+//!
+//! A fix carries the time at which its last byte arrived: receivers speak 50 to 300 ms after the instant that they measured,
+//! and none says how long. One thread reads; a receiver that is missing, silent or unplugged is said once, looked for
+//! again and again, and said again when it is back. Sentences that are damaged are losses, counted.
+
+mod gpsd;
+mod lines;
+mod nmea;
+mod serial;
+#[cfg(test)]
+mod tests;
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use agent_core::samples::GnssFix;
+use agent_core::time::MonoTime;
+
+use crate::config::gnss::{GnssConfig, GnssKind};
+use crate::io::camera::clock::monotonic_now;
+use lines::{Line, Lines};
+
+/// A read waits this long at most, so that the thread answers the stop flag and the watchdog.
+const POLL: Duration = Duration::from_millis(100);
+/// Receivers speak every second or more often, without a fix too; a line that is silent for longer is dead.
+const SILENT: Duration = Duration::from_secs(5);
+/// Between two tries to open.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a receiver says.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum News {
+    /// A fix.
+    Fix(GnssFix),
+    /// Fixes that were damaged on the way.
+    Lost(u32),
+    /// Something that a person should know.
+    Said(String),
+}
+
+/// What one line of a receiver meant.
+#[derive(Clone, Debug, PartialEq)]
+enum Meaning {
+    Fix(GnssFix),
+    /// Sound, without a position in it.
+    NoFix,
+    /// Not to be read, and it may have held a fix.
+    Damaged,
+    /// Of no interest.
+    Other,
+}
+
+/// Turns lines to fixes.
+trait Language {
+    fn line(&mut self, text: &str, now: MonoTime) -> Meaning;
+}
+
+/// One opened receiver.
+struct Opened {
+    bytes: Box<dyn Read + Send>,
+    language: Box<dyn Language + Send>,
+    what: String,
+}
+
+fn open(config: &GnssConfig, device: &Path) -> std::io::Result<Opened> {
+    Ok(match config.kind {
+        GnssKind::None => return Err(std::io::Error::other("no receiver is configured")),
+        GnssKind::Serial => Opened {
+            bytes: Box::new(serial::open(device, config.baud)?),
+            language: Box::<nmea::Nmea>::default(),
+            what: format!("{} at {} baud", device.display(), config.baud),
+        },
+        GnssKind::Gpsd => Opened {
+            bytes: Box::new(gpsd::connect(&config.address, POLL)?),
+            language: Box::new(gpsd::Gpsd),
+            what: format!("gpsd at {}", config.address),
+        },
+    })
+}
+
+/// Reads the receiver until `stop`. `tell` says false when nobody listens any more; `beat` is called many times a second.
+/// `device` is the configured one, resolved.
+pub(crate) fn run(
+    config: &GnssConfig,
+    device: &Path,
+    stop: &AtomicBool,
+    beat: &dyn Fn(),
+    tell: &mut dyn FnMut(News) -> bool,
+) {
+    let mut said: Option<String> = None;
+    while !stop.load(Ordering::Relaxed) {
+        beat();
+        let why = match open(config, device) {
+            Err(error) => Some(format!("GNSS receiver: {error}; looked for every second")),
+            Ok(opened) => {
+                let what = opened.what.clone();
+                match listen(opened, said.is_some(), stop, beat, tell) {
+                    Ended::Told => return,
+                    Ended::Silent(heard) => {
+                        // After it spoke, the next silence is news again.
+                        said = said.filter(|_| !heard);
+                        Some(format!("GNSS receiver: {what} is silent; opened again every few seconds"))
+                    }
+                }
+            }
+        };
+        if why != said {
+            if let Some(why) = &why
+                && !tell(News::Said(why.clone()))
+            {
+                return;
+            }
+            said = why;
+        }
+        let until = Instant::now() + RETRY;
+        while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+            beat();
+            std::thread::sleep(POLL / 2);
+        }
+    }
+}
+
+enum Ended {
+    /// Told to stop, or nobody listens.
+    Told,
+    /// Nothing comes; whether anything came before.
+    Silent(bool),
+}
+
+fn listen(
+    mut opened: Opened,
+    was_away: bool,
+    stop: &AtomicBool,
+    beat: &dyn Fn(),
+    tell: &mut dyn FnMut(News) -> bool,
+) -> Ended {
+    let mut lines = Lines::new();
+    let mut last = Instant::now();
+    let (mut heard, mut away, mut positioned) = (false, was_away, None);
+    let mut buffer = [0_u8; 512];
+    loop {
+        beat();
+        if stop.load(Ordering::Relaxed) {
+            return Ended::Told;
+        }
+        let got = match opened.bytes.read(&mut buffer) {
+            Ok(n) => n,
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => 0,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => 0,
+            Err(_) => return Ended::Silent(heard),
+        };
+        if got == 0 {
+            if last.elapsed() >= SILENT {
+                return Ended::Silent(heard);
+            }
+            // A line that hung up gives nothing at once, again and again.
+            std::thread::sleep(Duration::from_millis(10));
+            continue;
+        }
+        last = Instant::now();
+        for byte in buffer.get(..got).unwrap_or(&[]) {
+            let meaning = match lines.push(*byte) {
+                None => continue,
+                Some(Line::TooLong) => Meaning::Damaged,
+                Some(Line::Whole(text)) => opened.language.line(text, monotonic_now()),
+            };
+            if matches!(meaning, Meaning::Fix(_) | Meaning::NoFix) {
+                heard = true;
+                if std::mem::take(&mut away) && !tell(News::Said(format!("GNSS receiver: {} is back", opened.what))) {
+                    return Ended::Told;
+                }
+                let has = matches!(meaning, Meaning::Fix(_));
+                if positioned.replace(has) != Some(has) {
+                    let word = if has { "has a position" } else { "has no position" };
+                    if !tell(News::Said(format!("GNSS receiver: {} {word}", opened.what))) {
+                        return Ended::Told;
+                    }
+                }
+            }
+            let news = match meaning {
+                Meaning::Fix(fix) => News::Fix(fix),
+                Meaning::Damaged => News::Lost(1),
+                Meaning::NoFix | Meaning::Other => continue,
+            };
+            if !tell(news) {
+                return Ended::Told;
+            }
+        }
+    }
+}
