@@ -6,6 +6,9 @@ pub const SHARES: [f64; 3] = [0.3, 0.5, 0.7];
 /// How much too early the first visible sign may be named and still be right, seconds.
 pub const EARLY_S: f64 = 0.5;
 
+/// Differences of decimal seconds are not exact in binary: 8.3 - 0.5 must still count as half a second early.
+const ROUNDING_S: f64 = 1e-9;
+
 /// Intersection over union of two intervals `[start, end]`; 0 where an interval runs backwards or has no length in common.
 pub fn iou(a: [f64; 2], b: [f64; 2]) -> f64 {
     if !(a[0] <= a[1] && b[0] <= b[1]) {
@@ -36,7 +39,7 @@ pub struct PreCrash {
 /// 0.5 s earlier 1; else the smaller TTA over the larger.
 pub fn pre_crash(accident_s: f64, truth_s: f64, answer_s: f64) -> PreCrash {
     let (tta_s, true_tta_s) = (accident_s - answer_s, accident_s - truth_s);
-    let iou = if answer_s >= accident_s || answer_s < truth_s - EARLY_S {
+    let iou = if answer_s >= accident_s || answer_s < truth_s - EARLY_S - ROUNDING_S {
         0.0
     } else if answer_s <= truth_s {
         1.0

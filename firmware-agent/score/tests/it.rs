@@ -98,6 +98,13 @@ fn pre_crash_follows_crashchats_rule() {
     assert_eq!([10.0, 11.0, 7.4, 7.5, 7.9, 8.0, 9.0].map(iou), [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.5]);
     let late = intervals::pre_crash(10.0, 8.0, 9.5);
     assert_eq!((late.tta_s, late.tta_error_s), (0.5, 1.5));
+    // Exactly half a second early, in seconds that binary fractions round either way.
+    for tenths in 10..300 {
+        let truth_s = f64::from(tenths) / 10.0;
+        let half_early_s = f64::from(tenths - 5) / 10.0;
+        assert_eq!(intervals::pre_crash(40.0, truth_s, half_early_s).iou, 1.0, "{truth_s}");
+        assert_eq!(intervals::pre_crash(40.0, truth_s, (truth_s - 0.4) - 0.1).iou, 1.0, "{truth_s}");
+    }
     // A truth at the accident itself leaves no time to be right in but before it.
     assert_eq!(intervals::pre_crash(10.0, 10.0, 9.8).iou, 1.0);
 }
