@@ -66,7 +66,7 @@ fn probabilities_score_as_scikit_learn_does() {
             list(&want["cases"]).iter().map(|c| (c[0].as_f64().unwrap(), c[1].as_bool().unwrap())).collect();
         near(ranking::average_precision(&cases), &want["average_precision"]);
         near(ranking::roc_auc(&cases), &want["roc_auc"]);
-        near(ranking::recall_at_precision(&cases, 0.6).map(|p| p.recall), &want["recall_at_0.6"]);
+        near(ranking::recall_at_precision(&cases, 0.6), &want["recall_at_0.6"]);
         near(ranking::brier(&cases), &want["brier"]);
         near(ranking::mean_absolute_error(&cases), &want["mae"]);
         near(ranking::calibration_error(&cases), &want["ece"]);
@@ -80,6 +80,17 @@ fn probabilities_score_as_scikit_learn_does() {
     }
     let one_sided = [(0.3, false), (0.9, false)];
     assert_eq!((ranking::average_precision(&one_sided), ranking::roc_auc(&one_sided)), (None, None));
+}
+
+#[test]
+fn a_precision_that_is_never_reached_recalls_nothing_in_a_bootstrap_too() {
+    assert_eq!(ranking::recall_at_precision(&[(0.9, false), (0.2, true)], 0.94), Some(0.0));
+    assert_eq!(ranking::point_at_precision(&[(0.9, false), (0.2, true)], 0.94), None);
+    assert_eq!(ranking::recall_at_precision(&[(0.9, false)], 0.94), None);
+    // Rounds that draw the highest negative (two of three) never reach the precision; those without it recall everything.
+    let cases = [(0.9, false), (0.8, true), (0.7, true), (0.6, true), (0.5, true), (0.4, true)];
+    let at = |drawn: &[usize]| ranking::recall_at_precision(&drawn.iter().map(|i| cases[*i]).collect::<Vec<_>>(), 0.94);
+    assert_eq!(bounds::bootstrap(cases.len(), 1, at), Some([0.0, 1.0]));
 }
 
 #[test]

@@ -287,13 +287,11 @@ impl<'a> Maker<'a> {
         let clips = |cases: &[&Case<'a>]| -> Vec<(f64, bool)> { cases.iter().filter_map(|c| c.clip).collect() };
         self.add(group, "1 s ahead, drives: average precision", has, |c| ranking::average_precision(&clips(c)));
         self.add(group, "1 s ahead, drives: ROC AUC", has, |c| ranking::roc_auc(&clips(c)));
-        let at = |c: &[&Case<'a>]| ranking::recall_at_precision(&clips(c), RISK_PRECISION);
         self.add(group, "1 s ahead, drives: recall at precision 0.94", has, |c| {
-            // Where no threshold is that precise, nothing is recalled.
-            let any = !ranking::curve(&clips(c)).is_empty();
-            any.then(|| at(c).map_or(0.0, |p| p.recall))
+            ranking::recall_at_precision(&clips(c), RISK_PRECISION)
         });
-        let threshold = at(&self.cases.iter().collect::<Vec<_>>()).map(|p| p.threshold);
+        let all: Vec<&Case<'a>> = self.cases.iter().collect();
+        let threshold = ranking::point_at_precision(&clips(&all), RISK_PRECISION).map(|p| p.threshold);
         self.mean(group, "time to accident at that threshold, s", |c| {
             let contact_s = c.drive.truth.event.as_ref().filter(|_| c.clip.is_some_and(|c| c.1))?.contact_s;
             let ahead: Vec<(f64, f64)> =
