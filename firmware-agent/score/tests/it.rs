@@ -103,6 +103,18 @@ fn bounds_of_a_rate_are_exact() {
 }
 
 #[test]
+fn bounds_of_a_share_are_exact_and_have_a_width_at_both_ends() {
+    for want in list(&cases()["shares"]) {
+        let [hits, of] = [0, 1].map(|at| want[at].as_u64().unwrap() as usize);
+        let [low, high] = bounds::share(hits, of).unwrap();
+        near(Some(low), &want[2]);
+        near(Some(high), &want[3]);
+        assert!(low < high && (0.0..=1.0).contains(&low) && high <= 1.0, "{low} {high}");
+    }
+    assert_eq!((bounds::share(0, 0), bounds::share(3, 2)), (None, None));
+}
+
+#[test]
 fn pre_crash_follows_crashchats_rule() {
     let iou = |t: f64| intervals::pre_crash(10.0, 8.0, t).iou;
     // At the accident, after it, too early, within half a second early, at the truth, half way.
