@@ -36,6 +36,8 @@ pub(crate) struct Figure {
     pub(crate) interval: Option<[f64; 2]>,
     /// How the interval was made.
     pub(crate) method: &'static str,
+    /// Hits and cases, where the figure is a share; of a precision the cases are the answers of yes, so fewer than `n`.
+    pub(crate) share: Option<[usize; 2]>,
 }
 
 /// How often drives of a scenario were noticed.
@@ -176,7 +178,62 @@ impl<'a> Maker<'a> {
         let value = figure(&with);
         let interval = interval.filter(|_| value.is_some());
         let method = "bootstrap over drives";
-        self.figures.push(Figure { group, name: name.to_owned(), value, n: count, interval, method });
+        self.figures.push(Figure { group, name: name.to_owned(), value, n: count, interval, method, share: None });
+    }
+
+    /// A share of which each drive of `has` is at most one case: its bounds are exact, also at 0 % and 100 %, where a
+    /// bootstrap's would have no width. `count` gives hits and cases.
+    fn share(
+        &mut self,
+        group: &'static str,
+        name: &str,
+        has: impl Fn(&Case<'a>) -> bool,
+        count: impl Fn(&[&Case<'a>]) -> [usize; 2],
+    ) {
+        let with: Vec<&Case<'a>> = self.cases.iter().filter(|c| has(c)).collect();
+        let [hits, of] = count(&with);
+        self.figures.push(Figure {
+            group,
+            name: name.to_owned(),
+            value: (of > 0).then(|| hits as f64 / of as f64),
+            n: with.len(),
+            interval: bounds::share(hits, of),
+            method: "exact Clopper-Pearson",
+            share: Some([hits, of]),
+        });
+    }
+
+    /// The share of drives with a yes among those with an answer.
+    fn yes(&mut self, group: &'static str, name: &str, hit: impl Fn(&Case<'a>) -> Option<bool>) {
+        self.share(
+            group,
+            name,
+            |c| hit(c).is_some(),
+            |cases| [cases.iter().filter(|c| hit(c) == Some(true)).count(), cases.len()],
+        );
+    }
+
+    /// Accuracy, precision, recall and F1 of a yes-or-no judgement.
+    fn binary(
+        &mut self,
+        group: &'static str,
+        name: &str,
+        has: impl Fn(&Case<'a>) -> bool + Copy,
+        judged: impl Fn(&[&Case<'a>]) -> Binary + Copy,
+    ) {
+        self.share(group, &format!("{name}: accuracy"), has, |c| {
+            let b = judged(c);
+            [b.true_positives + b.true_negatives, b.n()]
+        });
+        self.share(group, &format!("{name}: precision"), has, |c| {
+            let b = judged(c);
+            [b.true_positives, b.true_positives + b.false_positives]
+        });
+        self.share(group, &format!("{name}: recall"), has, |c| {
+            let b = judged(c);
+            [b.true_positives, b.true_positives + b.false_negatives]
+        });
+        self.add(group, &format!("{name}: F1"), |c| usize::from(has(c)), |c| judged(c).f1());
     }
 
     /// Mean of a value of each drive that has it.
@@ -185,16 +242,16 @@ impl<'a> Maker<'a> {
     }
 
     fn trigger(&mut self) {
-        let fired = |c: &Case<'_>| f64::from(u8::from(c.matched.is_some()));
+        let fired = |c: &Case<'_>| c.matched.is_some();
         let ego = |c: &Case<'_>| c.drive.truth.event.as_ref().is_some_and(|e| e.ego_takes_part);
         let class = |c: &Case<'_>| c.drive.truth.class;
         let group = "trigger";
-        self.mean(group, "recall, collisions of the ego vehicle", |c| (class(c) == 0 && ego(c)).then(|| fired(c)));
-        self.mean(group, "the same, called a collision", |c| {
-            (class(c) == 0 && ego(c)).then(|| f64::from(u8::from(c.matched.is_some_and(|e| e.kind == "collision"))))
+        self.yes(group, "recall, collisions of the ego vehicle", |c| (class(c) == 0 && ego(c)).then(|| fired(c)));
+        self.yes(group, "the same, called a collision", |c| {
+            (class(c) == 0 && ego(c)).then(|| c.matched.is_some_and(|e| e.kind == "collision"))
         });
-        self.mean(group, "recall, collisions of others", |c| (class(c) == 0 && !ego(c)).then(|| fired(c)));
-        self.mean(group, "recall, near collisions", |c| (class(c) == 1).then(|| fired(c)));
+        self.yes(group, "recall, collisions of others", |c| (class(c) == 0 && !ego(c)).then(|| fired(c)));
+        self.yes(group, "recall, near collisions", |c| (class(c) == 1).then(|| fired(c)));
         let normal: Vec<&Case<'_>> = self.cases.iter().filter(|c| class(c) == 2).collect();
         // An empty sum is -0.0.
         let km = normal.iter().map(|c| c.drive.truth.way_m / 1000.0).sum::<f64>() + 0.0;
@@ -215,27 +272,24 @@ impl<'a> Maker<'a> {
                 n: normal.len(),
                 interval: (km > 0.0).then(|| bounds::poisson(events).map(per)),
                 method: "exact Poisson",
+                share: None,
             });
         }
     }
 
     fn severity(&mut self, group: &'static str, answer: impl Fn(&Case<'a>) -> Option<usize> + Copy) {
-        let has = move |c: &Case<'a>| usize::from(answer(c).is_some());
+        let has = move |c: &Case<'a>| answer(c).is_some();
         let confusion = move |cases: &[&Case<'a>]| {
             Confusion::of(3, cases.iter().filter_map(|c| Some((c.drive.truth.class, answer(c)?))))
         };
-        self.add(group, "three classes: accuracy", has, |c| confusion(c).accuracy());
-        self.add(group, "three classes: macro F1", has, |c| confusion(c).macro_f1());
+        self.yes(group, "three classes: accuracy", |c| answer(c).map(|said| said == c.drive.truth.class));
+        self.add(group, "three classes: macro F1", |c| usize::from(has(c)), |c| confusion(c).macro_f1());
         let binary = [("collision or not", 0), ("safety-critical or normal", 1)];
         for (name, last) in binary {
-            let counts = move |cases: &[&Case<'a>]| {
+            self.binary(group, name, has, move |cases| {
                 let yes = |c: &&Case<'a>| Some((c.drive.truth.class <= last, answer(c)? <= last));
                 Binary::of(cases.iter().filter_map(yes))
-            };
-            self.add(group, &format!("{name}: accuracy"), has, |c| counts(c).accuracy());
-            self.add(group, &format!("{name}: precision"), has, |c| counts(c).precision());
-            self.add(group, &format!("{name}: recall"), has, |c| counts(c).recall());
-            self.add(group, &format!("{name}: F1"), has, |c| counts(c).f1());
+            });
         }
     }
 
@@ -244,17 +298,18 @@ impl<'a> Maker<'a> {
         let has = |c: &Case<'a>| usize::from(c.answered.is_some());
         let cases =
             |drives: &[&Case<'a>]| -> Vec<(f64, bool)> { drives.iter().filter_map(|c| recognition(c)).collect() };
-        let yes = |c: &[&Case<'a>]| Binary::of(cases(c).into_iter().map(|(p, y)| (y, p >= 0.5)));
-        self.add(group, "recognition: accuracy", has, |c| yes(c).accuracy());
-        self.add(group, "recognition: precision", has, |c| yes(c).precision());
-        self.add(group, "recognition: recall", has, |c| yes(c).recall());
-        self.add(group, "recognition: F1", has, |c| yes(c).f1());
+        self.binary(
+            group,
+            "recognition",
+            |c| c.answered.is_some(),
+            |c| Binary::of(cases(c).into_iter().map(|(p, y)| (y, p >= 0.5))),
+        );
         self.add(group, "recognition: average precision", has, |c| ranking::average_precision(&cases(c)));
         self.add(group, "recognition: Brier", has, |c| ranking::brier(&cases(c)));
         self.add(group, "recognition: ECE", has, |c| ranking::calibration_error(&cases(c)));
         for (at, name) in ["description", "cause", "prevention"].into_iter().enumerate() {
             let text = move |c: &Case<'a>| c.texts.as_ref().and_then(|t| t.get(at).copied());
-            self.mean(group, &format!("{name}: exact"), |c| text(c).map(|t| f64::from(u8::from(t.2))));
+            self.yes(group, &format!("{name}: exact"), |c| text(c).map(|t| t.2));
             self.add(group, &format!("{name}: BLEU"), has, |c| {
                 bleu(&c.iter().filter_map(|c| text(c)).map(|t| t.0).collect::<Vec<_>>())
             });
@@ -274,10 +329,7 @@ impl<'a> Maker<'a> {
     fn overlaps(&mut self, group: &'static str, name: &str, iou: impl Fn(&Case<'a>) -> Option<f64> + Copy) {
         self.mean(group, &format!("{name}: mIoU"), iou);
         for bound in intervals::SHARES {
-            let has = move |c: &Case<'a>| usize::from(iou(c).is_some());
-            self.add(group, &format!("{name}: IoU at least {bound}"), has, |cases| {
-                intervals::share_at(&cases.iter().filter_map(|c| iou(c)).collect::<Vec<_>>(), bound)
-            });
+            self.yes(group, &format!("{name}: IoU at least {bound}"), |c| iou(c).map(|iou| iou >= bound));
         }
     }
 

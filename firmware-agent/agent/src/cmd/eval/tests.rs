@@ -81,6 +81,34 @@ fn figures_follow_the_rules() {
 }
 
 #[test]
+fn a_share_of_all_or_none_has_an_interval_with_a_width() {
+    let crash = messages("collision", 10.0, ["a car hits a car", "too late", "look"]);
+    let drives: Vec<Drive> = (0..10).map(|_| drive("collision", &crash, RISK)).collect();
+    let judged = judge::judge(&drives);
+    let figure = |name: &str| judged.figures.iter().find(|f| f.name == name).unwrap();
+    for name in [
+        "recall, collisions of the ego vehicle",
+        "the same, called a collision",
+        "three classes: accuracy",
+        "collision or not: precision",
+        "recognition: recall",
+        "cause: exact",
+        "crash localization: IoU at least 0.3",
+    ] {
+        let all = figure(name);
+        let [low, high] = all.interval.unwrap();
+        // The exact lower bound of 10 in 10.
+        assert!((low - 0.6915).abs() < 1e-4 && high == 1.0, "{name}: {low} {high}");
+        assert_eq!((all.value, all.share, all.n), (Some(1.0), Some([10, 10]), 10), "{name}");
+    }
+    let none = figure("crash localization: IoU at least 0.7");
+    let [low, high] = none.interval.unwrap();
+    assert!(low == 0.0 && (high - 0.3085).abs() < 1e-4, "{low} {high}");
+    // A figure that is no share keeps its bootstrap.
+    assert_eq!(figure("recognition: F1").method, "bootstrap over drives");
+}
+
+#[test]
 fn without_student_and_risk_those_figures_are_not_there() {
     let judged = judge::judge(&[drive("normal", "", "t_s,risk\n")]);
     assert!(judged.figures.iter().all(|f| f.group != "six tasks" && f.group != "risk"));
