@@ -100,3 +100,9 @@ pub fn poisson(count: u32) -> [f64; 2] {
     let lower = count.checked_sub(1).map_or(0.0, |fewer| poisson_bound(fewer, 0.975));
     [lower, poisson_bound(count, 0.025)]
 }
+
+/// Exact one-sided upper bound of the expected number of events of which `count` were seen: with 95 % confidence it is no
+/// more. 3.0 of none.
+pub fn poisson_at_most_95(count: u32) -> f64 {
+    poisson_bound(count, 0.05)
+}

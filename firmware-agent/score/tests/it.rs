@@ -100,6 +100,9 @@ fn bounds_of_a_rate_are_exact() {
         near(Some(low), &want[1]);
         near(Some(high), &want[2]);
     }
+    for want in list(&cases()["poisson_upper"]) {
+        near(Some(bounds::poisson_at_most_95(want[0].as_u64().unwrap() as u32)), &want[1]);
+    }
 }
 
 #[test]

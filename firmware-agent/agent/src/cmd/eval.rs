@@ -156,12 +156,13 @@ fn report(args: &EvalArgs, drives: &[Drive], judged: &Judged, summaries: &[Value
     })
 }
 
-/// A figure's value and interval as they are shown.
-fn shown(figure: &Figure) -> [String; 2] {
+/// A figure's value and interval as they are shown, and its one-sided bound in words (empty without one).
+fn shown(figure: &Figure) -> [String; 3] {
     let number = |v: f64| if v.abs() >= 100.0 { format!("{v:.1}") } else { format!("{v:.3}") };
     [
         figure.value.map_or_else(|| "not defined".to_owned(), number),
         figure.interval.map_or_else(String::new, |[a, b]| format!("{} to {}", number(a), number(b))),
+        figure.at_most.map_or_else(String::new, |most| format!("at most {} (95 %, one-sided)", number(most))),
     ]
 }
 
@@ -173,8 +174,11 @@ fn table(figures: &[Figure]) -> Vec<String> {
             group = figure.group;
             lines.push(format!("\n{:64} {:>11}  {:20} {:>6}", group, "value", "95 % interval", "n"));
         }
-        let [value, interval] = shown(figure);
+        let [value, interval, at_most] = shown(figure);
         lines.push(format!("  {:62} {value:>11}  {interval:20} {:>6}", figure.name, figure.n));
+        if !at_most.is_empty() {
+            lines.push(format!("    {at_most}"));
+        }
     }
     lines
 }

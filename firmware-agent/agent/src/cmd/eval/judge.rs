@@ -38,6 +38,8 @@ pub(crate) struct Figure {
     pub(crate) method: &'static str,
     /// Hits and cases, where the figure is a share; of a precision the cases are the answers of yes, so fewer than `n`.
     pub(crate) share: Option<[usize; 2]>,
+    /// One-sided 95 % upper bound, of rates of events: what can be promised, also where none was seen.
+    pub(crate) at_most: Option<f64>,
 }
 
 /// How often drives of a scenario were noticed.
@@ -178,7 +180,16 @@ impl<'a> Maker<'a> {
         let value = figure(&with);
         let interval = interval.filter(|_| value.is_some());
         let method = "bootstrap over drives";
-        self.figures.push(Figure { group, name: name.to_owned(), value, n: count, interval, method, share: None });
+        self.figures.push(Figure {
+            group,
+            name: name.to_owned(),
+            value,
+            n: count,
+            interval,
+            method,
+            share: None,
+            at_most: None,
+        });
     }
 
     /// A share of which each drive of `has` is at most one case: its bounds are exact, also at 0 % and 100 %, where a
@@ -200,6 +211,7 @@ impl<'a> Maker<'a> {
             interval: bounds::share(hits, of),
             method: "exact Clopper-Pearson",
             share: Some([hits, of]),
+            at_most: None,
         });
     }
 
@@ -273,6 +285,7 @@ impl<'a> Maker<'a> {
                 interval: (km > 0.0).then(|| bounds::poisson(events).map(per)),
                 method: "exact Poisson",
                 share: None,
+                at_most: (km > 0.0).then(|| per(bounds::poisson_at_most_95(events))),
             });
         }
     }

@@ -68,8 +68,11 @@ fn figures(html: &mut String, judged: &Judged) {
                 escape(group)
             ));
         }
-        let [value, interval] = super::shown(figure);
-        let name = escape(&figure.name);
+        let [value, interval, at_most] = super::shown(figure);
+        let mut name = escape(&figure.name);
+        if !at_most.is_empty() {
+            name.push_str(&format!("<br>{}", escape(&at_most)));
+        }
         html.push_str(&format!(
             "<tr><td>{name}<td class=\"n\">{value}<td class=\"n\">{interval}<td class=\"n\">{}\n",
             figure.n

@@ -117,6 +117,12 @@ fn without_student_and_risk_those_figures_are_not_there() {
     // None in 1 km: up to 3.69 expected, the exact bound.
     let [low, high] = rate.interval.unwrap();
     assert!(low == 0.0 && (high - 3688.9).abs() < 0.1, "{high}");
+    // With 95 % confidence no more than 3.00 expected; in eval.json, on the page and in the table.
+    assert!((rate.at_most.unwrap() - 2995.7).abs() < 0.1, "{:?}", rate.at_most);
+    let line = "at most 2995.7 (95 %, one-sided)";
+    assert!((json!(judged)["figures"][4]["at_most"].as_f64().unwrap() - 2995.7).abs() < 0.1);
+    assert!(page::render("", &judged).contains(line));
+    assert!(table(&judged.figures).iter().any(|l| l.contains(line)));
 }
 
 #[test]
