@@ -49,8 +49,12 @@ pub fn pre_crash(accident_s: f64, truth_s: f64, answer_s: f64) -> PreCrash {
     PreCrash { iou, tta_s, tta_error_s: (tta_s - true_tta_s).abs() }
 }
 
-/// Seconds from the first score of at least `threshold` to the accident; `None` if there is none before it. Scores are
-/// (seconds, score) in the order of time.
+/// How long before an accident a score still counts as a warning of it, seconds.
+pub const WARNING_S: f64 = 5.0;
+
+/// Seconds from the first score of at least `threshold` in the last [`WARNING_S`] before the accident to it; `None` if there
+/// is none. Scores are (seconds, score) in the order of time.
 pub fn time_to_accident(scores: &[(f64, f64)], threshold: f64, accident_s: f64) -> Option<f64> {
-    scores.iter().find(|(t, s)| *t < accident_s && *s >= threshold).map(|(t, _)| accident_s - t)
+    let within = |t: f64| t < accident_s && t >= accident_s - WARNING_S - ROUNDING_S;
+    scores.iter().find(|(t, s)| within(*t) && *s >= threshold).map(|(t, _)| accident_s - t)
 }

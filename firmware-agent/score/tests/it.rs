@@ -145,6 +145,11 @@ fn intervals_overlap() {
     let risk = [(1.0, 0.1), (2.0, 0.8), (3.0, 0.9)];
     assert_eq!(intervals::time_to_accident(&risk, 0.5, 4.0), Some(2.0));
     assert_eq!(intervals::time_to_accident(&risk, 0.5, 2.0), None);
+    // A warning of more than 5 s before is none of this accident; exactly 5 s is, however the seconds round.
+    assert_eq!(intervals::time_to_accident(&risk, 0.5, 7.5), Some(4.5));
+    assert_eq!(intervals::time_to_accident(&risk, 0.5, 8.5), None);
+    assert!(intervals::time_to_accident(&[(3.3, 0.9)], 0.5, 8.3).is_some());
+    assert!(intervals::time_to_accident(&[(1.1, 0.9)], 0.5, 6.1).is_some());
 }
 
 #[test]

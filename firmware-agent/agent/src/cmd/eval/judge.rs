@@ -359,9 +359,7 @@ impl<'a> Maker<'a> {
         let threshold = ranking::point_at_precision(&clips(&all), RISK_PRECISION).map(|p| p.threshold);
         self.mean(group, "time to accident at that threshold, s", |c| {
             let contact_s = c.drive.truth.event.as_ref().filter(|_| c.clip.is_some_and(|c| c.1))?.contact_s;
-            let ahead: Vec<(f64, f64)> =
-                c.drive.risk.iter().copied().filter(|(t, _)| *t >= contact_s - AHEAD_S[1]).collect();
-            intervals::time_to_accident(&ahead, threshold?, contact_s)
+            intervals::time_to_accident(&c.drive.risk, threshold?, contact_s)
         });
         let frames =
             |cases: &[&Case<'a>]| -> Vec<(f64, bool)> { cases.iter().flat_map(|c| c.frames.clone()).collect() };

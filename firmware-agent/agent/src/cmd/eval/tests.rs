@@ -126,6 +126,14 @@ fn without_student_and_risk_those_figures_are_not_there() {
 }
 
 #[test]
+fn a_warning_counts_for_the_last_five_seconds_before_the_contact() {
+    // The contact is at 10 s: a risk at 1 s was of something else, one at 5.5 s warns.
+    let risk = "t_s,risk\n1,0.9\n5.5,0.9\n8.5,0.9\n";
+    let judged = judge::judge(&[drive("collision", "", risk), drive("normal", "", "t_s,risk\n1,0.1\n")]);
+    assert_eq!(value(&judged, "time to accident at that threshold"), Some(4.5));
+}
+
+#[test]
 fn bad_files_are_named_by_their_place() {
     let bad = |text: &str| load::truth(text).unwrap_err();
     assert!(bad("{").contains("line 1"));
