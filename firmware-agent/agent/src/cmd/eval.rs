@@ -142,6 +142,11 @@ fn report(args: &EvalArgs, drives: &[Drive], judged: &Judged, summaries: &[Value
     if drives.iter().all(|d| d.risk.is_empty()) {
         not_scored.push("risk: no scored frames (risk.csv)");
     }
+    let whole = |e: &load::Event| e.answers.as_ref().is_some_and(|a| a.seen_s.is_none());
+    let mut notes = Vec::new();
+    if drives.iter().flat_map(|d| &d.events).any(whole) {
+        notes.push("some answers' windows are not known (summary.json): their true crash intervals are not cut");
+    }
     json!({
         "format": FORMAT,
         "simulated": true,
@@ -151,6 +156,7 @@ fn report(args: &EvalArgs, drives: &[Drive], judged: &Judged, summaries: &[Value
         "way_km": drives.iter().map(|d| d.truth.way_m / 1000.0).sum::<f64>(),
         "configurations_and_models": summaries,
         "not_scored": not_scored,
+        "notes": notes,
         "results": judged,
         "each": drives.iter().map(each).collect::<Vec<_>>(),
     })

@@ -330,8 +330,9 @@ impl<'a> Maker<'a> {
             self.mean(group, &format!("{name}: ROUGE-2"), |c| text(c).map(|t| t.1.two));
             self.mean(group, &format!("{name}: ROUGE-L"), |c| text(c).map(|t| t.1.l));
         }
+        self.yes(group, "crash localization: part of it in the window", |c| crash(c).map(|t| t.is_some()));
         self.overlaps(group, "crash localization", |c| {
-            let (said, truth) = (c.answered?.crash_s, c.drive.truth.event.as_ref()?.crash_interval_s?);
+            let (said, truth) = (c.answered?.crash_s, crash(c)??);
             Some(said.map_or(0.0, |s| intervals::iou(s, truth)))
         });
         self.overlaps(group, "pre-crash", |c| sign(c).map(|s| s.map_or(0.0, |s| s.iou)));
@@ -372,6 +373,15 @@ impl<'a> Maker<'a> {
 
 fn recognition(case: &Case<'_>) -> Option<(f64, bool)> {
     Some((case.answered?.recognition, case.drive.truth.class == 0))
+}
+
+/// The true crash interval of a drive with an answer, cut to what the student was shown as its training does; inner `None`
+/// where it was shown nothing of it. Whole where the window is not known.
+fn crash(case: &Case<'_>) -> Option<Option<[f64; 2]>> {
+    let (answers, truth) = (case.answered?, case.drive.truth.event.as_ref()?.crash_interval_s?);
+    let [from, to] = answers.seen_s.unwrap_or(truth);
+    let cut = [truth[0].max(from), truth[1].min(to)];
+    Some((cut[0] < cut[1]).then_some(cut))
 }
 
 /// Of a drive that asks for the first sign: what the answer is worth, if there is one.

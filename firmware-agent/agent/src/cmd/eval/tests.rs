@@ -28,7 +28,7 @@ fn drive(severity: &str, messages: &str, risk: &str) -> Drive {
 fn messages(kind: &str, zero_s: f64, words: [&str; 3]) -> String {
     let time = json!({"mono_ns": (zero_s * 1e9) as u64});
     let e4 = if kind == "collision" { [9000, 900, 100] } else { [100, 900, 9000] };
-    let said = json!({"recognition_e4": e4[0], "telemetry": true,
+    let said = json!({"recognition_e4": e4[0], "telemetry": true, "model": "m",
         "severity": {"collision_e4": e4[0], "near_collision_e4": e4[1], "normal_e4": e4[2]},
         "crash": {"from_ms": 0, "to_ms": 1000}, "pre_crash": {"from_ms": -1000, "to_ms": -1000}});
     let alert = json!({"event": "u_1_1", "message": {"alert": {"kind": "harsh_braking", "time": time}}});
@@ -131,6 +131,28 @@ fn a_warning_counts_for_the_last_five_seconds_before_the_contact() {
     let risk = "t_s,risk\n1,0.9\n5.5,0.9\n8.5,0.9\n";
     let judged = judge::judge(&[drive("collision", "", risk), drive("normal", "", "t_s,risk\n1,0.1\n")]);
     assert_eq!(value(&judged, "time to accident at that threshold"), Some(4.5));
+}
+
+#[test]
+fn the_true_crash_interval_is_cut_to_what_the_student_was_shown() {
+    let at = |zero_s: f64, model: &str| {
+        let mut drive = drive("collision", &messages("collision", zero_s, ["", "", ""]), RISK);
+        drive.show(&json!({"model": model, "window": {"before_s": 4.0, "frames": 18, "fps": 3.0}}));
+        judge::judge(&[drive])
+    };
+    let iou = "crash localization: mIoU";
+    // Shown 5.5 to 11.5 s, so the truth is 10 to 11.5 s; the answer 9.5 to 10.5 s.
+    assert_eq!(value(&at(9.5, "m"), iou), Some(0.25));
+    // The window of another model says nothing: the truth is 10 to 12 s.
+    assert_eq!(value(&at(9.5, "other"), iou), Some(0.2));
+    // Shown 3.5 to 9.5 s: nothing to find, which is told apart.
+    let early = at(7.5, "m");
+    assert_eq!((value(&early, iou), value(&early, "crash localization: part of it")), (None, Some(0.0)));
+    // No window goes beyond the drive.
+    let mut short = drive("collision", &messages("collision", 2.0, ["", "", ""]), RISK);
+    short.truth.length_s = Some(3.0);
+    short.show(&json!({"model": "m", "window": {"before_s": 4.0, "frames": 18, "fps": 3.0}}));
+    assert_eq!(short.events[0].answers.as_ref().unwrap().seen_s, Some([0.0, 3.0]));
 }
 
 #[test]
