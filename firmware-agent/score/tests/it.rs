@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use agent_score::classes::{Binary, Confusion};
+use agent_score::distractors::{Confusions, credit};
 use agent_score::text::{BleuCounts, bleu, rouge};
 use agent_score::{bounds, intervals, ranking};
 use serde_json::Value;
@@ -162,4 +163,31 @@ fn a_bootstrap_holds_the_figure_and_is_the_same_each_time() {
     assert_eq!(bounds::bootstrap(values.len(), 1, figure), Some([low, high]));
     assert_eq!(bounds::bootstrap(1, 1, figure), None);
     assert_eq!(bounds::bootstrap(5, 1, |_| None), None);
+}
+
+#[test]
+fn hard_distractors_are_what_was_confused_then_what_is_close_in_words() {
+    let options = ["a car hits a car", "a car hits a truck", "fire", "ice", "rain", "snow", "wind"];
+    let options: std::collections::BTreeSet<String> = options.map(str::to_owned).into();
+    let truth = "a car hits a car";
+    let mut confusions = Confusions::default();
+    for given in ["", truth] {
+        confusions.add(truth, given);
+    }
+    assert!(confusions.is_empty());
+    for (truth, given) in [(truth, "snow"), ("ice", truth), (truth, "ice"), ("rain", "wind"), (truth, "not an option")]
+    {
+        confusions.add(truth, given);
+    }
+    // Ice twice, in both directions; snow once; then the truck for its words; then the order.
+    assert_eq!(confusions.hard(truth, &options), (vec!["ice", "snow", "a car hits a truck", "fire"], 2));
+    assert_eq!(confusions.hard("rain", &options).0[0], "wind");
+    let few = ["a", "b"].map(str::to_owned).into();
+    assert_eq!(confusions.hard("a", &few), (vec!["b"], 0));
+}
+
+#[test]
+fn an_answer_that_is_no_option_counts_as_a_blind_choice() {
+    let distractors = ["b", "c", "d", "e"];
+    assert_eq!(["a", "c", "x"].map(|given| credit(given, "a", &distractors)), [1.0, 0.0, 0.2]);
 }
