@@ -3,6 +3,7 @@
 //! It scores and never judges: no threshold is chosen, no drive is left out. Drives of another split than the one asked for
 //! are refused, so that nothing trained on is reported as unseen by mistake.
 
+mod choice;
 mod judge;
 mod load;
 mod page;
@@ -58,6 +59,9 @@ pub(crate) fn eval(args: &EvalArgs) -> anyhow::Result<Outcome> {
             }
         };
         drive.read_results(&folder)?;
+        if let Some(baseline) = &args.baseline {
+            drive.read_baseline(&baseline.join(&drive.name))?;
+        }
         summaries.push(models_of(&folder));
     }
     summaries.dedup();
@@ -135,7 +139,14 @@ fn report(args: &EvalArgs, drives: &[Drive], judged: &Judged, summaries: &[Value
                "severity": d.truth.severity, "contact_s": d.truth.event.as_ref().map(|e| e.contact_s),
                "events": events, "frames_scored": d.risk.len()})
     };
-    let mut not_scored = vec!["multiple choice with hard distractors: not built"];
+    let mut not_scored = Vec::new();
+    let choice = judged.figures.iter().any(|f| f.name.ends_with(": multiple choice"));
+    match (&args.baseline, choice) {
+        (_, true) => {}
+        (None, _) => not_scored.push("multiple choice with hard distractors: no --baseline to draw them from"),
+        (Some(_), _) => not_scored
+            .push("multiple choice with hard distractors: the baseline confused nothing, or no student answered"),
+    }
     if drives.iter().all(|d| d.events.iter().all(|e| e.answers.is_none())) {
         not_scored.push("six tasks: no student answered");
     }

@@ -7,7 +7,8 @@ use agent_score::text::{BleuCounts, Rouge, bleu, rouge};
 use agent_score::{bounds, intervals, mean, ranking};
 use serde::Serialize;
 
-use super::load::{Drive, Event};
+use super::choice::{Choice, choices};
+use super::load::{Answers, Drive, Event};
 
 /// How far before the first sign, and after the crash, an event may lie and still be of it, s.
 const SLACK_S: f64 = 1.0;
@@ -75,12 +76,14 @@ struct Case<'a> {
     /// Class that the agent's kinds say.
     said: usize,
     /// The event whose student's answers count.
-    answered: Option<&'a super::load::Answers>,
+    answered: Option<&'a Answers>,
     /// BLEU counts and ROUGE of description, cause and prevention.
     texts: Option<[(BleuCounts, Rouge, bool); 3]>,
     /// Risk ahead of the contact, or the highest of a drive without collision; and whether there is a collision.
     clip: Option<(f64, bool)>,
     frames: Vec<(f64, bool)>,
+    /// What its answers are worth in multiple choice, where a baseline is given.
+    choice: Choice,
 }
 
 /// Kinds that claim a danger; the others are harsh driving.
@@ -98,11 +101,9 @@ fn class(kind: &str) -> usize {
 
 impl<'a> Case<'a> {
     fn of(drive: &'a Drive) -> Self {
-        let matched = drive.events.iter().filter(|e| is_of(drive, e)).min_by_key(|e| class(&e.kind));
+        let matched = matched(drive, &drive.events);
         let said = drive.events.iter().map(|e| class(&e.kind)).min().unwrap_or(2);
-        // Of a normal drive any event's answer counts, of the others that about the true event.
-        let event = if drive.truth.class == 2 { drive.events.iter().find(|e| e.answers.is_some()) } else { matched };
-        let answered = event.and_then(|e| e.answers.as_ref());
+        let answered = answered(drive, &drive.events);
         let truth = &drive.truth;
         let pair = |answer: &str, reference: &str| {
             (BleuCounts::of(answer, reference), rouge(answer, reference), answer == reference)
@@ -116,8 +117,20 @@ impl<'a> Case<'a> {
             ]
         });
         let (clip, frames) = risk(drive);
-        Self { drive, matched, said, answered, texts, clip, frames }
+        Self { drive, matched, said, answered, texts, clip, frames, choice: Choice::default() }
     }
+}
+
+/// The event that is of the true one; of several the worst kind.
+fn matched<'a>(drive: &Drive, events: &'a [Event]) -> Option<&'a Event> {
+    events.iter().filter(|e| is_of(drive, e)).min_by_key(|e| class(&e.kind))
+}
+
+/// The answers that count: of a normal drive any event's, of the others those about the true event.
+pub(crate) fn answered<'a>(drive: &Drive, events: &'a [Event]) -> Option<&'a Answers> {
+    let normal = drive.truth.class == 2;
+    let event = if normal { events.iter().find(|e| e.answers.is_some()) } else { matched(drive, events) };
+    event.and_then(|e| e.answers.as_ref())
 }
 
 /// Whether an event of the agent is of the drive's true event.
@@ -330,6 +343,15 @@ impl<'a> Maker<'a> {
             self.mean(group, &format!("{name}: ROUGE-2"), |c| text(c).map(|t| t.1.two));
             self.mean(group, &format!("{name}: ROUGE-L"), |c| text(c).map(|t| t.1.l));
         }
+        for (at, name) in ["description", "cause", "prevention"].into_iter().enumerate() {
+            let choice = move |c: &Case<'a>| c.choice.get(at).copied().flatten();
+            if self.cases.iter().any(|c| choice(c).is_some()) {
+                self.mean(group, &format!("{name}: multiple choice"), |c| choice(c).map(|(credit, _)| credit));
+                self.mean(group, &format!("{name}: distractors out of confusions"), |c| {
+                    choice(c).map(|(_, confused)| confused as f64)
+                });
+            }
+        }
         self.yes(group, "crash localization: part of it in the window", |c| crash(c).map(|t| t.is_some()));
         self.overlaps(group, "crash localization", |c| {
             let (said, truth) = (c.answered?.crash_s, crash(c)??);
@@ -402,6 +424,9 @@ fn table(cases: &[(f64, bool)]) -> Vec<(usize, f64, f64)> {
 /// Scores drives whose results were read.
 pub(crate) fn judge(drives: &[Drive]) -> Judged {
     let mut maker = Maker { cases: drives.iter().map(Case::of).collect(), figures: Vec::new() };
+    for (case, choice) in maker.cases.iter_mut().zip(choices(drives).into_iter().flatten()) {
+        case.choice = choice;
+    }
     maker.trigger();
     maker.severity("severity, the agent's kind", |c| Some(c.said));
     let student = |c: &Case<'_>| c.answered.and_then(|a| a.severity);

@@ -81,6 +81,8 @@ pub(crate) struct Drive {
     pub(crate) path: PathBuf,
     pub(crate) truth: Truth,
     pub(crate) events: Vec<Event>,
+    /// Events of the baseline whose confusions make multiple choice hard; empty without one.
+    pub(crate) baseline: Vec<Event>,
     /// Time and risk of every scored frame.
     pub(crate) risk: Vec<(f64, f64)>,
 }
@@ -124,7 +126,7 @@ fn drive(path: PathBuf) -> anyhow::Result<Drive> {
     }
     let truth = truth(&read(&beside)?).map_err(|why| bad_input(format!("{}: {why}", beside.display())))?;
     let name = path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Drive { name, path, truth, events: Vec::new(), risk: Vec::new() })
+    Ok(Drive { name, path, truth, events: Vec::new(), baseline: Vec::new(), risk: Vec::new() })
 }
 
 /// Reads a truth file and holds it against itself.
@@ -146,6 +148,13 @@ pub(crate) fn truth(text: &str) -> Result<Truth, String> {
 }
 
 impl Drive {
+    /// Reads what a replay of the drive with the baseline wrote.
+    pub(crate) fn read_baseline(&mut self, folder: &Path) -> anyhow::Result<()> {
+        let messages = folder.join("messages.jsonl");
+        self.baseline = events(&read(&messages)?).map_err(|why| bad_input(format!("{}: {why}", messages.display())))?;
+        Ok(())
+    }
+
     /// Reads what a replay of the drive wrote.
     pub(crate) fn read_results(&mut self, folder: &Path) -> anyhow::Result<()> {
         let messages = folder.join("messages.jsonl");

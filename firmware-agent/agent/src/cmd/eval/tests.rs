@@ -20,6 +20,7 @@ fn drive(severity: &str, messages: &str, risk: &str) -> Drive {
         path: PathBuf::from("x.mcap"),
         truth: load::truth(&truth(severity, event)).unwrap(),
         events: load::events(messages).unwrap(),
+        baseline: Vec::new(),
         risk: load::risks(risk).unwrap(),
     }
 }
@@ -153,6 +154,34 @@ fn the_true_crash_interval_is_cut_to_what_the_student_was_shown() {
     short.truth.length_s = Some(3.0);
     short.show(&json!({"model": "m", "window": {"before_s": 4.0, "frames": 18, "fps": 3.0}}));
     assert_eq!(short.events[0].answers.as_ref().unwrap().seen_s, Some([0.0, 3.0]));
+}
+
+#[test]
+fn multiple_choice_takes_its_wrong_options_from_what_the_baseline_confused() {
+    // Six truths; the baseline took the second for the first, and the student falls for the same.
+    let texts =
+        ["a car hits a car", "fog", "a car hits a truck", "a car hits a bus", "a car hits a van", "a bus hits a car"];
+    let of = |at: usize, said: &str, baseline: &str| {
+        let mut drive = drive("collision", &messages("collision", 10.0, [said, "too late", "look"]), RISK);
+        drive.truth.description.text = texts[at].to_owned();
+        drive.baseline = load::events(&messages("collision", 10.0, [baseline, "too late", "look"])).unwrap();
+        drive
+    };
+    let mut drives: Vec<Drive> = (0..6).map(|at| of(at, texts[at], texts[at])).collect();
+    let choice = "description: multiple choice";
+    // A baseline that errs nowhere gives no hard options.
+    assert!(judge::judge(&drives).figures.iter().all(|f| f.name != choice));
+    drives[0] = of(0, "fog", "fog");
+    drives[1] = of(1, "no such option", texts[1]);
+    let judged = judge::judge(&drives);
+    // 0 for the distractor, a fifth for what is no option, 1 for each of the others.
+    assert!((value(&judged, choice).unwrap() - 4.2 / 6.0).abs() < 1e-12);
+    // Fog and the car were confused with each other, the other four with nothing.
+    assert_eq!(value(&judged, "description: distractors out of confusions"), Some(2.0 / 6.0));
+    assert!(judged.figures.iter().all(|f| f.name != "cause: multiple choice"));
+    // Without the confusion, fog would be the option least like the truth and be no distractor.
+    drives[0] = of(0, "fog", texts[2]);
+    assert!((value(&judge::judge(&drives), choice).unwrap() - 4.4 / 6.0).abs() < 1e-12);
 }
 
 #[test]
