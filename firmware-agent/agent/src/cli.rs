@@ -144,6 +144,10 @@ pub(crate) struct EvalArgs {
     /// Folder with what `replay` wrote of each drive, in X/; without it every drive is replayed into OUT/replays/X
     #[arg(long, conflicts_with_all = ["config", "trigger", "onnx", "dbc", "signal", "student"])]
     pub(crate) results: Option<PathBuf>,
+    /// Folder like --results, of a baseline's student on the same drives: its confusions are the wrong options of multiple
+    /// choice
+    #[arg(long)]
+    pub(crate) baseline: Option<PathBuf>,
     /// Where eval.json, eval.html and the replays are written
     #[arg(long)]
     pub(crate) out: PathBuf,

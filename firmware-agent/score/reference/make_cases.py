@@ -10,7 +10,7 @@ import random
 import sacrebleu
 import sklearn.metrics as m
 from rouge_score import rouge_scorer
-from scipy.stats import chi2
+from scipy.stats import beta, chi2
 from sklearn.calibration import calibration_curve
 
 draw = random.Random(4)
@@ -24,8 +24,10 @@ PAIRS = [
     ("A &quot;red&quot; light & 1,000.5 km/h: e.g. x/y [z] {q} ~ 12-year-old.", "A \"red\" light &amp; 1,000 km/h, e.g. x/y [z] 12 - year - old."),
     ("", "Something happened here today."),
     ("Caf\u00e9 d\u00e9j\u00e0 vu, stra\u00dfe.", "Cafe d\u00e9j\u00e0 vu, strasse."),
+    # sacrebleu takes the line's end away before it joins words at "-" and a line break.
+    ("The car ahead brakes at the red-\n", "The car ahead brakes at the red - "),
 ]
-CORPORA = [list(range(8)), [0], [1], [2, 4], [3, 5], [6], [7, 1, 2]]
+CORPORA = [list(range(8)), [0], [1], [2, 4], [3, 5], [6], [7, 1, 2], [8], [8, 3]]
 
 
 def bleu(indices):
@@ -78,4 +80,7 @@ print(json.dumps({
               "macro_f1": m.f1_score(t3, a3, average="macro")},
     "ranked": ranked,
     "poisson": [[k, chi2.ppf(0.025, 2 * k) / 2 if k else 0.0, chi2.ppf(0.975, 2 * k + 2) / 2] for k in (0, 1, 2, 7, 100, 600)],
+    "poisson_upper": [[k, chi2.ppf(0.95, 2 * k + 2) / 2] for k in (0, 1, 2, 7, 100, 600)],
+    "shares": [[k, n, beta.ppf(0.025, k, n - k + 1) if k else 0.0, beta.ppf(0.975, k + 1, n - k) if k < n else 1.0]
+               for k, n in ((0, 10), (10, 10), (3, 10), (98, 100), (0, 1), (1, 1), (400, 1000), (20000, 20000), (7, 20000))],
 }, indent=1))

@@ -1,4 +1,4 @@
-//! How sure a figure is: a bootstrap over cases, and exact bounds of a rate of rare events.
+//! How sure a figure is: a bootstrap over cases, and exact bounds of a share and of a rate of rare events.
 
 /// Rounds of a bootstrap.
 pub const ROUNDS: usize = 1000;
@@ -50,16 +50,59 @@ fn poisson_at_most(count: u32, expected: f64) -> f64 {
     sum.min(1.0)
 }
 
+/// Probability of at most `count` hits in `of` cases, each with probability `p`.
+fn binomial_at_most(count: usize, of: usize, p: f64) -> f64 {
+    if p <= 0.0 || count >= of {
+        return 1.0;
+    }
+    if p >= 1.0 {
+        return 0.0;
+    }
+    let odds = p.ln() - (-p).ln_1p();
+    let mut log_term = of as f64 * (-p).ln_1p();
+    let mut sum = log_term.exp();
+    for k in 1..=count {
+        log_term += ((of - k + 1) as f64 / k as f64).ln() + odds;
+        sum += log_term.exp();
+    }
+    sum.min(1.0)
+}
+
+/// Where a falling function of a value from 0 to `high` reaches `target`.
+fn solve(mut high: f64, target: f64, falling: impl Fn(f64) -> f64) -> f64 {
+    let mut low = 0.0;
+    // Halved until a double has no more digits.
+    for _ in 0..100 {
+        let middle = (low + high) / 2.0;
+        if falling(middle) > target { low = middle } else { high = middle }
+    }
+    (low + high) / 2.0
+}
+
+/// Exact two-sided 95 % bounds (Clopper and Pearson) of the share of which `hits` in `of` were seen: unlike a bootstrap's
+/// they have a width at 0 % and 100 % too. `None` of no cases or more hits than cases.
+pub fn share(hits: usize, of: usize) -> Option<[f64; 2]> {
+    if of == 0 || hits > of {
+        return None;
+    }
+    let lower = hits.checked_sub(1).map_or(0.0, |fewer| solve(1.0, 0.975, |p| binomial_at_most(fewer, of, p)));
+    let upper = if hits == of { 1.0 } else { solve(1.0, 0.025, |p| binomial_at_most(hits, of, p)) };
+    Some([lower, upper])
+}
+
+/// The expected number of which at most `count` events have the probability `tail`.
+fn poisson_bound(count: u32, tail: f64) -> f64 {
+    solve(20.0 + 3.0 * f64::from(count), tail, |expected| poisson_at_most(count, expected))
+}
+
 /// Exact two-sided 95 % bounds (Garwood) of the expected number of events of which `count` were seen.
 pub fn poisson(count: u32) -> [f64; 2] {
-    let solve = |target: f64, count: u32| {
-        let (mut low, mut high) = (0.0, 20.0 + 3.0 * f64::from(count));
-        for _ in 0..200 {
-            let middle = (low + high) / 2.0;
-            if poisson_at_most(count, middle) > target { low = middle } else { high = middle }
-        }
-        (low + high) / 2.0
-    };
-    let lower = count.checked_sub(1).map_or(0.0, |fewer| solve(0.975, fewer));
-    [lower, solve(0.025, count)]
+    let lower = count.checked_sub(1).map_or(0.0, |fewer| poisson_bound(fewer, 0.975));
+    [lower, poisson_bound(count, 0.025)]
+}
+
+/// Exact one-sided upper bound of the expected number of events of which `count` were seen: with 95 % confidence it is no
+/// more. 3.0 of none.
+pub fn poisson_at_most_95(count: u32) -> f64 {
+    poisson_bound(count, 0.05)
 }

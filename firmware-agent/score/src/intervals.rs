@@ -6,6 +6,9 @@ pub const SHARES: [f64; 3] = [0.3, 0.5, 0.7];
 /// How much too early the first visible sign may be named and still be right, seconds.
 pub const EARLY_S: f64 = 0.5;
 
+/// Differences of decimal seconds are not exact in binary: 8.3 - 0.5 must still count as half a second early.
+const ROUNDING_S: f64 = 1e-9;
+
 /// Intersection over union of two intervals `[start, end]`; 0 where an interval runs backwards or has no length in common.
 pub fn iou(a: [f64; 2], b: [f64; 2]) -> f64 {
     if !(a[0] <= a[1] && b[0] <= b[1]) {
@@ -36,7 +39,7 @@ pub struct PreCrash {
 /// 0.5 s earlier 1; else the smaller TTA over the larger.
 pub fn pre_crash(accident_s: f64, truth_s: f64, answer_s: f64) -> PreCrash {
     let (tta_s, true_tta_s) = (accident_s - answer_s, accident_s - truth_s);
-    let iou = if answer_s >= accident_s || answer_s < truth_s - EARLY_S {
+    let iou = if answer_s >= accident_s || answer_s < truth_s - EARLY_S - ROUNDING_S {
         0.0
     } else if answer_s <= truth_s {
         1.0
@@ -46,8 +49,12 @@ pub fn pre_crash(accident_s: f64, truth_s: f64, answer_s: f64) -> PreCrash {
     PreCrash { iou, tta_s, tta_error_s: (tta_s - true_tta_s).abs() }
 }
 
-/// Seconds from the first score of at least `threshold` to the accident; `None` if there is none before it. Scores are
-/// (seconds, score) in the order of time.
+/// How long before an accident a score still counts as a warning of it, seconds.
+pub const WARNING_S: f64 = 5.0;
+
+/// Seconds from the first score of at least `threshold` in the last [`WARNING_S`] before the accident to it; `None` if there
+/// is none. Scores are (seconds, score) in the order of time.
 pub fn time_to_accident(scores: &[(f64, f64)], threshold: f64, accident_s: f64) -> Option<f64> {
-    scores.iter().find(|(t, s)| *t < accident_s && *s >= threshold).map(|(t, _)| accident_s - t)
+    let within = |t: f64| t < accident_s && t >= accident_s - WARNING_S - ROUNDING_S;
+    scores.iter().find(|(t, s)| within(*t) && *s >= threshold).map(|(t, _)| accident_s - t)
 }

@@ -6,6 +6,7 @@
 
 pub mod bounds;
 pub mod classes;
+pub mod distractors;
 pub mod intervals;
 pub mod ranking;
 pub mod text;

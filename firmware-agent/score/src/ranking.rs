@@ -48,9 +48,16 @@ pub fn average_precision(cases: &[(f64, bool)]) -> Option<f64> {
     Some(points.iter().fold((0.0, 0.0), step).0)
 }
 
-/// The point of the highest recall whose precision is at least the given one.
-pub fn recall_at_precision(cases: &[(f64, bool)], precision: f64) -> Option<Point> {
+/// The point of the highest recall whose precision is at least the given one; none where no threshold is that precise.
+pub fn point_at_precision(cases: &[(f64, bool)], precision: f64) -> Option<Point> {
     curve(cases).into_iter().filter(|p| p.precision >= precision).max_by(|a, b| a.recall.total_cmp(&b.recall))
+}
+
+/// The highest recall at which the precision is at least the given one: 0 where no threshold is that precise, for then
+/// nothing may be recalled; `None` only without a positive case.
+pub fn recall_at_precision(cases: &[(f64, bool)], precision: f64) -> Option<f64> {
+    let any = cases.iter().any(|c| c.1);
+    any.then(|| point_at_precision(cases, precision).map_or(0.0, |p| p.recall))
 }
 
 /// Area under the receiver's curve: how often a positive case ranks above a negative one, ties half.

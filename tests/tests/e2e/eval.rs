@@ -48,6 +48,9 @@ fn drives_are_replayed_matched_and_scored() {
     let ended = eval(&drives, &again, &["--results", text(&replays), "--json"]).with_code(0);
     let printed: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(printed, report);
+    // A baseline has to know the same drives.
+    let missing = eval(&drives, &again, &["--results", text(&replays), "--baseline", text(&drives)]).with_code(4);
+    assert!(missing.stderr.contains("drives/rear_end/messages.jsonl: No such file"), "{}", missing.stderr);
     // One of its files is broken, then gone.
     let messages = replays.join("town").join("messages.jsonl");
     std::fs::write(&messages, "{\n").unwrap();

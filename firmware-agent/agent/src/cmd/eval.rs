@@ -3,6 +3,7 @@
 //! It scores and never judges: no threshold is chosen, no drive is left out. Drives of another split than the one asked for
 //! are refused, so that nothing trained on is reported as unseen by mistake.
 
+mod choice;
 mod judge;
 mod load;
 mod page;
@@ -58,6 +59,9 @@ pub(crate) fn eval(args: &EvalArgs) -> anyhow::Result<Outcome> {
             }
         };
         drive.read_results(&folder)?;
+        if let Some(baseline) = &args.baseline {
+            drive.read_baseline(&baseline.join(&drive.name))?;
+        }
         summaries.push(models_of(&folder));
     }
     summaries.dedup();
@@ -135,12 +139,24 @@ fn report(args: &EvalArgs, drives: &[Drive], judged: &Judged, summaries: &[Value
                "severity": d.truth.severity, "contact_s": d.truth.event.as_ref().map(|e| e.contact_s),
                "events": events, "frames_scored": d.risk.len()})
     };
-    let mut not_scored = vec!["multiple choice with hard distractors: not built"];
+    let mut not_scored = Vec::new();
+    let choice = judged.figures.iter().any(|f| f.name.ends_with(": multiple choice"));
+    match (&args.baseline, choice) {
+        (_, true) => {}
+        (None, _) => not_scored.push("multiple choice with hard distractors: no --baseline to draw them from"),
+        (Some(_), _) => not_scored
+            .push("multiple choice with hard distractors: the baseline confused nothing, or no student answered"),
+    }
     if drives.iter().all(|d| d.events.iter().all(|e| e.answers.is_none())) {
         not_scored.push("six tasks: no student answered");
     }
     if drives.iter().all(|d| d.risk.is_empty()) {
         not_scored.push("risk: no scored frames (risk.csv)");
+    }
+    let whole = |e: &load::Event| e.answers.as_ref().is_some_and(|a| a.seen_s.is_none());
+    let mut notes = Vec::new();
+    if drives.iter().flat_map(|d| &d.events).any(whole) {
+        notes.push("some answers' windows are not known (summary.json): their true crash intervals are not cut");
     }
     json!({
         "format": FORMAT,
@@ -151,17 +167,19 @@ fn report(args: &EvalArgs, drives: &[Drive], judged: &Judged, summaries: &[Value
         "way_km": drives.iter().map(|d| d.truth.way_m / 1000.0).sum::<f64>(),
         "configurations_and_models": summaries,
         "not_scored": not_scored,
+        "notes": notes,
         "results": judged,
         "each": drives.iter().map(each).collect::<Vec<_>>(),
     })
 }
 
-/// A figure's value and interval as they are shown.
-fn shown(figure: &Figure) -> [String; 2] {
+/// A figure's value and interval as they are shown, and its one-sided bound in words (empty without one).
+fn shown(figure: &Figure) -> [String; 3] {
     let number = |v: f64| if v.abs() >= 100.0 { format!("{v:.1}") } else { format!("{v:.3}") };
     [
         figure.value.map_or_else(|| "not defined".to_owned(), number),
         figure.interval.map_or_else(String::new, |[a, b]| format!("{} to {}", number(a), number(b))),
+        figure.at_most.map_or_else(String::new, |most| format!("at most {} (95 %, one-sided)", number(most))),
     ]
 }
 
@@ -173,8 +191,11 @@ fn table(figures: &[Figure]) -> Vec<String> {
             group = figure.group;
             lines.push(format!("\n{:64} {:>11}  {:20} {:>6}", group, "value", "95 % interval", "n"));
         }
-        let [value, interval] = shown(figure);
+        let [value, interval, at_most] = shown(figure);
         lines.push(format!("  {:62} {value:>11}  {interval:20} {:>6}", figure.name, figure.n));
+        if !at_most.is_empty() {
+            lines.push(format!("    {at_most}"));
+        }
     }
     lines
 }

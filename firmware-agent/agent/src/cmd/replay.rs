@@ -148,7 +148,8 @@ type Models = (Option<Detector>, Option<RiskHead>, Option<Inline>);
 /// The student of a summary.
 fn student_json(facts: &Facts) -> Value {
     json!({"name": facts.name, "model": facts.model, "calibrated": facts.calibrated, "telemetry": facts.telemetry,
-           "objects": facts.objects, "codebook": facts.codebook.version, "trained_on": facts.trained_on})
+           "objects": facts.objects, "codebook": facts.codebook.version, "trained_on": facts.trained_on,
+           "window": {"before_s": facts.window.before_s, "frames": facts.window.frames, "fps": facts.window.fps}})
 }
 
 fn replay_one(

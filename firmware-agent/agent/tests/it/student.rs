@@ -77,6 +77,8 @@ fn a_replay_with_a_student_holds_its_answers_in_words_and_is_the_same_twice() {
     assert!(page.contains("not calibrated") && page.contains("18 frames"));
     let summary: Value = serde_json::from_str(&fs::read_to_string(a.join("summary.json")).unwrap()).unwrap();
     assert_eq!(summary["student"]["model"], answers["model"]);
+    // `eval` cuts the truth to it.
+    assert_eq!(summary["student"]["window"], json!({"before_s": 4.0, "frames": 18, "fps": 3.0}));
 }
 
 #[test]

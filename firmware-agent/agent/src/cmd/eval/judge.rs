@@ -7,7 +7,8 @@ use agent_score::text::{BleuCounts, Rouge, bleu, rouge};
 use agent_score::{bounds, intervals, mean, ranking};
 use serde::Serialize;
 
-use super::load::{Drive, Event};
+use super::choice::{Choice, choices};
+use super::load::{Answers, Drive, Event};
 
 /// How far before the first sign, and after the crash, an event may lie and still be of it, s.
 const SLACK_S: f64 = 1.0;
@@ -36,6 +37,10 @@ pub(crate) struct Figure {
     pub(crate) interval: Option<[f64; 2]>,
     /// How the interval was made.
     pub(crate) method: &'static str,
+    /// Hits and cases, where the figure is a share; of a precision the cases are the answers of yes, so fewer than `n`.
+    pub(crate) share: Option<[usize; 2]>,
+    /// One-sided 95 % upper bound, of rates of events: what can be promised, also where none was seen.
+    pub(crate) at_most: Option<f64>,
 }
 
 /// How often drives of a scenario were noticed.
@@ -71,12 +76,14 @@ struct Case<'a> {
     /// Class that the agent's kinds say.
     said: usize,
     /// The event whose student's answers count.
-    answered: Option<&'a super::load::Answers>,
+    answered: Option<&'a Answers>,
     /// BLEU counts and ROUGE of description, cause and prevention.
     texts: Option<[(BleuCounts, Rouge, bool); 3]>,
     /// Risk ahead of the contact, or the highest of a drive without collision; and whether there is a collision.
     clip: Option<(f64, bool)>,
     frames: Vec<(f64, bool)>,
+    /// What its answers are worth in multiple choice, where a baseline is given.
+    choice: Choice,
 }
 
 /// Kinds that claim a danger; the others are harsh driving.
@@ -94,11 +101,9 @@ fn class(kind: &str) -> usize {
 
 impl<'a> Case<'a> {
     fn of(drive: &'a Drive) -> Self {
-        let matched = drive.events.iter().filter(|e| is_of(drive, e)).min_by_key(|e| class(&e.kind));
+        let matched = matched(drive, &drive.events);
         let said = drive.events.iter().map(|e| class(&e.kind)).min().unwrap_or(2);
-        // Of a normal drive any event's answer counts, of the others that about the true event.
-        let event = if drive.truth.class == 2 { drive.events.iter().find(|e| e.answers.is_some()) } else { matched };
-        let answered = event.and_then(|e| e.answers.as_ref());
+        let answered = answered(drive, &drive.events);
         let truth = &drive.truth;
         let pair = |answer: &str, reference: &str| {
             (BleuCounts::of(answer, reference), rouge(answer, reference), answer == reference)
@@ -112,8 +117,20 @@ impl<'a> Case<'a> {
             ]
         });
         let (clip, frames) = risk(drive);
-        Self { drive, matched, said, answered, texts, clip, frames }
+        Self { drive, matched, said, answered, texts, clip, frames, choice: Choice::default() }
     }
+}
+
+/// The event that is of the true one; of several the worst kind.
+fn matched<'a>(drive: &Drive, events: &'a [Event]) -> Option<&'a Event> {
+    events.iter().filter(|e| is_of(drive, e)).min_by_key(|e| class(&e.kind))
+}
+
+/// The answers that count: of a normal drive any event's, of the others those about the true event.
+pub(crate) fn answered<'a>(drive: &Drive, events: &'a [Event]) -> Option<&'a Answers> {
+    let normal = drive.truth.class == 2;
+    let event = if normal { events.iter().find(|e| e.answers.is_some()) } else { matched(drive, events) };
+    event.and_then(|e| e.answers.as_ref())
 }
 
 /// Whether an event of the agent is of the drive's true event.
@@ -176,7 +193,72 @@ impl<'a> Maker<'a> {
         let value = figure(&with);
         let interval = interval.filter(|_| value.is_some());
         let method = "bootstrap over drives";
-        self.figures.push(Figure { group, name: name.to_owned(), value, n: count, interval, method });
+        self.figures.push(Figure {
+            group,
+            name: name.to_owned(),
+            value,
+            n: count,
+            interval,
+            method,
+            share: None,
+            at_most: None,
+        });
+    }
+
+    /// A share of which each drive of `has` is at most one case: its bounds are exact, also at 0 % and 100 %, where a
+    /// bootstrap's would have no width. `count` gives hits and cases.
+    fn share(
+        &mut self,
+        group: &'static str,
+        name: &str,
+        has: impl Fn(&Case<'a>) -> bool,
+        count: impl Fn(&[&Case<'a>]) -> [usize; 2],
+    ) {
+        let with: Vec<&Case<'a>> = self.cases.iter().filter(|c| has(c)).collect();
+        let [hits, of] = count(&with);
+        self.figures.push(Figure {
+            group,
+            name: name.to_owned(),
+            value: (of > 0).then(|| hits as f64 / of as f64),
+            n: with.len(),
+            interval: bounds::share(hits, of),
+            method: "exact Clopper-Pearson",
+            share: Some([hits, of]),
+            at_most: None,
+        });
+    }
+
+    /// The share of drives with a yes among those with an answer.
+    fn yes(&mut self, group: &'static str, name: &str, hit: impl Fn(&Case<'a>) -> Option<bool>) {
+        self.share(
+            group,
+            name,
+            |c| hit(c).is_some(),
+            |cases| [cases.iter().filter(|c| hit(c) == Some(true)).count(), cases.len()],
+        );
+    }
+
+    /// Accuracy, precision, recall and F1 of a yes-or-no judgement.
+    fn binary(
+        &mut self,
+        group: &'static str,
+        name: &str,
+        has: impl Fn(&Case<'a>) -> bool + Copy,
+        judged: impl Fn(&[&Case<'a>]) -> Binary + Copy,
+    ) {
+        self.share(group, &format!("{name}: accuracy"), has, |c| {
+            let b = judged(c);
+            [b.true_positives + b.true_negatives, b.n()]
+        });
+        self.share(group, &format!("{name}: precision"), has, |c| {
+            let b = judged(c);
+            [b.true_positives, b.true_positives + b.false_positives]
+        });
+        self.share(group, &format!("{name}: recall"), has, |c| {
+            let b = judged(c);
+            [b.true_positives, b.true_positives + b.false_negatives]
+        });
+        self.add(group, &format!("{name}: F1"), |c| usize::from(has(c)), |c| judged(c).f1());
     }
 
     /// Mean of a value of each drive that has it.
@@ -185,16 +267,16 @@ impl<'a> Maker<'a> {
     }
 
     fn trigger(&mut self) {
-        let fired = |c: &Case<'_>| f64::from(u8::from(c.matched.is_some()));
+        let fired = |c: &Case<'_>| c.matched.is_some();
         let ego = |c: &Case<'_>| c.drive.truth.event.as_ref().is_some_and(|e| e.ego_takes_part);
         let class = |c: &Case<'_>| c.drive.truth.class;
         let group = "trigger";
-        self.mean(group, "recall, collisions of the ego vehicle", |c| (class(c) == 0 && ego(c)).then(|| fired(c)));
-        self.mean(group, "the same, called a collision", |c| {
-            (class(c) == 0 && ego(c)).then(|| f64::from(u8::from(c.matched.is_some_and(|e| e.kind == "collision"))))
+        self.yes(group, "recall, collisions of the ego vehicle", |c| (class(c) == 0 && ego(c)).then(|| fired(c)));
+        self.yes(group, "the same, called a collision", |c| {
+            (class(c) == 0 && ego(c)).then(|| c.matched.is_some_and(|e| e.kind == "collision"))
         });
-        self.mean(group, "recall, collisions of others", |c| (class(c) == 0 && !ego(c)).then(|| fired(c)));
-        self.mean(group, "recall, near collisions", |c| (class(c) == 1).then(|| fired(c)));
+        self.yes(group, "recall, collisions of others", |c| (class(c) == 0 && !ego(c)).then(|| fired(c)));
+        self.yes(group, "recall, near collisions", |c| (class(c) == 1).then(|| fired(c)));
         let normal: Vec<&Case<'_>> = self.cases.iter().filter(|c| class(c) == 2).collect();
         // An empty sum is -0.0.
         let km = normal.iter().map(|c| c.drive.truth.way_m / 1000.0).sum::<f64>() + 0.0;
@@ -215,27 +297,25 @@ impl<'a> Maker<'a> {
                 n: normal.len(),
                 interval: (km > 0.0).then(|| bounds::poisson(events).map(per)),
                 method: "exact Poisson",
+                share: None,
+                at_most: (km > 0.0).then(|| per(bounds::poisson_at_most_95(events))),
             });
         }
     }
 
     fn severity(&mut self, group: &'static str, answer: impl Fn(&Case<'a>) -> Option<usize> + Copy) {
-        let has = move |c: &Case<'a>| usize::from(answer(c).is_some());
+        let has = move |c: &Case<'a>| answer(c).is_some();
         let confusion = move |cases: &[&Case<'a>]| {
             Confusion::of(3, cases.iter().filter_map(|c| Some((c.drive.truth.class, answer(c)?))))
         };
-        self.add(group, "three classes: accuracy", has, |c| confusion(c).accuracy());
-        self.add(group, "three classes: macro F1", has, |c| confusion(c).macro_f1());
+        self.yes(group, "three classes: accuracy", |c| answer(c).map(|said| said == c.drive.truth.class));
+        self.add(group, "three classes: macro F1", |c| usize::from(has(c)), |c| confusion(c).macro_f1());
         let binary = [("collision or not", 0), ("safety-critical or normal", 1)];
         for (name, last) in binary {
-            let counts = move |cases: &[&Case<'a>]| {
+            self.binary(group, name, has, move |cases| {
                 let yes = |c: &&Case<'a>| Some((c.drive.truth.class <= last, answer(c)? <= last));
                 Binary::of(cases.iter().filter_map(yes))
-            };
-            self.add(group, &format!("{name}: accuracy"), has, |c| counts(c).accuracy());
-            self.add(group, &format!("{name}: precision"), has, |c| counts(c).precision());
-            self.add(group, &format!("{name}: recall"), has, |c| counts(c).recall());
-            self.add(group, &format!("{name}: F1"), has, |c| counts(c).f1());
+            });
         }
     }
 
@@ -244,17 +324,18 @@ impl<'a> Maker<'a> {
         let has = |c: &Case<'a>| usize::from(c.answered.is_some());
         let cases =
             |drives: &[&Case<'a>]| -> Vec<(f64, bool)> { drives.iter().filter_map(|c| recognition(c)).collect() };
-        let yes = |c: &[&Case<'a>]| Binary::of(cases(c).into_iter().map(|(p, y)| (y, p >= 0.5)));
-        self.add(group, "recognition: accuracy", has, |c| yes(c).accuracy());
-        self.add(group, "recognition: precision", has, |c| yes(c).precision());
-        self.add(group, "recognition: recall", has, |c| yes(c).recall());
-        self.add(group, "recognition: F1", has, |c| yes(c).f1());
+        self.binary(
+            group,
+            "recognition",
+            |c| c.answered.is_some(),
+            |c| Binary::of(cases(c).into_iter().map(|(p, y)| (y, p >= 0.5))),
+        );
         self.add(group, "recognition: average precision", has, |c| ranking::average_precision(&cases(c)));
         self.add(group, "recognition: Brier", has, |c| ranking::brier(&cases(c)));
         self.add(group, "recognition: ECE", has, |c| ranking::calibration_error(&cases(c)));
         for (at, name) in ["description", "cause", "prevention"].into_iter().enumerate() {
             let text = move |c: &Case<'a>| c.texts.as_ref().and_then(|t| t.get(at).copied());
-            self.mean(group, &format!("{name}: exact"), |c| text(c).map(|t| f64::from(u8::from(t.2))));
+            self.yes(group, &format!("{name}: exact"), |c| text(c).map(|t| t.2));
             self.add(group, &format!("{name}: BLEU"), has, |c| {
                 bleu(&c.iter().filter_map(|c| text(c)).map(|t| t.0).collect::<Vec<_>>())
             });
@@ -262,8 +343,18 @@ impl<'a> Maker<'a> {
             self.mean(group, &format!("{name}: ROUGE-2"), |c| text(c).map(|t| t.1.two));
             self.mean(group, &format!("{name}: ROUGE-L"), |c| text(c).map(|t| t.1.l));
         }
+        for (at, name) in ["description", "cause", "prevention"].into_iter().enumerate() {
+            let choice = move |c: &Case<'a>| c.choice.get(at).copied().flatten();
+            if self.cases.iter().any(|c| choice(c).is_some()) {
+                self.mean(group, &format!("{name}: multiple choice"), |c| choice(c).map(|(credit, _)| credit));
+                self.mean(group, &format!("{name}: distractors out of confusions"), |c| {
+                    choice(c).map(|(_, confused)| confused as f64)
+                });
+            }
+        }
+        self.yes(group, "crash localization: part of it in the window", |c| crash(c).map(|t| t.is_some()));
         self.overlaps(group, "crash localization", |c| {
-            let (said, truth) = (c.answered?.crash_s, c.drive.truth.event.as_ref()?.crash_interval_s?);
+            let (said, truth) = (c.answered?.crash_s, crash(c)??);
             Some(said.map_or(0.0, |s| intervals::iou(s, truth)))
         });
         self.overlaps(group, "pre-crash", |c| sign(c).map(|s| s.map_or(0.0, |s| s.iou)));
@@ -274,10 +365,7 @@ impl<'a> Maker<'a> {
     fn overlaps(&mut self, group: &'static str, name: &str, iou: impl Fn(&Case<'a>) -> Option<f64> + Copy) {
         self.mean(group, &format!("{name}: mIoU"), iou);
         for bound in intervals::SHARES {
-            let has = move |c: &Case<'a>| usize::from(iou(c).is_some());
-            self.add(group, &format!("{name}: IoU at least {bound}"), has, |cases| {
-                intervals::share_at(&cases.iter().filter_map(|c| iou(c)).collect::<Vec<_>>(), bound)
-            });
+            self.yes(group, &format!("{name}: IoU at least {bound}"), |c| iou(c).map(|iou| iou >= bound));
         }
     }
 
@@ -287,18 +375,14 @@ impl<'a> Maker<'a> {
         let clips = |cases: &[&Case<'a>]| -> Vec<(f64, bool)> { cases.iter().filter_map(|c| c.clip).collect() };
         self.add(group, "1 s ahead, drives: average precision", has, |c| ranking::average_precision(&clips(c)));
         self.add(group, "1 s ahead, drives: ROC AUC", has, |c| ranking::roc_auc(&clips(c)));
-        let at = |c: &[&Case<'a>]| ranking::recall_at_precision(&clips(c), RISK_PRECISION);
         self.add(group, "1 s ahead, drives: recall at precision 0.94", has, |c| {
-            // Where no threshold is that precise, nothing is recalled.
-            let any = !ranking::curve(&clips(c)).is_empty();
-            any.then(|| at(c).map_or(0.0, |p| p.recall))
+            ranking::recall_at_precision(&clips(c), RISK_PRECISION)
         });
-        let threshold = at(&self.cases.iter().collect::<Vec<_>>()).map(|p| p.threshold);
+        let all: Vec<&Case<'a>> = self.cases.iter().collect();
+        let threshold = ranking::point_at_precision(&clips(&all), RISK_PRECISION).map(|p| p.threshold);
         self.mean(group, "time to accident at that threshold, s", |c| {
             let contact_s = c.drive.truth.event.as_ref().filter(|_| c.clip.is_some_and(|c| c.1))?.contact_s;
-            let ahead: Vec<(f64, f64)> =
-                c.drive.risk.iter().copied().filter(|(t, _)| *t >= contact_s - AHEAD_S[1]).collect();
-            intervals::time_to_accident(&ahead, threshold?, contact_s)
+            intervals::time_to_accident(&c.drive.risk, threshold?, contact_s)
         });
         let frames =
             |cases: &[&Case<'a>]| -> Vec<(f64, bool)> { cases.iter().flat_map(|c| c.frames.clone()).collect() };
@@ -311,6 +395,15 @@ impl<'a> Maker<'a> {
 
 fn recognition(case: &Case<'_>) -> Option<(f64, bool)> {
     Some((case.answered?.recognition, case.drive.truth.class == 0))
+}
+
+/// The true crash interval of a drive with an answer, cut to what the student was shown as its training does; inner `None`
+/// where it was shown nothing of it. Whole where the window is not known.
+fn crash(case: &Case<'_>) -> Option<Option<[f64; 2]>> {
+    let (answers, truth) = (case.answered?, case.drive.truth.event.as_ref()?.crash_interval_s?);
+    let [from, to] = answers.seen_s.unwrap_or(truth);
+    let cut = [truth[0].max(from), truth[1].min(to)];
+    Some((cut[0] < cut[1]).then_some(cut))
 }
 
 /// Of a drive that asks for the first sign: what the answer is worth, if there is one.
@@ -331,6 +424,9 @@ fn table(cases: &[(f64, bool)]) -> Vec<(usize, f64, f64)> {
 /// Scores drives whose results were read.
 pub(crate) fn judge(drives: &[Drive]) -> Judged {
     let mut maker = Maker { cases: drives.iter().map(Case::of).collect(), figures: Vec::new() };
+    for (case, choice) in maker.cases.iter_mut().zip(choices(drives).into_iter().flatten()) {
+        case.choice = choice;
+    }
     maker.trigger();
     maker.severity("severity, the agent's kind", |c| Some(c.said));
     let student = |c: &Case<'_>| c.answered.and_then(|a| a.severity);

@@ -41,6 +41,7 @@ pub(crate) struct Truth {
     pub(crate) seed: u64,
     pub(crate) split: String,
     pub(crate) way_m: f64,
+    pub(crate) length_s: Option<f64>,
     pub(crate) severity: String,
     pub(crate) description: Label,
     pub(crate) cause: Label,
@@ -53,6 +54,10 @@ pub(crate) struct Truth {
 /// What the student said of an event; times on the drive's clock.
 #[derive(Debug)]
 pub(crate) struct Answers {
+    /// The model, as its report names it.
+    model: Value,
+    /// The part of the drive that it was shown, where the replay's summary tells it.
+    pub(crate) seen_s: Option<[f64; 2]>,
     pub(crate) recognition: f64,
     pub(crate) severity: Option<usize>,
     /// Description, cause, prevention.
@@ -76,6 +81,8 @@ pub(crate) struct Drive {
     pub(crate) path: PathBuf,
     pub(crate) truth: Truth,
     pub(crate) events: Vec<Event>,
+    /// Events of the baseline whose confusions make multiple choice hard; empty without one.
+    pub(crate) baseline: Vec<Event>,
     /// Time and risk of every scored frame.
     pub(crate) risk: Vec<(f64, f64)>,
 }
@@ -119,7 +126,7 @@ fn drive(path: PathBuf) -> anyhow::Result<Drive> {
     }
     let truth = truth(&read(&beside)?).map_err(|why| bad_input(format!("{}: {why}", beside.display())))?;
     let name = path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Drive { name, path, truth, events: Vec::new(), risk: Vec::new() })
+    Ok(Drive { name, path, truth, events: Vec::new(), baseline: Vec::new(), risk: Vec::new() })
 }
 
 /// Reads a truth file and holds it against itself.
@@ -141,15 +148,47 @@ pub(crate) fn truth(text: &str) -> Result<Truth, String> {
 }
 
 impl Drive {
+    /// Reads what a replay of the drive with the baseline wrote.
+    pub(crate) fn read_baseline(&mut self, folder: &Path) -> anyhow::Result<()> {
+        let messages = folder.join("messages.jsonl");
+        self.baseline = events(&read(&messages)?).map_err(|why| bad_input(format!("{}: {why}", messages.display())))?;
+        Ok(())
+    }
+
     /// Reads what a replay of the drive wrote.
     pub(crate) fn read_results(&mut self, folder: &Path) -> anyhow::Result<()> {
         let messages = folder.join("messages.jsonl");
         self.events = events(&read(&messages)?).map_err(|why| bad_input(format!("{}: {why}", messages.display())))?;
         let risk = folder.join("risk.csv");
+        let summary = folder.join("summary.json");
+        if summary.exists() {
+            let summary: Value = serde_json::from_str(&read(&summary)?)
+                .map_err(|why| bad_input(format!("{}: {why}", summary.display())))?;
+            self.show(&summary["student"]);
+        }
         if risk.exists() {
             self.risk = risks(&read(&risk)?).map_err(|why| bad_input(format!("{}: {why}", risk.display())))?;
         }
         Ok(())
+    }
+}
+
+impl Drive {
+    /// Notes what of the drive each answer rests on: the window of the summary's student around the event's time zero, as
+    /// far as the drive goes. Answers of another model (a lower step of the ladder) stay without.
+    pub(crate) fn show(&mut self, student: &Value) {
+        let window = &student["window"];
+        let field = |name: &str| window[name].as_f64().filter(|v| v.is_finite() && *v >= 0.0);
+        let (Some(before_s), Some(frames), Some(fps)) = (field("before_s"), field("frames"), field("fps")) else {
+            return;
+        };
+        let (length_s, last_s) = (frames / fps.max(0.1), self.truth.length_s.unwrap_or(f64::INFINITY));
+        for event in &mut self.events {
+            let from = event.zero_s - before_s;
+            if let Some(answers) = event.answers.as_mut().filter(|a| a.model == student["model"]) {
+                answers.seen_s = Some([from.max(0.0), (from + length_s).min(last_s)]);
+            }
+        }
     }
 }
 
@@ -192,6 +231,8 @@ fn answers(line: &Value, said: &Value, zero_s: f64) -> Result<Option<Answers>, S
     let second = |value: &Value| value.as_f64().map(|ms| zero_s + ms / 1000.0);
     let crash = &said["crash"];
     Ok(Some(Answers {
+        model: said["model"].clone(),
+        seen_s: None,
         recognition,
         severity: best.filter(|_| !estimate.is_null()),
         words: ["description", "cause", "prevention"].map(word),

@@ -32,9 +32,9 @@ pub(crate) fn render(title: &str, judged: &Judged) -> String {
     let mut html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\"><title>Evaluation</title><style>{STYLE}</style></head><body>\n\
-         <h1>Evaluation</h1><p class=\"mark\">{title}</p>\n<p>Everything here is simulated. Intervals of 95 %: bootstrap \
-         over drives, exact Poisson for rates. A bootstrap of cases that are all alike has no width; that does not make \
-         the figure certain.</p>\n"
+         <h1>Evaluation</h1><p class=\"mark\">{title}</p>\n<p>Everything here is simulated. Intervals of 95 %: exact for \
+         shares (Clopper and Pearson) and rates (Poisson), else a bootstrap over drives. A bootstrap of cases that are all \
+         alike has no width; that does not make the figure certain.</p>\n"
     );
     figures(&mut html, judged);
     html.push_str(&matrix("Severity, the agent's kind", &judged.confusion_agent));
@@ -68,8 +68,11 @@ fn figures(html: &mut String, judged: &Judged) {
                 escape(group)
             ));
         }
-        let [value, interval] = super::shown(figure);
-        let name = escape(&figure.name);
+        let [value, interval, at_most] = super::shown(figure);
+        let mut name = escape(&figure.name);
+        if !at_most.is_empty() {
+            name.push_str(&format!("<br>{}", escape(&at_most)));
+        }
         html.push_str(&format!(
             "<tr><td>{name}<td class=\"n\">{value}<td class=\"n\">{interval}<td class=\"n\">{}\n",
             figure.n

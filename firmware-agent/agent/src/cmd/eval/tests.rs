@@ -20,6 +20,7 @@ fn drive(severity: &str, messages: &str, risk: &str) -> Drive {
         path: PathBuf::from("x.mcap"),
         truth: load::truth(&truth(severity, event)).unwrap(),
         events: load::events(messages).unwrap(),
+        baseline: Vec::new(),
         risk: load::risks(risk).unwrap(),
     }
 }
@@ -28,7 +29,7 @@ fn drive(severity: &str, messages: &str, risk: &str) -> Drive {
 fn messages(kind: &str, zero_s: f64, words: [&str; 3]) -> String {
     let time = json!({"mono_ns": (zero_s * 1e9) as u64});
     let e4 = if kind == "collision" { [9000, 900, 100] } else { [100, 900, 9000] };
-    let said = json!({"recognition_e4": e4[0], "telemetry": true,
+    let said = json!({"recognition_e4": e4[0], "telemetry": true, "model": "m",
         "severity": {"collision_e4": e4[0], "near_collision_e4": e4[1], "normal_e4": e4[2]},
         "crash": {"from_ms": 0, "to_ms": 1000}, "pre_crash": {"from_ms": -1000, "to_ms": -1000}});
     let alert = json!({"event": "u_1_1", "message": {"alert": {"kind": "harsh_braking", "time": time}}});
@@ -81,6 +82,34 @@ fn figures_follow_the_rules() {
 }
 
 #[test]
+fn a_share_of_all_or_none_has_an_interval_with_a_width() {
+    let crash = messages("collision", 10.0, ["a car hits a car", "too late", "look"]);
+    let drives: Vec<Drive> = (0..10).map(|_| drive("collision", &crash, RISK)).collect();
+    let judged = judge::judge(&drives);
+    let figure = |name: &str| judged.figures.iter().find(|f| f.name == name).unwrap();
+    for name in [
+        "recall, collisions of the ego vehicle",
+        "the same, called a collision",
+        "three classes: accuracy",
+        "collision or not: precision",
+        "recognition: recall",
+        "cause: exact",
+        "crash localization: IoU at least 0.3",
+    ] {
+        let all = figure(name);
+        let [low, high] = all.interval.unwrap();
+        // The exact lower bound of 10 in 10.
+        assert!((low - 0.6915).abs() < 1e-4 && high == 1.0, "{name}: {low} {high}");
+        assert_eq!((all.value, all.share, all.n), (Some(1.0), Some([10, 10]), 10), "{name}");
+    }
+    let none = figure("crash localization: IoU at least 0.7");
+    let [low, high] = none.interval.unwrap();
+    assert!(low == 0.0 && (high - 0.3085).abs() < 1e-4, "{low} {high}");
+    // A figure that is no share keeps its bootstrap.
+    assert_eq!(figure("recognition: F1").method, "bootstrap over drives");
+}
+
+#[test]
 fn without_student_and_risk_those_figures_are_not_there() {
     let judged = judge::judge(&[drive("normal", "", "t_s,risk\n")]);
     assert!(judged.figures.iter().all(|f| f.group != "six tasks" && f.group != "risk"));
@@ -89,6 +118,70 @@ fn without_student_and_risk_those_figures_are_not_there() {
     // None in 1 km: up to 3.69 expected, the exact bound.
     let [low, high] = rate.interval.unwrap();
     assert!(low == 0.0 && (high - 3688.9).abs() < 0.1, "{high}");
+    // With 95 % confidence no more than 3.00 expected; in eval.json, on the page and in the table.
+    assert!((rate.at_most.unwrap() - 2995.7).abs() < 0.1, "{:?}", rate.at_most);
+    let line = "at most 2995.7 (95 %, one-sided)";
+    assert!((json!(judged)["figures"][4]["at_most"].as_f64().unwrap() - 2995.7).abs() < 0.1);
+    assert!(page::render("", &judged).contains(line));
+    assert!(table(&judged.figures).iter().any(|l| l.contains(line)));
+}
+
+#[test]
+fn a_warning_counts_for_the_last_five_seconds_before_the_contact() {
+    // The contact is at 10 s: a risk at 1 s was of something else, one at 5.5 s warns.
+    let risk = "t_s,risk\n1,0.9\n5.5,0.9\n8.5,0.9\n";
+    let judged = judge::judge(&[drive("collision", "", risk), drive("normal", "", "t_s,risk\n1,0.1\n")]);
+    assert_eq!(value(&judged, "time to accident at that threshold"), Some(4.5));
+}
+
+#[test]
+fn the_true_crash_interval_is_cut_to_what_the_student_was_shown() {
+    let at = |zero_s: f64, model: &str| {
+        let mut drive = drive("collision", &messages("collision", zero_s, ["", "", ""]), RISK);
+        drive.show(&json!({"model": model, "window": {"before_s": 4.0, "frames": 18, "fps": 3.0}}));
+        judge::judge(&[drive])
+    };
+    let iou = "crash localization: mIoU";
+    // Shown 5.5 to 11.5 s, so the truth is 10 to 11.5 s; the answer 9.5 to 10.5 s.
+    assert_eq!(value(&at(9.5, "m"), iou), Some(0.25));
+    // The window of another model says nothing: the truth is 10 to 12 s.
+    assert_eq!(value(&at(9.5, "other"), iou), Some(0.2));
+    // Shown 3.5 to 9.5 s: nothing to find, which is told apart.
+    let early = at(7.5, "m");
+    assert_eq!((value(&early, iou), value(&early, "crash localization: part of it")), (None, Some(0.0)));
+    // No window goes beyond the drive.
+    let mut short = drive("collision", &messages("collision", 2.0, ["", "", ""]), RISK);
+    short.truth.length_s = Some(3.0);
+    short.show(&json!({"model": "m", "window": {"before_s": 4.0, "frames": 18, "fps": 3.0}}));
+    assert_eq!(short.events[0].answers.as_ref().unwrap().seen_s, Some([0.0, 3.0]));
+}
+
+#[test]
+fn multiple_choice_takes_its_wrong_options_from_what_the_baseline_confused() {
+    // Six truths; the baseline took the second for the first, and the student falls for the same.
+    let texts =
+        ["a car hits a car", "fog", "a car hits a truck", "a car hits a bus", "a car hits a van", "a bus hits a car"];
+    let of = |at: usize, said: &str, baseline: &str| {
+        let mut drive = drive("collision", &messages("collision", 10.0, [said, "too late", "look"]), RISK);
+        drive.truth.description.text = texts[at].to_owned();
+        drive.baseline = load::events(&messages("collision", 10.0, [baseline, "too late", "look"])).unwrap();
+        drive
+    };
+    let mut drives: Vec<Drive> = (0..6).map(|at| of(at, texts[at], texts[at])).collect();
+    let choice = "description: multiple choice";
+    // A baseline that errs nowhere gives no hard options.
+    assert!(judge::judge(&drives).figures.iter().all(|f| f.name != choice));
+    drives[0] = of(0, "fog", "fog");
+    drives[1] = of(1, "no such option", texts[1]);
+    let judged = judge::judge(&drives);
+    // 0 for the distractor, a fifth for what is no option, 1 for each of the others.
+    assert!((value(&judged, choice).unwrap() - 4.2 / 6.0).abs() < 1e-12);
+    // Fog and the car were confused with each other, the other four with nothing.
+    assert_eq!(value(&judged, "description: distractors out of confusions"), Some(2.0 / 6.0));
+    assert!(judged.figures.iter().all(|f| f.name != "cause: multiple choice"));
+    // Without the confusion, fog would be the option least like the truth and be no distractor.
+    drives[0] = of(0, "fog", texts[2]);
+    assert!((value(&judge::judge(&drives), choice).unwrap() - 4.4 / 6.0).abs() < 1e-12);
 }
 
 #[test]
