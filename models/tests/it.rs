@@ -198,3 +198,15 @@ fn cars_are_found_in_a_real_frame() {
         assert_eq!(&seen, again);
     }
 }
+
+#[test]
+fn the_shipped_detector_runs_lowered_and_gives_the_same_twice() {
+    let mut d = Detector::builtin().unwrap();
+    assert!(d.is_lowered(), "{}", d.describe());
+    // Bars of two greys: edges everywhere, objects nowhere that matter here.
+    let bars: Vec<u8> = (0..640 * 360).flat_map(|i| [if i % 64 < 32 { 60 } else { 190 }; 3]).collect();
+    let first = d.detect(640, 360, &bars).unwrap().clone();
+    assert_eq!(&first, d.detect(640, 360, &bars).unwrap());
+    let raw = d.preprocess(640, 360, &bars).unwrap().to_vec();
+    assert!(d.run_raw(&raw).unwrap().iter().all(|v| v.is_finite()));
+}

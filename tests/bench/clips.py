@@ -77,14 +77,12 @@ def main():
         folder = Path(folder)
         drives = make_drives(folder, labels)
         for name, manifest, onnx in [("shipped", None, None), *common.DETECTORS]:
-            # The defaults have the one that ships; its manifest is read here for its threshold alone.
             model = common.install_model(folder, manifest, onnx) if manifest else common.ROOT / "models/artifacts/trigger.toml"
-            choice = ["--trigger", model] if manifest else []
             score = next(l.split("=")[1].strip() for l in model.read_text().splitlines() if l.startswith("score_threshold"))
             rows = []
             for label, drive in zip(labels, drives):
                 out = folder / f"out-{name}-{label['clip']}"
-                common.agent("replay", drive, "--out", out, *choice, "--risk-log", "--no-evidence", codes=(0, 5),
+                common.agent("replay", drive, "--out", out, "--trigger", model, "--risk-log", "--no-evidence", codes=(0, 5),
                              quiet=False)
                 rows.append(judge(label, out))
             count = lambda verdict: sum(r[-1] == verdict for r in rows)

@@ -66,10 +66,13 @@ class Detector(nn.Module):
         p4 = self.mix[1](self.lateral[1](c4) + self.up(p5))
         p3 = self.mix[0](self.lateral[0](c3) + self.up(p4))
         out = []
-        for p, tower, box, score in zip((p3, p4, p5), self.tower, self.box, self.score):
+        # Numbers, not shapes of tensors: the exported graph then has no arithmetic on shapes.
+        count = 1 if self.exporting else len(x)
+        for p, stride, tower, box, score in zip((p3, p4, p5), STRIDES, self.tower, self.box, self.score):
             t = tower(p)
             s = score(t)
-            out.append(torch.cat((box(t), s.sigmoid() if self.exporting else s), 1).flatten(2))
+            cells = (HEIGHT // stride) * (WIDTH // stride)
+            out.append(torch.cat((box(t), s.sigmoid() if self.exporting else s), 1).reshape(count, 5 + len(CLASSES), cells))
         return torch.cat(out, 2).transpose(1, 2)
 
 

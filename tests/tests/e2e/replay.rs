@@ -106,3 +106,23 @@ fn two_drives_are_two_starts_in_the_order_given() {
         lines.iter().filter(|l| l["message"]["report"].is_object()).map(|l| l["event"].as_str().unwrap()).collect();
     assert_eq!(reports, ["demo-unit_00000001_000001", "demo-unit_00000002_000001"]);
 }
+
+#[test]
+fn the_shipped_detector_sees_the_vehicle_ahead_without_a_download_and_only_when_it_is_asked_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let drive = demo().file("demo.mcap");
+    let mut summaries = Vec::new();
+    for model in ["builtin", "none"] {
+        let unit = temp.path().join(format!("{model}.toml"));
+        std::fs::write(&unit, format!("[trigger.vision]\nmodel = \"{model}\"\n")).unwrap();
+        let args = ["replay", text(&drive), "--config", text(&unit), "--out", model, "--risk-log", "--no-evidence"];
+        run(temp.path(), &args).with_code(0);
+        summaries.push(json(&temp.path().join(model).join("summary.json")));
+    }
+    assert!(summaries[0]["trigger_model"].as_str().is_some_and(|hash| hash.len() == 16), "{}", summaries[0]);
+    assert!(summaries[1]["trigger_model"].is_null() && summaries[1]["risk_head"].is_null(), "{}", summaries[1]);
+    let rows = std::fs::read_to_string(temp.path().join("builtin/risk.csv")).unwrap();
+    let objects = |row: &str| row.split(',').nth(4).unwrap().parse::<u32>().unwrap();
+    let (seen, all) = rows.lines().skip(1).fold((0, 0), |(s, n), row| (s + u32::from(objects(row) > 0), n + 1));
+    assert!(all > 100 && seen > 20, "{seen} of {all} frames show an object");
+}

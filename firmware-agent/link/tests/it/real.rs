@@ -149,7 +149,10 @@ fn child_that_is_killed() {
     let link = start(config(port.parse().unwrap()), Path::new(&folder));
     for seq in 1.. {
         if link.enqueue_durable(&alert(seq, Severity::Critical), DEADLINE).is_ok() {
-            std::fs::write(Path::new(&folder).join("durable"), format!("{seq}\n")).unwrap();
+            // Renamed, so that a kill between emptying and writing leaves the number before.
+            let [new, durable] = ["durable.new", "durable"].map(|name| Path::new(&folder).join(name));
+            std::fs::write(&new, format!("{seq}\n")).unwrap();
+            std::fs::rename(new, durable).unwrap();
         }
     }
 }
