@@ -6,10 +6,11 @@
 //! - `PREFIX.drives.jsonl`: one line per drive and copy: scenario, severity, contact, way, and which alerts the core
 //!   raised by telemetry alone.
 //!
-//! No detector looks at anything here: its boxes are made from the simulator's true boxes by an error model ([`Eye`])
-//! whose strength is drawn anew for every copy, so that the head does not learn one detector's habits. The camera's
-//! pictures are drawn small, because hidden parts are known only once they are drawn. `--normal` takes ordinary drives
-//! alone, to count false events over many kilometres. Simulated throughout, and so is what is learnt.
+//! With `--detector builtin` or a manifest, the first copy's boxes are that detector's, of pictures drawn at its size. All
+//! other boxes are made from the simulator's true ones by an error model ([`Eye`]) whose strength is drawn anew for every
+//! copy, so that the head does not learn one detector's habits; without a detector the pictures are drawn small, because
+//! hidden parts are known only once they are drawn. `--normal` takes ordinary drives alone, to count false events over
+//! many kilometres. Simulated throughout, and so is what is learnt.
 
 use std::io::Write as _;
 
@@ -21,6 +22,7 @@ use agent_core::vision::{
     BBox, Detection, GLOBAL_FEATURES, ObjectClass, RISK_SLOTS, RiskFeatures, RiskModel, RiskScores, SLOT_FEATURES,
 };
 use agent_drive::{SignalMap, SignalMapping};
+use agent_models::Detector;
 use agent_sim::SimRecord;
 use agent_sim::render::{BoxTruth, Camera, CameraLook};
 use agent_sim::rng::Rng;
@@ -30,8 +32,9 @@ use agent_sim::world::{DriveOptions, Expect, Next, WorldDrive, built_in, names, 
 use agent_wire::{Flags, Hash8};
 use anyhow::Context as _;
 
-/// Size of the pictures that hidden parts are measured in.
+/// Size of the pictures that hidden parts are measured in, and of those that a detector looks at.
 const SIZE: [usize; 2] = [192, 108];
+const DETECTOR_SIZE: [usize; 2] = [384, 216];
 const COLUMNS: usize = RISK_SLOTS * SLOT_FEATURES + GLOBAL_FEATURES + 4;
 
 /// Notes what the head would read, and says nothing.
@@ -149,9 +152,9 @@ impl Eye {
         })
     }
 
-    fn see(&mut self, boxes: &[BoxTruth], out: &mut Vec<Detection>) {
+    fn see(&mut self, boxes: &[BoxTruth], size: [usize; 2], out: &mut Vec<Detection>) {
         out.clear();
-        let (w, h) = (SIZE[0] as f32, SIZE[1] as f32);
+        let (w, h) = (size[0] as f32, size[1] as f32);
         for b in boxes {
             let [l, t, r, d] = b.corners.map(f32::from);
             let (mut l, mut t, mut r, mut d) = (l / w, t / h, r / w, d / h);
@@ -230,23 +233,38 @@ fn signals() -> anyhow::Result<SignalMap> {
     SignalMap::from_dbc(agent_sim::DEMO_DBC, &wanted).context("the simulator's DBC")
 }
 
-/// One drive, `copies` times with another eye: its steps, and a line for each.
-fn drive(seed: u64, name: &str, copies: u64, row: &mut u32, steps: &mut Vec<f32>) -> anyhow::Result<Vec<String>> {
+/// Where the steps of all drives go.
+#[derive(Default)]
+struct Steps {
+    row: u32,
+    values: Vec<f32>,
+}
+
+/// One drive, `copies` times with another eye, the first of them the detector if there is one: its steps, and a line for
+/// each.
+fn drive(
+    seed: u64,
+    name: &str,
+    copies: u64,
+    detector: &mut Option<Detector>,
+    steps: &mut Steps,
+) -> anyhow::Result<Vec<String>> {
+    let size = if detector.is_some() { DETECTOR_SIZE } else { SIZE };
     let scenario = built_in(name).context("no such scenario")??;
     let mut rng = Rng::new(seed, 890);
     let fps = [10.0, 12.5, 20.0][(rng.unit() * 3.0) as usize % 3];
-    let options = DriveOptions { size: SIZE, fps, imu_hz: 100, gnss_hz: 5 };
+    let options = DriveOptions { size, fps, imu_hz: 100, gnss_hz: 5 };
     let mut sim = WorldDrive::new(&scenario, seed, options)?;
     let look = sim.look();
     let look = CameraLook { bonnet_height: look.bonnet_height, detail: 1.0, caption: false, ..CameraLook::default() };
-    let mut camera = Camera::new(SIZE[0], SIZE[1], look);
+    let mut camera = Camera::new(size[0], size[1], look);
     let mut eyes: Vec<Eye> = (0..copies).map(|c| Eye::new(seed, c)).collect();
     let mut agents = (0..copies).map(|_| Ok(Agent::new(config()?))).collect::<anyhow::Result<Vec<_>>>()?;
     let mut alerts = vec![Vec::new(); copies as usize];
     let mut signals = signals()?;
     let (mut rgb, mut boxes, mut seen, mut decoded) =
-        (vec![0; SIZE[0] * SIZE[1] * 3], Vec::new(), Vec::new(), Vec::<SignalSample>::new());
-    let aspect = SIZE[0] as f32 / SIZE[1] as f32;
+        (vec![0; size[0] * size[1] * 3], Vec::new(), Vec::new(), Vec::<SignalSample>::new());
+    let aspect = size[0] as f32 / size[1] as f32;
     let mut made: Vec<Vec<f32>> = vec![Vec::new(); copies as usize];
     while let Some(next) = sim.next_due() {
         match next {
@@ -265,11 +283,17 @@ fn drive(seed: u64, name: &str, copies: u64, row: &mut u32, steps: &mut Vec<f32>
                 camera.render(&scene, &mut rgb);
                 camera.boxes(&scene, &mut boxes);
                 for (k, ((agent, eye), made)) in agents.iter_mut().zip(&mut eyes).zip(&mut made).enumerate() {
-                    eye.see(&boxes, &mut seen);
+                    match detector.as_mut().filter(|_| k == 0) {
+                        Some(detector) => {
+                            seen.clear();
+                            seen.extend_from_slice(detector.detect(size[0], size[1], &rgb)?);
+                        }
+                        None => eye.see(&boxes, size, &mut seen),
+                    }
                     let mut recorder = Recorder::default();
                     agent.on_detections(t, &seen, aspect, Some(&mut recorder));
                     if let Some(f) = recorder.last {
-                        put(made, &f, t, *row + k as u32);
+                        put(made, &f, t, steps.row + k as u32);
                     }
                 }
             }
@@ -282,8 +306,8 @@ fn drive(seed: u64, name: &str, copies: u64, row: &mut u32, steps: &mut Vec<f32>
             }
         }
     }
-    steps.extend(made.into_iter().flatten());
-    *row += copies as u32;
+    steps.values.extend(made.into_iter().flatten());
+    steps.row += copies as u32;
     let truth = sim.truth();
     alerts
         .into_iter()
@@ -324,18 +348,24 @@ fn main() -> anyhow::Result<()> {
         false => Vec::new(),
     };
     let mut lines = std::io::BufWriter::new(std::fs::File::create(format!("{out}.drives.jsonl"))?);
-    let (mut steps, mut row) = (Vec::new(), 0);
+    let mut detector = match value("--detector").as_deref() {
+        None => None,
+        Some("builtin") => Some(Detector::builtin()?),
+        Some(manifest) => Some(Detector::load(std::path::Path::new(manifest))?),
+    };
+    let mut steps = Steps::default();
     for seed in (from..to).filter(|s| split_of(*s) == split) {
         let name = match normal.len() {
             0 => scenario_of(seed),
             n => normal[Rng::new(seed, 891).next_u64() as usize % n],
         };
-        match drive(seed, name, copies, &mut row, &mut steps) {
+        match drive(seed, name, copies, &mut detector, &mut steps) {
             Ok(made) => made.iter().try_for_each(|l| writeln!(lines, "{l}"))?,
             Err(error) => writeln!(std::io::stderr(), "seed {seed}, {name}: {error:#}")?,
         }
     }
     lines.flush()?;
+    let steps = steps.values;
     let mut header =
         format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {COLUMNS}), }}", steps.len() / COLUMNS);
     while (10 + header.len() + 1) % 64 != 0 {

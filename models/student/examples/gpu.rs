@@ -1,8 +1,9 @@
 //! Checks and measures the student on an NVIDIA GPU: needs the feature `cuda`, no checkpoint.
 //!
 //! `gpu check DIR` compares the GPU with the CPU's candle backend on small random models; `gpu time DIR SHAPE` times the
-//! 2B or 7B shape with random weights at 16 frames x 112 tokens and six tasks. DIR takes the random model files. One JSON
-//! object a line on stdout; exit code 1 when a check fails. `models/bench/gpu.sh` runs both beside the peer.
+//! 2B or 7B shape with random weights at 16 frames x 112 tokens and six tasks; `gpu write DIR SHAPE` makes its model file
+//! ahead, without a GPU. DIR takes the random model files. One JSON object a line on stdout; exit code 1 when a check
+//! fails. `models/bench/gpu.sh` runs all beside the peer.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::{path::Path, time::Instant};
@@ -35,10 +36,13 @@ fn main() -> std::process::ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words[..] {
         ["check", dir] => check(Path::new(dir)),
+        ["write", dir, "2b"] => write(Path::new(dir), "2b", &shape_2b()),
+        ["write", dir, "7b"] => write(Path::new(dir), "7b", &shape_7b()),
+        ["write", dir, "small"] => write(Path::new(dir), "small", &shape_small()),
         ["time", dir, "2b"] => time(Path::new(dir), "2b", &shape_2b()),
         ["time", dir, "7b"] => time(Path::new(dir), "7b", &shape_7b()),
         ["time", dir, "small"] => time(Path::new(dir), "small", &shape_small()),
-        _ => Err("usage: gpu check DIR | gpu time DIR 2b|7b|small".into()),
+        _ => Err("usage: gpu check DIR | gpu write DIR 2b|7b|small | gpu time DIR 2b|7b|small".into()),
     };
     match outcome {
         Ok(true) => std::process::ExitCode::SUCCESS,
@@ -231,12 +235,20 @@ fn event(language: &mut dyn Language, vision: &mut Vision, frames: &[PatchFrame]
     Ok(Times { see, prefix, label, report: since(begun), steps })
 }
 
+/// The random model file of a shape.
+fn write(dir: &Path, name: &str, shape: &ModelShape) -> Outcome {
+    let (path, part) = (dir.join(format!("{name}.gguf")), dir.join(format!("{name}.part")));
+    write_random(shape, 11, Preset::Q4K, &part)?;
+    std::fs::rename(part, path)?;
+    Ok(true)
+}
+
 fn time(dir: &Path, name: &str, shape: &ModelShape) -> Outcome {
     let gpu = Device::new_cuda(0)?;
     let (copy, product) = ceilings(&gpu)?;
     let path = dir.join(format!("{name}.gguf"));
     if !path.exists() {
-        write_random(shape, 11, Preset::Q4K, &path)?;
+        write(dir, name, shape)?;
     }
     let file = ModelFile::open(&path)?;
     let room = Room { prefix: 2304, branches: TASKS, branch: 160 };

@@ -23,11 +23,11 @@ KINDS = ["car", "suv", "van", "truck", "bus", "motorbike", "cyclist", "pedestria
 PATCH = 14
 
 
-def cells(frames, recipe):
+def cells(frames, recipe, drawn):
     """For each patch of each frame: 1 + kind of the nearest road user that covers its middle (0: none), and its distance
     (decimetres, at most 255)."""
     rows, cols = recipe["height"] // PATCH, recipe["width"] // PATCH
-    scale = recipe["width"] / recipe["drawn"][0], recipe["height"] / recipe["drawn"][1]
+    scale = recipe["width"] / drawn[0], recipe["height"] / drawn[1]
     y, x = np.mgrid[0:rows, 0:cols] * PATCH + PATCH / 2
     kind = np.zeros((len(frames), rows, cols), dtype=np.uint8)
     far = np.full((len(frames), rows, cols), 255, dtype=np.uint8)
@@ -50,8 +50,21 @@ def shrink(frames, recipe):
     n, f, h, w, _ = frames.shape
     a, b = h // recipe["height"], w // recipe["width"]
     assert (a * recipe["height"], b * recipe["width"]) == (h, w), "drawn is a multiple of the student's size"
-    parts = frames.reshape(n, f, recipe["height"], a, recipe["width"], b, 3).astype(np.uint32)
-    return ((parts.sum((3, 5)) + a * b // 2) // (a * b)).astype(np.uint8)
+    if a == b == 1:
+        return np.array(frames)
+    # Sums of slices: ten times as quick as a sum over two axes.
+    total = np.full((n, f, recipe["height"], recipe["width"], 3), a * b // 2, dtype=np.uint16 if a * b <= 256 else np.uint32)
+    for y in range(a):
+        for x in range(b):
+            total += frames[:, :, y::a, x::b]
+    return (total // (a * b)).astype(np.uint8)
+
+
+def drawn_of(recipe, split, number):
+    """Size that a round is drawn in. `drawn_small` and `small_rounds` of the recipe: so many of three training rounds are
+    drawn in the smaller size, which is quicker; what is held out is always drawn large and made smaller as the agent does."""
+    small = split == "train" and number % 3 < recipe.get("small_rounds", 0)
+    return recipe["drawn_small"] if small else recipe["drawn"]
 
 
 def digest(clip):
@@ -75,11 +88,11 @@ def shards(folder):
         yield clips, *(np.load(f"{base}.{kind}.npy", mmap_mode="r") for kind in ("frames", "imu", "bus"))
 
 
-def simulate(simulator, recipe, seeds, split, folder, jobs):
+def simulate(simulator, recipe, drawn, seeds, split, folder, jobs):
     command = [simulator, "simulate", "--batch", "--seeds", f"{seeds[0]}..{seeds[1]}", "--split", split,
                "--out", folder, "--clip-s", str(recipe["drawn_frames"] / recipe["fps"] + 1e-3),
-               "--fps", str(recipe["fps"]), "--imu-hz", str(recipe["imu_hz"]), "--width", str(recipe["drawn"][0]),
-               "--height", str(recipe["drawn"][1]), "--per-shard", "64", "--jobs", str(jobs)]
+               "--fps", str(recipe["fps"]), "--imu-hz", str(recipe["imu_hz"]), "--width", str(drawn[0]),
+               "--height", str(drawn[1]), "--per-shard", "64", "--jobs", str(jobs)]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     # 5: some seeds had no draw that ends as meant; they are left out.
     if done.returncode not in (0, 5):
@@ -101,12 +114,13 @@ def ensure(simulator, recipe, store, split, number, jobs=1):
     os.makedirs(store, exist_ok=True)
     made, out = tempfile.mkdtemp(prefix=".clips-", dir=store), tempfile.mkdtemp(prefix=".round-", dir=store)
     try:
-        simulate(simulator, recipe, seeds_of(recipe, split, number), split, made, jobs)
+        drawn = drawn_of(recipe, split, number)
+        simulate(simulator, recipe, drawn, seeds_of(recipe, split, number), split, made, jobs)
         parts = {k: [] for k in ("frames", "imu", "bus", "kind", "far")}
         clips = []
         for truths, frames, imu, bus in shards(made):
             clips += [digest(t) for t in truths]
-            hints = [cells(t["clip"]["frames"], recipe) for t in truths]
+            hints = [cells(t["clip"]["frames"], recipe, drawn) for t in truths]
             parts["frames"].append(shrink(frames, recipe))
             parts["imu"].append(np.array(imu))
             parts["bus"].append(np.array(bus))

@@ -150,9 +150,9 @@ def to_device(batch, device):
 
 
 def half(device):
-    """bfloat16 where products in it are fast."""
+    """bfloat16 where products in it are fast: a GPU, a processor with AMX (without it they take 80 times as long as f32)."""
     kind = "cuda" if device.type == "cuda" else "cpu"
-    return torch.autocast(kind, dtype=torch.bfloat16)
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=kind == "cuda" or torch.cpu._is_amx_tile_supported())
 
 
 @torch.no_grad()

@@ -35,12 +35,13 @@ def detections(boxes, probabilities, least, iou=0.45):
 def look(model, images, least):
     """Detections of pictures of the input's size (n x h x w x 3, u8)."""
     model.eval()
-    cells = grid()
+    device = next(model.parameters()).device
+    cells = grid(device)
     found = []
     for k in range(0, len(images), 32):
-        x = torch.from_numpy(np.stack(images[k : k + 32])).permute(0, 3, 1, 2).float() / 255
+        x = torch.from_numpy(np.stack(images[k : k + 32])).to(device).permute(0, 3, 1, 2).float() / 255
         raw = model(x.contiguous(memory_format=torch.channels_last)).float()
-        boxes, p = boxes_of(raw, cells).numpy(), raw[..., 4:].sigmoid().numpy()
+        boxes, p = boxes_of(raw, cells).cpu().numpy(), raw[..., 4:].sigmoid().cpu().numpy()
         found += [detections(b, q, least) for b, q in zip(boxes, p)]
     return found
 

@@ -62,36 +62,39 @@ def main():
     for name in ("recipe", "train", "validation", "real", "out"):
         p.add_argument(f"--{name}", required=True)
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--workers", type=int, default=1, help="processes that prepare batches")
     a = p.parse_args()
     torch.set_num_threads(a.threads)
     with open(a.recipe, encoding="utf-8") as f:
         r = json.load(f)
     os.makedirs(a.out, exist_ok=True)
     torch.manual_seed(r["seed"])
-    model = Detector(**r["model"]).to(memory_format=torch.channels_last)
-    averaged = Detector(**r["model"]).eval()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = Detector(**r["model"]).to(device, memory_format=torch.channels_last)
+    averaged = Detector(**r["model"]).to(device).eval()
     averaged.load_state_dict(model.state_dict())
     flat = [q for q in model.parameters() if q.ndim < 2]
     deep = [q for q in model.parameters() if q.ndim >= 2]
     optimizer = torch.optim.AdamW([{"params": deep, "weight_decay": r["decay"]}, {"params": flat, "weight_decay": 0.0}])
     first, spent, path = 0, 0.0, os.path.join(a.out, "checkpoint.pt")
     if os.path.exists(path):
-        state = torch.load(path, weights_only=False)
+        state = torch.load(path, map_location=device, weights_only=False)
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
         first, spent = state["step"], state["seconds"]
     simulated, validation = Simulated(a.train), Simulated(a.validation)
     batches = Batches(r, simulated, Real(a.real, "train"), first)
-    loader = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
-    cells, weights = grid(), torch.tensor(r["class_weights"])
+    loader = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=a.workers, prefetch_factor=4)
+    cells, weights = grid(device), torch.tensor(r["class_weights"], device=device)
     print(f"{len(simulated)} simulated and {len(batches.real)} real frames, from step {first}", flush=True)
     log = open(os.path.join(a.out, "log.jsonl"), "a", encoding="utf-8")
-    begin, sums = time.time(), torch.zeros(4)
+    begin, sums = time.time(), torch.zeros(4, device=device)
     for step, (images, rows) in enumerate(loader, first):
         for group in optimizer.param_groups:
             group["lr"] = rate(step, r)
         model.train()
+        images, rows = images.to(device, non_blocking=True), rows.to(device, non_blocking=True)
         x = (images.permute(0, 3, 1, 2).float() / 255).contiguous(memory_format=torch.channels_last)
         losses = loss_of(model(x), rows, cells, weights)
         optimizer.zero_grad(set_to_none=True)
@@ -102,7 +105,7 @@ def main():
         with torch.no_grad():
             for mine, own in zip(averaged.state_dict().values(), model.state_dict().values()):
                 mine.lerp_(own, 1 - keep) if mine.is_floating_point() else mine.copy_(own)
-        sums += torch.tensor([float(v) for v in losses])
+        sums += torch.stack([v.detach() for v in losses])
         done, seconds = step + 1, spent + time.time() - begin
         if done % 50 == 0:
             row = {"step": done, "seconds": round(seconds), **dict(zip(("loss", "obj", "cls", "box"), (sums / 50).tolist()))}
@@ -117,7 +120,7 @@ def main():
             seen = evaluate(averaged, validation, 300)
             row = {"step": done, "validation_mean_ap50": seen["mean_ap50"], "any_class": seen["any class"]}
             print(json.dumps(row), file=log, flush=True)
-    print(f"onnxruntime within {export(averaged.eval(), os.path.join(a.out, 'trigger.onnx')):.1e} of torch")
+    print(f"onnxruntime within {export(averaged.cpu().eval(), os.path.join(a.out, 'trigger.onnx')):.1e} of torch")
 
 
 if __name__ == "__main__":

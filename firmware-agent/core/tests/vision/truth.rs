@@ -27,14 +27,18 @@ fn car(x: f32, z: f32, noise: &mut Noise) -> Detection {
     Detection { class: ObjectClass::Car, score: 0.8, bbox }
 }
 
-/// Runs `scene` (time in s to objects (x, z)) at `fps` until `until`; the highest risk and the last assessment.
+/// Runs `scene` (time in s to objects (x, z)) at `fps` until `until`, after two seconds of an empty road; the highest risk and
+/// the last assessment.
 fn drive(fps: f32, until: f32, scene: impl Fn(f32) -> Vec<(f32, f32)>) -> (f32, VisionAssessment) {
     let mut trigger = VisionTrigger::new(VisionConfig::default());
     let (mut noise, mut highest, mut last) = (Noise(7), 0.0f32, VisionAssessment::default());
+    for i in 0..(2.0 * fps) as u32 {
+        trigger.on_detections(MonoTime::from_s(f64::from(i as f32 / fps)), &[], ASPECT, None);
+    }
     for i in 0..(until * fps) as u32 {
         let s = i as f32 / fps;
         let boxes: Vec<Detection> = scene(s).into_iter().map(|(x, z)| car(x, z, &mut noise)).collect();
-        last = trigger.on_detections(MonoTime::from_s(f64::from(s)), &boxes, ASPECT, None);
+        last = trigger.on_detections(MonoTime::from_s(2.0 + f64::from(s)), &boxes, ASPECT, None);
         highest = highest.max(last.risk);
     }
     (highest, last)
@@ -86,6 +90,23 @@ fn two_that_drive_into_each_other_rise_before_they_touch() {
     // At other depths the same picture is one passing behind the other.
     let (apart, _) = drive(25.0, 1.4, |s| vec![(-8.0 + 5.0 * s, 20.0), (16.0 - 10.0 * s, 45.0)]);
     assert!(apart < 0.3, "{apart}");
+}
+
+#[test]
+fn nothing_is_said_while_the_stream_settles() {
+    let mut trigger = VisionTrigger::new(VisionConfig::default());
+    let mut noise = Noise(3);
+    // The clock at the first frame, and again after a gap.
+    for begin in [5.0, 60.0] {
+        let mut risks = Vec::new();
+        for i in 0..56 {
+            let s = i as f32 / 25.0;
+            let t = MonoTime::from_s(begin + f64::from(s));
+            risks.push(trigger.on_detections(t, &[car(0.0, 45.0 - 15.0 * s, &mut noise)], ASPECT, None).risk);
+        }
+        assert!(risks[..37].iter().all(|r| *r == 0.0), "{risks:?}");
+        assert!(risks[55] > 0.3, "{risks:?}");
+    }
 }
 
 #[test]
