@@ -209,7 +209,8 @@ impl Detector {
     }
 
     /// Looks at one frame: RGB, 3 bytes a pixel, rows without gaps. Boxes are fractions of this frame, at most
-    /// [`agent_core::limits::MAX_DETECTIONS`], strongest first, after suppression per class.
+    /// [`agent_core::limits::MAX_DETECTIONS`], strongest first, after suppression per class. A picture of one shade (a covered
+    /// or dark lens) has no boxes: what networks say of those is made up (a flat grey picture was a lorry that fills it).
     ///
     /// # Errors
     /// [`DetectorError::Frame`] if the bytes do not fit the size; [`DetectorError::Run`] if the network fails.
@@ -217,6 +218,10 @@ impl Detector {
         let sides = 1..=MAX_FRAME_SIDE;
         if !sides.contains(&width) || !sides.contains(&height) || rgb.len() != width * height * 3 {
             return Err(DetectorError::Frame { width, height, bytes: rgb.len() });
+        }
+        if shows_nothing(rgb) {
+            self.detections.clear();
+            return Ok(&self.detections);
         }
         let image = self.pre.run(width, height, rgb);
         run(&mut self.net, &self.manifest, image, &mut self.raw)?;
@@ -416,4 +421,21 @@ fn run(net: &mut Net, m: &Manifest, image: &[f32], out: &mut [f32]) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Levels within which all of a picture's values lie when it shows nothing: noise of a sensor, no edge of anything.
+const ONE_SHADE: u8 = 16;
+/// Pixels that are looked at for that, spread over the picture.
+const SAMPLES: usize = 4096;
+
+/// Whether a picture (RGB) is of one shade.
+fn shows_nothing(rgb: &[u8]) -> bool {
+    let step = (rgb.len() / 3 / SAMPLES).max(1);
+    let (mut low, mut high) = ([u8::MAX; 3], [0; 3]);
+    for pixel in rgb.chunks_exact(3).step_by(step) {
+        for ((v, low), high) in pixel.iter().zip(&mut low).zip(&mut high) {
+            (*low, *high) = ((*low).min(*v), (*high).max(*v));
+        }
+    }
+    low.iter().zip(&high).all(|(low, high)| high.saturating_sub(*low) < ONE_SHADE)
 }

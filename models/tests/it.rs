@@ -210,3 +210,14 @@ fn the_shipped_detector_runs_lowered_and_gives_the_same_twice() {
     let raw = d.preprocess(640, 360, &bars).unwrap().to_vec();
     assert!(d.run_raw(&raw).unwrap().iter().all(|v| v.is_finite()));
 }
+
+#[test]
+fn a_covered_lens_shows_no_objects() {
+    let mut d = Detector::builtin().unwrap();
+    for shade in [0u8, 60, 128, 250] {
+        // With the noise of a sensor.
+        let flat: Vec<u8> =
+            (0..640 * 360 * 3u32).map(|i| shade.saturating_add((i.wrapping_mul(2_654_435_761) >> 29) as u8)).collect();
+        assert!(d.detect(640, 360, &flat).unwrap().is_empty(), "shade {shade}");
+    }
+}

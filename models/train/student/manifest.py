@@ -36,7 +36,7 @@ def page(figures):
     return f"""# The small student
 
 `student.gguf`, Q8_0, {figures['bytes'] / 1e6:.1f} MB, {verify['parameters'] / 1e6:.1f} million parameters, {window['frames']} frames of \
-{window['width']}x{window['height']} at {window['fps']:g} a second from {window['before_s']:g} s before time zero. It was trained on simulated roads
+{window['width']}x{window['height']} at {window['fps']:g} a second from {window['before_s']:.3g} s before time zero. It was trained on simulated roads
 (`firmware-agent simulate`) and **knows simulated roads only**: it is for trying, testing and simulation. Production takes the
 real CrashChat weights. Apache-2.0, ours.
 
@@ -53,7 +53,7 @@ window lies as the agent lays it about an impact. Of the clips {100 * (1 - test[
 """ + "\n".join(rows) + f"""
 
 Calibration error of the label (15 bins): {test['telemetry']['ece']:.3f} with telemetry, {test['video']['ece']:.3f} from video alone. The answers take {test['telemetry']['answer_ms_median']:.0f} ms \
-after the last frame and {test['telemetry']['all_ms_median']:.0f} ms with all frames (medians, two shared CPU cores, engine, unoptimised build around it).
+after the last frame and {test['telemetry']['all_ms_median']:.0f} ms with all frames (medians, two shared CPU cores).
 """
 
 
@@ -70,7 +70,8 @@ def main():
         "file": "student.gguf", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(),
         "trained_on": "simulated", "verify": load(os.path.join(work, "verify.json")),
         "calibration": load(os.path.join(work, "calibration.json"))["calibration"],
-        "validation": load(os.path.join(work, "validation.json")), "test": load(os.path.join(work, "test.json")),
+        "validation": load(os.path.join(work, "validation.json")) if os.path.exists(os.path.join(work, "validation.json")) else None,
+        "test": load(os.path.join(work, "test.json")),
         "training_log": load(training)["log"],
     }
     with open(os.path.join(out, "student.metrics.json"), "w") as f:

@@ -71,7 +71,7 @@ fn a_simulated_crash_is_described_the_same_way_twice() {
     for line in reports {
         let answers = &line["message"]["report"]["student"]["answered"];
         assert!(answers.is_object(), "{line}");
-        assert_eq!((&answers["frames"], &answers["calibrated"]), (&10.into(), &true.into()), "{answers}");
+        assert_eq!((&answers["frames"], &answers["calibrated"]), (&16.into(), &true.into()), "{answers}");
         assert_eq!(line["student_words"]["trained_on"], "simulated");
         for task in ["description", "cause", "prevention"] {
             let (answer, words) = (&answers[task], line["student_words"][task].as_str());

@@ -55,7 +55,7 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<Outcome> {
         risk_log: false,
         no_evidence: false,
     };
-    say!("no trigger model is installed: the telemetry trigger does the work");
+    say!("the trigger model that ships looks at every frame, the telemetry trigger at every sample");
     if student == Path::new("none") {
         say!("no student: the report says so");
     } else if student == Path::new(builtin::WORD) {
