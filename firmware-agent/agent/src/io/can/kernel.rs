@@ -34,19 +34,23 @@ impl<'a> Sockets<'a> {
         Self { names, filters, open: names.iter().map(|_| None).collect() }
     }
 
-    fn configured(&self, name: &str) -> io::Result<CanFdSocket> {
-        let socket = CanFdSocket::open(name)?;
-        socket.set_nonblocking(true)?;
-        socket.set_recv_timestamp(true)?;
-        socket.set_error_filter_accept_all()?;
-        if let Some(filters) = &self.filters {
-            socket.set_filters(filters)?;
-        }
-        if sockopt::set_socket_recv_buffer_size_force(&socket, ROOM_BYTES).is_err() {
-            sockopt::set_socket_recv_buffer_size(&socket, ROOM_BYTES)?;
-        }
-        Ok(socket)
+    /// Takes a socket of another family that carries frames, in place of the first interface.
+    #[cfg(test)]
+    pub(super) fn put_first(&mut self, socket: CanFdSocket) -> io::Result<usize> {
+        let room = prepare(&socket)?;
+        self.open[0] = Some(socket);
+        Ok(room)
     }
+}
+
+/// What is not special to CAN: never waits, stamps, has room. How much, bytes.
+fn prepare(socket: &CanFdSocket) -> io::Result<usize> {
+    socket.set_nonblocking(true)?;
+    socket.set_recv_timestamp(true)?;
+    if sockopt::set_socket_recv_buffer_size_force(socket, ROOM_BYTES).is_err() {
+        sockopt::set_socket_recv_buffer_size(socket, ROOM_BYTES)?;
+    }
+    Ok(sockopt::socket_recv_buffer_size(socket)?)
 }
 
 impl Kernel for Sockets<'_> {
@@ -66,8 +70,12 @@ impl Kernel for Sockets<'_> {
 
     fn open(&mut self, bus: usize) -> io::Result<usize> {
         let name = self.names.get(bus).map_or("", String::as_str);
-        let socket = self.configured(name)?;
-        let room = sockopt::socket_recv_buffer_size(&socket)?;
+        let socket = CanFdSocket::open(name)?;
+        let room = prepare(&socket)?;
+        socket.set_error_filter_accept_all()?;
+        if let Some(filters) = &self.filters {
+            socket.set_filters(filters)?;
+        }
         if let Some(place) = self.open.get_mut(bus) {
             *place = Some(socket);
         }
@@ -108,7 +116,7 @@ impl Kernel for Sockets<'_> {
 
     fn wait(&mut self, most: Duration) {
         let mut fds: Vec<PollFd<'_>> = self.open.iter().flatten().map(|s| PollFd::new(s, PollFlags::IN)).collect();
-        let most = Timespec { tv_sec: 0, tv_nsec: most.subsec_nanos().into() };
+        let most = Timespec { tv_sec: most.as_secs().try_into().unwrap_or(1), tv_nsec: most.subsec_nanos().into() };
         // Interrupted or not, the next reads say what there is.
         let _ = poll(&mut fds, Some(&most));
     }

@@ -3,17 +3,21 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_core::samples::CanFrame;
 use agent_core::time::MonoTime;
 use rustix::io::Errno;
-use socketcan::{CanAnyFrame, CanErrorFrame, CanFdFrame, CanRemoteFrame, EmbeddedFrame as _, ExtendedId, StandardId};
+use socketcan::{
+    CanAnyFrame, CanErrorFrame, CanFdFrame, CanFdSocket, CanRemoteFrame, EmbeddedFrame as _, ExtendedId, StandardId,
+};
 
 use super::errors::{ErrorKind, ErrorSet};
 use super::keeper::{Got, Heard, Keeper, Kernel, Now};
-use super::kernel::heard;
+use super::kernel::{Sockets, heard};
 use super::{BusReport, News, Told};
 
 const MS: u64 = 1_000_000;
@@ -352,4 +356,44 @@ fn error_frames_are_understood() {
     assert_eq!(set(libc::CAN_ERR_LOSTARB | libc::CAN_ERR_ACK, &[3]), "arbitration lost, no acknowledgement");
     assert_eq!(set(libc::CAN_ERR_PROT | libc::CAN_ERR_BUSERROR, &[0, 0, 4]), "protocol violation");
     assert_eq!(set(libc::CAN_ERR_TX_TIMEOUT, &[]), "other");
+}
+
+/// A pair of Unix sockets that carries what the kernel's CAN sockets would: its form, its stamps and its waiting are the same.
+#[test]
+fn a_descriptor_is_read_without_waiting_and_with_stamps() {
+    let (bus, end) = UnixDatagram::pair().unwrap();
+    let names = ["pair".to_owned()];
+    let mut sockets = Sockets::new(&names, None);
+    assert!(sockets.put_first(CanFdSocket::from(OwnedFd::from(end))).unwrap() >= 4096);
+    assert_eq!(sockets.read(0).unwrap(), None);
+    let begun = Instant::now();
+    sockets.wait(Duration::from_millis(20));
+    assert!(begun.elapsed() >= Duration::from_millis(19), "nothing came");
+    let mut classic = [0_u8; 16];
+    classic[..4].copy_from_slice(&(0x18FE_F100_u32 | libc::CAN_EFF_FLAG).to_ne_bytes());
+    (classic[4], classic[8], classic[9]) = (2, 0xAB, 0xCD);
+    let mut fd = [0x55_u8; 72];
+    fd[..4].copy_from_slice(&0x7E8_u32.to_ne_bytes());
+    fd[4..8].copy_from_slice(&[64, 0, 0, 0]);
+    let mut error = [0_u8; 16];
+    error[..4].copy_from_slice(&(libc::CAN_ERR_FLAG | libc::CAN_ERR_BUSOFF).to_ne_bytes());
+    error[4] = 8;
+    for bytes in [&classic[..], &fd, &error, &[1, 2, 3]] {
+        bus.send(bytes).unwrap();
+    }
+    sockets.wait(Duration::from_secs(600));
+    let mut next = || sockets.read(0).unwrap().unwrap();
+    let got = next();
+    let Heard::Frame(f) = got.heard else { panic!("{got:?}") };
+    assert_eq!((f.id, f.extended, f.fd, f.payload()), (0x18FE_F100, true, false, &[0xAB, 0xCD][..]));
+    let stamp = got.stamp_unix_ns.unwrap();
+    let Heard::Frame(f) = next().heard else { panic!("no frame") };
+    assert_eq!((f.id, f.extended, f.fd, f.payload()), (0x7E8, false, true, &[0x55; 64][..]));
+    assert_eq!(next().heard, errors(&[ErrorKind::BusOff]));
+    assert_eq!(next().heard, Heard::Damaged);
+    assert_eq!((sockets.read(0).unwrap(), sockets.dropped(0)), (None, 0));
+    let age = sockets.now().unix_ns.checked_sub(stamp).unwrap();
+    assert!(age < 60_000 * MS, "the stamp is of the wall clock: {age}");
+    sockets.close(0);
+    assert_eq!(sockets.read(0).unwrap(), None);
 }
