@@ -128,6 +128,33 @@ pub struct SignalMap {
     stats: DbcStats,
 }
 
+/// Which frames a receiver lets through: those whose identifier is `id` where `mask` has ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdFilter {
+    /// Identifier, 11 or 29 bits.
+    pub id: u32,
+    /// Bits that must be equal.
+    pub mask: u32,
+    /// Identifiers of 29 bits; otherwise those of 11.
+    pub extended: bool,
+}
+
+impl IdFilter {
+    /// Every bit of an identifier of 11 or 29 bits.
+    #[must_use]
+    pub const fn all_bits(extended: bool) -> u32 {
+        if extended { 0x1FFF_FFFF } else { 0x7FF }
+    }
+}
+
+/// As candump writes it: identifier and mask in hexadecimal, three digits for 11 bits, eight for 29.
+impl core::fmt::Display for IdFilter {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let digits = if self.extended { 8 } else { 3 };
+        write!(f, "{:0digits$X}:{:0digits$X}", self.id, self.mask)
+    }
+}
+
 impl SignalMap {
     /// Makes a map from the text of a DBC file. Files that name J1939 are matched by PGN where a 29-bit identifier
     /// differs only in priority or addresses.
@@ -148,6 +175,18 @@ impl SignalMap {
     #[must_use]
     pub fn stats(&self) -> DbcStats {
         self.stats
+    }
+
+    /// What lets through the frames that hold mapped signals: each filter once, in the order of the mappings.
+    #[must_use]
+    pub fn filters(&self) -> Vec<IdFilter> {
+        let mut filters = Vec::new();
+        for filter in self.entries.iter().map(Entry::filter) {
+            if !filters.contains(&filter) {
+                filters.push(filter);
+            }
+        }
+        filters
     }
 
     /// Adds the values that `frame` holds to `out`, in the order of the mappings; `out` is not cleared.
@@ -178,6 +217,16 @@ impl SignalMap {
 }
 
 impl Entry {
+    fn filter(&self) -> IdFilter {
+        let mask = match self.pgn {
+            // Of a PDU format below 240 the low byte of the PGN is an address.
+            Some(pgn) if pgn >> 8 & 0xFF < 240 => 0x03FF_0000,
+            Some(_) => 0x03FF_FF00,
+            None => IdFilter::all_bits(self.extended),
+        };
+        IdFilter { id: self.id & mask, mask, extended: self.extended }
+    }
+
     fn matches(&self, frame: &CanFrame) -> bool {
         let same = match self.pgn {
             Some(pgn) => pgn_of(frame.id) == pgn,

@@ -20,7 +20,7 @@ mod video;
 mod writer;
 
 pub use container::DriveLoss;
-pub use dbc::{DbcError, DbcStats, SignalMap, SignalMapping};
+pub use dbc::{DbcError, DbcStats, IdFilter, SignalMap, SignalMapping};
 pub use encode::{EncodeError, PictureEncoder};
 pub use error::DriveError;
 pub use info::{CameraInfo, DriveInfo};

@@ -207,3 +207,33 @@ fn a_service_manager_hears_ready_then_the_watchdog_then_stopping() {
     let ended = running.end(LIMIT);
     assert!(!ended.hung && ended.stderr.contains("first frame in the ring "), "{}", ended.stderr);
 }
+
+/// The bus itself needs a kernel with CAN; what is not there needs none.
+#[test]
+fn a_unit_with_nothing_but_a_bus_that_is_not_there_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let config = format!(
+        "[unit]\nname = \"bus-unit\"\n[link]\nbroker = \"mqtt://127.0.0.1:{port}\"\n[sources]\nkind = \"device\"\n\
+         [sources.can]\ninterfaces = [\"nocan9\"]\n"
+    );
+    fs::write(folder.path().join("unit.toml"), config).unwrap();
+    let path = folder.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut daemon = command(folder.path(), &["run", "--config", "unit.toml"]);
+    daemon.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "600000");
+    let running = Running::start_command(&mut daemon);
+    // Ready, and fed three times: the thread of the buses has looked for it and goes on.
+    for _ in 0..4 {
+        manager.recv(&mut [0; 512]).unwrap();
+    }
+    running.signal("TERM");
+    let ended = running.end(LIMIT).with_code(0);
+    assert_eq!(ended.stderr.matches("CAN nocan9: is not there").count(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("CAN nocan9: 0 frames"), "{}", ended.stderr);
+    let doctor = run(folder.path(), &["doctor", "--config", "unit.toml", "--seconds", "0.1"]);
+    let lines = doctor.with_code(1).json_lines();
+    let bus = lines.iter().find(|l| l["check"] == "can").unwrap();
+    assert!(bus["works"] == false && bus["buses"][0]["interface"] == "nocan9", "{bus}");
+}

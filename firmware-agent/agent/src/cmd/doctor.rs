@@ -1,6 +1,6 @@
 //! `doctor`: what works on this unit, a JSON object a line, with what to do about what does not.
 //!
-//! Looks at the camera and the GNSS receiver; they must not be in use by a running agent.
+//! Looks at the camera and the GNSS receiver, which must not be in use by a running agent, and at the CAN buses, which may.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +15,14 @@ use crate::config::gnss::GnssKind;
 use crate::exit::{Outcome, usage};
 use crate::io::camera::probe::probe;
 use crate::io::camera::v4l2::list::{cameras, is_stable};
+use crate::io::can::{self, BusReport, Told};
 use crate::io::gnss::News;
 use crate::show::put;
 
+/// A bus that lives has hundreds of frames in this time.
+const BUS_S: f64 = 2.0;
+/// A receive buffer below this, in the kernel's own accounting, holds less than 50 ms of a full bus.
+const ROOM_BYTES: usize = 1 << 20;
 /// A receiver at 1 Hz is heard in this time.
 const LISTEN_S: f64 = 3.0;
 
@@ -27,12 +32,51 @@ pub(crate) fn doctor(args: &DoctorArgs) -> anyhow::Result<Outcome> {
     }
     let config = super::replay::load_config(Some(&args.config))?;
     let mut failed = false;
-    for check in [camera, receiver] {
+    for check in [camera, buses, receiver] {
         let line = check(&config, args.seconds);
         failed |= line["works"] == json!(false);
         put!("{line}")?;
     }
     Ok(if failed { Outcome::Failed } else { Outcome::Done })
+}
+
+/// Listens to the configured interfaces, all at once. A bus works when frames come.
+fn buses(config: &Config, seconds: f64) -> Value {
+    let interfaces = &config.sources.can.interfaces;
+    if interfaces.is_empty() {
+        return json!({"check": "can", "works": null, "why": "none is configured"});
+    }
+    hear(interfaces, seconds.max(BUS_S))
+}
+
+fn hear(interfaces: &[String], seconds: f64) -> Value {
+    let until = Instant::now() + Duration::from_secs_f64(seconds);
+    let stop = AtomicBool::new(false);
+    let beat = || stop.store(Instant::now() >= until, Ordering::Relaxed);
+    let reports = can::run(interfaces, None, &stop, &beat, &mut |_| Told::Taken);
+    let works = reports.iter().all(|bus| bus.frames > 0);
+    let reports: Vec<Value> = reports.iter().map(bus_line).collect();
+    json!({"check": "can", "works": works, "buses": reports})
+}
+
+fn bus_line(bus: &BusReport) -> Value {
+    let advice = match (&bus.why, bus.frames, bus.errors.any()) {
+        (Some(why), ..) => why.as_str(),
+        (None, 0, true) => {
+            "only errors are heard: the bit rate is another one, CAN high and low are swapped, or termination is missing"
+        }
+        (None, 0, false) => {
+            "it is up and silent: is the ignition on, is it the right connector, does the gateway let frames through?"
+        }
+        _ if bus.room_bytes < ROOM_BYTES => {
+            "bursts may be lost before they are read: `sysctl -w net.core.rmem_max=4194304`, and in /etc/sysctl.d to stay"
+        }
+        _ => "",
+    };
+    json!({
+        "interface": bus.name, "works": bus.frames > 0, "up": bus.up, "frames": bus.frames, "errors": bus.errors,
+        "bus_off": bus.bus_offs, "lost": bus.dropped, "room_bytes": bus.room_bytes, "advice": advice,
+    })
 }
 
 /// Most words of the receiver that are shown.
@@ -144,6 +188,26 @@ mod tests {
         assert_eq!((&line["works"], &line["fixes"]), (&json!(false), &json!(0)));
         assert!(line["said"][0].as_str().unwrap().contains("/dev/gone: No such file"), "{line}");
         assert!(line["advice"].as_str().unwrap().contains("cable"), "{line}");
+    }
+
+    #[test]
+    fn a_bus_that_is_not_there_is_said_with_what_to_do() {
+        assert_eq!(buses(&Config::default_embedded().unwrap(), 0.1)["works"], Value::Null);
+        let line = hear(&["nocan9".to_owned()], 0.05);
+        let bus = &line["buses"][0];
+        assert_eq!((&line["works"], &bus["up"], &bus["frames"]), (&json!(false), &json!(false), &json!(0)), "{line}");
+        assert!(bus["advice"].as_str().unwrap().contains("is not there"), "{line}");
+    }
+
+    #[test]
+    fn a_bus_that_is_up_says_what_is_wrong_with_it() {
+        let good =
+            BusReport { name: "can0".to_owned(), frames: 900, up: true, room_bytes: 8 << 20, ..Default::default() };
+        assert_eq!(bus_line(&good)["advice"], "");
+        let silent = BusReport { frames: 0, ..good.clone() };
+        assert!(bus_line(&silent)["advice"].as_str().unwrap().contains("ignition"));
+        let small = BusReport { room_bytes: 425_984, ..good };
+        assert!(bus_line(&small)["advice"].as_str().unwrap().contains("rmem_max"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | source | reads drives, paced | to core, [`RECORDS`]: waits when full |
 //! | eyes | decodes and scores frames of drives | from core, [`FRAMES`]: a frame that finds it full goes unseen, counted |
 //! | gnss | reads the unit's receiver | to core, [`INBOX`]: a fix that finds it full is lost, counted |
+//! | can | hears the unit's buses | to core, [`INBOX`]: a frame that finds it full is lost, counted |
 //! | camera, look | the unit's own camera, in place of source and eyes | see `io/camera/source.rs` |
 //! | core | owns the agent | inbox of all others, [`INBOX`] |
 //! | student | decodes an event's frames, speaks to the worker, waits for its answer | from core, agent's student module: what finds it full ends that event's job |
@@ -43,7 +44,7 @@ use crate::config::{Config, Purpose};
 use crate::exit::{Outcome, bad_config, bad_input};
 use crate::io::camera::clock::monotonic_now;
 use crate::io::camera::source::{self as camera_source, News as CameraNews};
-use crate::io::gnss;
+use crate::io::{can, gnss};
 use crate::link::RunningLink;
 use crate::pipeline::Samples;
 use crate::show::say;
@@ -88,6 +89,8 @@ enum Inbox {
     Camera(CameraNews),
     /// A fix of the unit's own receiver, or a word of it.
     Gnss(gnss::News),
+    /// A word of the unit's own buses; their frames are records.
+    Can(can::News),
     /// An evidence file is safe, or is not.
     Sealed(EventId, Option<EvidenceFile>),
     /// The source ended.
@@ -106,6 +109,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let drives = if live { Vec::new() } else { open_drives(&config)? };
     // Refused here, a DBC costs no start and tells the fleet nothing.
     let signals = convert::signal_map(&config)?;
+    let filters = if live { live::can_filters(&config, signals.as_ref())? } else { None };
     let drawn = live && config.sources.camera.kind == CameraKind::Test;
     let played = live && config.sources.camera.kind == CameraKind::File;
     let made_up = drawn || drives.iter().any(|(_, info)| info.simulated || info.synthetic);
@@ -163,6 +167,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
             let (told, stopped, pulse) = (inbox.clone(), Arc::clone(&stop), watch.stage("gnss"));
             let config = &config;
             name("gnss").spawn_scoped(scope, move || live::receiver(config, &stopped, &pulse, &told))?;
+        }
+        if live && !config.sources.can.interfaces.is_empty() {
+            let (told, stopped, pulse) = (inbox.clone(), Arc::clone(&stop), watch.stage("can"));
+            let (config, filters) = (&config, filters.as_deref());
+            name("can").spawn_scoped(scope, move || live::buses(config, filters, &stopped, &pulse, &told))?;
         }
         if let Some(camera) = camera {
             let (detector, back) = (detector.map(|d| (d, u64::from(config.trigger.vision.every_nth_frame))), give_back);
@@ -453,11 +462,11 @@ impl Core {
                 None
             }
             Inbox::Gnss(news) => {
-                match news {
-                    gnss::News::Fix(fix) => self.agent.on_gnss(&fix),
-                    gnss::News::Lost(fixes) => self.agent.on_loss(Lost::Gnss, fixes),
-                    gnss::News::Said(what) => say!("{what}"),
-                }
+                self.receiver(&news);
+                None
+            }
+            Inbox::Can(news) => {
+                self.buses(&news);
                 None
             }
             Inbox::Sealed(event, file) => {
@@ -465,15 +474,6 @@ impl Core {
                 None
             }
             Inbox::End => None,
-        }
-    }
-
-    fn camera(&mut self, news: CameraNews) {
-        match news {
-            CameraNews::Lost(frames) => self.agent.on_loss(Lost::Frames, frames),
-            CameraNews::State(state, why) => say!("camera {}: {why}", state.name()),
-            CameraNews::Said(what) => say!("{what}"),
-            CameraNews::Frame(..) | CameraNews::Seen(..) | CameraNews::Unseen(_) | CameraNews::Ended => {}
         }
     }
 

@@ -22,6 +22,12 @@ pub(crate) const MAX_SIGNAL_NAME_BYTES: usize = 64;
 pub(crate) const MAX_TRIGGER_SIGNALS: usize = MAX_CUSTOM_SIGNALS;
 /// Most CAN buses of one unit.
 pub(crate) const MAX_BUSES: usize = 16;
+/// Most CAN interfaces that `run` listens to.
+pub(crate) const MAX_CAN_INTERFACES: usize = 4;
+/// Longest name of a network interface, bytes (the kernel's IFNAMSIZ without its end).
+pub(crate) const MAX_INTERFACE_BYTES: usize = 15;
+/// Most `filters` of `[sources.can]`; with those of the mapped signals they are fewer than the kernel's 512.
+pub(crate) const MAX_CAN_FILTERS: usize = 64;
 /// Most drives in `[sources]`.
 pub(crate) const MAX_DRIVES: usize = 256;
 /// Largest side of the small frames that the trigger model looks at, pixels.
@@ -36,6 +42,8 @@ pub(crate) const MAX_VIDEO_MBIT_S: f32 = 200.0;
 pub(crate) const MAX_MEMORY_MB: u32 = 65_536;
 
 const _: () = assert!(MAX_DEPTH >= 5);
+const _: () = assert!(MAX_CAN_INTERFACES <= MAX_BUSES);
+const _: () = assert!(MAX_CAN_FILTERS + agent_drive::limits::MAX_MAPPINGS <= 512);
 const _: () = assert!(MAX_TRIGGER_SIGNALS <= u8::MAX as usize, "the core counts custom signals in a byte");
 const _: () = assert!(MAX_FRAME_BYTES <= MAX_MEMORY_MB as usize * 1_000_000);
 

@@ -14,6 +14,7 @@
     allow(dead_code, reason = "words that only some cameras are asked for")
 )]
 pub(crate) mod camera;
+pub(crate) mod can;
 mod command;
 pub(crate) mod error;
 pub(crate) mod gnss;

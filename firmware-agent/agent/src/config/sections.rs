@@ -9,6 +9,7 @@ use agent_core::limits as core_limits;
 use agent_wire::{Severity, UnitId};
 
 use super::camera::camera;
+use super::can::can_buses;
 use super::error::Problem;
 use super::gnss::gnss;
 use super::limits;
@@ -37,7 +38,7 @@ pub(super) fn config(files: &mut Files, tree: &Table, folder: PathBuf) -> Option
     let student = student(files, &mut top);
     let link = link(files, &mut top);
     let evidence = evidence(files, &mut top, rings.as_ref());
-    let sources = sources(files, &mut top, rings.as_ref());
+    let sources = sources(files, &mut top, rings.as_ref(), dbc);
     top.finish(files);
     let config = Config {
         unit: unit?,
@@ -539,7 +540,7 @@ fn evidence(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig
     EvidenceConfig { dir, quota_mb: quota.value }
 }
 
-fn sources(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig>) -> Option<SourcesConfig> {
+fn sources(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig>, dbc: bool) -> Option<SourcesConfig> {
     let mut s = top.section(files, "sources");
     let kind = s.word(files, "kind", &[("drive", SourceKind::Drive), ("device", SourceKind::Device)]);
     let list = s.list(files, "drives", limits::MAX_DRIVES);
@@ -557,7 +558,8 @@ fn sources(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig>
     let repeat = s.flag(files, "loop").value;
     // A ring whose own value was refused says nothing of what would fit it.
     let camera = camera(files, &mut s, rings.filter(|_| files.sound()).map(|r| r.video_max_mbit_s));
+    let can = can_buses(files, &mut s, dbc);
     let gnss = gnss(files, &mut s);
     s.finish(files);
-    Some(SourcesConfig { kind: kind?.value, drives, realtime, repeat, camera: camera?, gnss: gnss? })
+    Some(SourcesConfig { kind: kind?.value, drives, realtime, repeat, camera: camera?, can, gnss: gnss? })
 }

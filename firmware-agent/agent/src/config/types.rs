@@ -557,6 +557,8 @@ pub(crate) struct SourcesConfig {
     pub(crate) repeat: bool,
     /// `[sources.camera]`
     pub(crate) camera: CameraConfig,
+    /// `[sources.can]`
+    pub(crate) can: super::can::CanBusConfig,
     /// `[sources.gnss]`
     pub(crate) gnss: super::gnss::GnssConfig,
 }
@@ -582,10 +584,6 @@ pub(super) fn path_or_none<S: Serializer>(path: &Option<PathBuf>, serializer: S)
         Some(path) => path_text(path, serializer),
         None => serializer.serialize_str("none"),
     }
-}
-
-pub(super) fn text_or_none<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(text.as_deref().unwrap_or("none"))
 }
 
 fn path_list<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {

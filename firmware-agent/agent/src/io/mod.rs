@@ -5,4 +5,5 @@
     allow(dead_code, reason = "which parts are used depends on the cameras that are built in")
 )]
 pub(crate) mod camera;
+pub(crate) mod can;
 pub(crate) mod gnss;

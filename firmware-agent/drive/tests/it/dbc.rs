@@ -4,7 +4,7 @@ use agent_core::samples::{CanFrame, SignalSample, VehicleSignal};
 use agent_core::time::MonoTime;
 use agent_drive::dbc::check;
 use agent_drive::import::{InputKind, Offset, import};
-use agent_drive::{DbcError, DriveInfo, DriveReader, DriveRecord, SignalMap, SignalMapping};
+use agent_drive::{DbcError, DriveInfo, DriveReader, DriveRecord, IdFilter, SignalMap, SignalMapping};
 
 use crate::importers::one;
 use crate::util::data;
@@ -48,6 +48,35 @@ fn bit_orders_signs_and_scales() {
         assert_eq!(value(&mut m, &frame(291, false, &[0x12, 0x34, 0x56, 0x78])), Some(want), "{signal}");
         assert_eq!(value(&mut m, &frame(291, true, &[0x12, 0x34, 0x56, 0x78])), None, "a 29-bit identifier is another");
     }
+}
+
+#[test]
+fn filters_let_through_what_is_mapped_once_each() {
+    let text = |f: &IdFilter| f.to_string();
+    let of = |body: &str, messages: &[&str]| -> Vec<String> {
+        let mapping = |message| SignalMapping {
+            signal: VehicleSignal::Speed,
+            message,
+            name: "S",
+            scale: 1.0,
+            offset: 0.0,
+            bus: None,
+        };
+        let mappings: Vec<_> = messages.iter().map(|m| mapping(*m)).collect();
+        let map = SignalMap::from_dbc(&format!("{HEAD}{body}\n"), &mappings).unwrap();
+        map.filters().iter().map(text).collect()
+    };
+    let signal = "SG_ S : 0|8@1+ (1,0) [0|0] \"\" A";
+    let short = format!("BO_ 291 M: 8 A\n {signal}\n\nBO_ 2147484000 L: 8 A\n {signal}");
+    assert_eq!(of(&short, &["M", "L", "M"]), ["123:7FF", "00000160:1FFFFFFF"]);
+    // CCVS (PGN 65265) from any address at any priority; a message of PDU1 (PGN 0xEA00) to any address.
+    let ccvs = 0x18FE_F100_u32 | 1 << 31;
+    let request = 0x18EA_FF00_u32 | 1 << 31;
+    let j1939 = format!(
+        "BO_ {ccvs} C: 8 A\n {signal}\n\nBO_ {request} R: 3 A\n {signal}\n\nBA_DEF_ \"ProtocolType\" STRING ;\n\
+         BA_DEF_DEF_ \"ProtocolType\" \"J1939\";"
+    );
+    assert_eq!(of(&j1939, &["C", "R"]), ["00FEF100:03FFFF00", "00EA0000:03FF0000"]);
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(super) const LOOK: Duration = Duration::from_secs(5);
 pub(super) const CAMERA: Duration = Duration::from_secs(15);
 /// One step of a receiver; opening one (a name to look up, a connection) is the longest.
 pub(super) const GNSS: Duration = Duration::from_secs(15);
+/// A few hundred frames, or opening an interface; neither waits for anything.
+pub(super) const CAN: Duration = Duration::from_secs(5);
 /// One evidence file through hash and sync; a worn card may stall for many seconds without being lost.
 pub(super) const SEAL: Duration = Duration::from_secs(60);
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::super::types::{path_or_none, text_or_none};
+use super::super::types::path_or_none;
 
 /// `[sources.camera]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -132,4 +132,8 @@ impl Encoder {
             Self::Openh264enc => Some("openh264enc"),
         }
     }
+}
+
+fn text_or_none<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text.as_deref().unwrap_or("none"))
 }

@@ -119,6 +119,44 @@ const TYPES: &[Case] = &[
         &["2:8: sources.camera.kind is \"webcam\"; one of none, v4l2, csi, usb, rtsp, file, test, pipeline is wanted"],
     ),
     (
+        "a bus that is no interface",
+        "[sources.can]\ninterfaces = [\"can0\", \"can/1\", \"can0\", 2]\n",
+        &[
+            "2:23: sources.can.interfaces[1] is \"can/1\", not the name of an interface, 1 to 15 characters",
+            "2:32: sources.can.interfaces[2] is \"can0\", named twice",
+            "2:40: sources.can.interfaces[3] is 2; a name such as \"can0\" is wanted",
+        ],
+    ),
+    (
+        "more interfaces than are heard",
+        "[sources.can]\ninterfaces = [\"a\", \"b\", \"c\", \"d\", \"e\"]\n",
+        &["2:14: sources.can.interfaces is a list of 5, more than 4"],
+    ),
+    (
+        "filters of no known form",
+        "[sources.can]\nrecord_all = false\nfilters = [\"123\", \"0x123\", \"123:1FFFFFFF\", \"F00\"]\n",
+        &[
+            "3:19: sources.can.filters[1] is \"0x123\", not ID or ID:MASK in hexadecimal, each of three digits (11 bits) or \
+             eight (29 bits)",
+            "3:28: sources.can.filters[2] is \"123:1FFFFFFF\", not ID or ID:MASK in hexadecimal, each of three digits (11 \
+             bits) or eight (29 bits)",
+            "3:44: sources.can.filters[3] is \"F00\", more than 11 or 29 bits hold",
+        ],
+    ),
+    (
+        "a filter where everything is taken",
+        "[sources.can]\nfilters = [\"123\"]\n",
+        &["2:11: sources.can.filters is [\"123\"], but sources.can.record_all is true, which takes every frame"],
+    ),
+    (
+        "a bus of which nothing is heard",
+        "[sources.can]\nrecord_all = false\n",
+        &[
+            "2:14: sources.can.record_all is false, but can.dbc is none and sources.can.filters is empty: nothing would \
+             be heard",
+        ],
+    ),
+    (
         "a receiver without its device",
         "[sources.gnss]\nkind = \"serial\"\n",
         &["2:8: sources.gnss.kind is \"serial\", but sources.gnss.device is none"],
@@ -407,7 +445,7 @@ fn each_broken_configuration_says_exactly_what_and_where() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert_eq!(count, 72, "a case was added or lost");
+    assert_eq!(count, 77, "a case was added or lost");
 }
 
 #[test]

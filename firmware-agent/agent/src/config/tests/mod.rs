@@ -61,6 +61,10 @@ dir = "/var/lib/firmware-agent/evidence"
 [sources]
 drives = ["a.mcap", "b.mcap"]
 loop = true
+[sources.can]
+interfaces = ["can0", "vcan1"]
+record_all = false
+filters = ["7e8", "18FEF100:03FFFF00"]
 "#;
 
 fn good(text: &str) -> Config {
@@ -113,6 +117,9 @@ fn a_file_states_only_what_differs() {
     assert_eq!(config.link.broker, BrokerUrl { host: "fd00::1".to_owned(), port: 18830 });
     assert_eq!(config.student.ask, Ask::All);
     assert!(config.sources.repeat && config.sources.realtime);
+    let can = &config.sources.can;
+    assert_eq!(can.interfaces, ["can0", "vcan1"]);
+    assert_eq!(can.filters.iter().map(ToString::to_string).collect::<Vec<_>>(), ["7E8:7FF", "18FEF100:03FFFF00"]);
 }
 
 #[test]
