@@ -40,8 +40,7 @@ student() {
     "$python" "$here/student/store.py" --recipe "$w/held.json" --simulator "$AGENT" --store "$w/clips" --split validation \
         --jobs "$makers" > /dev/null
     while [ "$(find "$w/clips" -maxdepth 1 -name 'train-*' | wc -l)" -lt "$makers" ]; do sleep 1; done
-    local at first
-    at=$(spent)
+    local first
     say "student: $makers rounds"
     train() {
         "$python" "$here/student/train.py" --recipe "$w/recipe.json" --simulator "$AGENT" --tokenizer "$w/tokenizer.json" \

@@ -70,11 +70,12 @@ def main():
     validation, held_out = Simulated(a.validation), Real(a.real, "held_out")
     score = lambda t: f1(evaluate(model, validation, 300, t)["any class"]) + f1(evaluate(model, held_out, 300, t)["any class"])
     threshold = max(THRESHOLDS, key=score)
+    test = Simulated(a.test)
     figures = {
         "steps": state["step"], "seconds": round(state["seconds"]), "recipe": state["recipe"],
         "parameters": sum(q.numel() for q in model.parameters()),
-        "simulated_test": evaluate(model, Simulated(a.test), 1000, threshold),
-        "simulated_test_sides_of_8_px_or_more": evaluate(model, Simulated(a.test), 1000, threshold, side=8.0),
+        "simulated_test": evaluate(model, test, 1000, threshold),
+        "simulated_test_sides_of_8_px_or_more": evaluate(model, test, 1000, threshold, side=8.0),
         "real_held_out_agreement_with_yolox_nano": evaluate(model, held_out, 1000, threshold),
     }
     if a.peer_real:

@@ -92,8 +92,7 @@ fn receiver(config: &Config, seconds: f64) -> Value {
     let stop = AtomicBool::new(false);
     let (mut fixes, mut damaged, mut said) = (0_u32, 0_u32, Vec::new());
     let beat = || stop.store(Instant::now() >= until, Ordering::Relaxed);
-    let device = settings.device.as_deref().map(|d| config.resolve(d)).unwrap_or_default();
-    crate::io::gnss::run(settings, &device, &stop, &beat, &mut |news| {
+    let spoke = crate::io::gnss::run(settings, &config.gnss_device(), &stop, &beat, &mut |news| {
         match news {
             News::Fix(_) => fixes += 1,
             News::Lost(lost) => damaged += lost,
@@ -102,7 +101,6 @@ fn receiver(config: &Config, seconds: f64) -> Value {
         }
         true
     });
-    let spoke = said.iter().any(|s| s.contains("position"));
     let advice = match (fixes > 0, spoke, damaged > 0) {
         (true, ..) => "",
         (_, true, _) => {

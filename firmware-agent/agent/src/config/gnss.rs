@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::Config;
 use super::reader::{At, Section, refuse};
 use super::tree::Files;
 use super::types::path_or_none;
@@ -20,6 +21,13 @@ pub(crate) struct GnssConfig {
     pub(crate) baud: u32,
     /// Host and port of `gpsd`.
     pub(crate) address: String,
+}
+
+impl Config {
+    /// The receiver's serial device, resolved; empty where none is named.
+    pub(crate) fn gnss_device(&self) -> PathBuf {
+        self.sources.gnss.device.as_deref().map(|d| self.resolve(d)).unwrap_or_default()
+    }
 }
 
 /// Kind of receiver.

@@ -54,8 +54,6 @@ pub(super) fn tell(inbox: &SyncSender<Inbox>, give_back: &SyncSender<Vec<u8>>, n
 
 /// The receiver's thread. It never waits for the core: what finds the inbox full is lost, and told with the next news.
 pub(super) fn receiver(config: &Config, stop: &AtomicBool, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
-    let settings = &config.sources.gnss;
-    let device = settings.device.as_deref().map(|d| config.resolve(d)).unwrap_or_default();
     let mut lost = 0_u32;
     let mut tell = |news: gnss::News| {
         if lost > 0 && inbox.try_send(Inbox::Gnss(gnss::News::Lost(lost))).is_ok() {
@@ -71,7 +69,8 @@ pub(super) fn receiver(config: &Config, stop: &AtomicBool, pulse: &Pulse, inbox:
             Err(TrySendError::Disconnected(_)) => false,
         }
     };
-    gnss::run(settings, &device, stop, &|| pulse.busy(Instant::now(), watch::GNSS), &mut tell);
+    let beat = || pulse.busy(Instant::now(), watch::GNSS);
+    gnss::run(&config.sources.gnss, &config.gnss_device(), stop, &beat, &mut tell);
     pulse.idle();
 }
 

@@ -82,36 +82,37 @@ fn open(config: &GnssConfig, device: &Path) -> std::io::Result<Opened> {
 }
 
 /// Reads the receiver until `stop`. `tell` says false when nobody listens any more; `beat` is called many times a second.
-/// `device` is the configured one, resolved.
+/// `device` is the configured one, resolved. Whether sound sentences came, with a position in them or not.
 pub(crate) fn run(
     config: &GnssConfig,
     device: &Path,
     stop: &AtomicBool,
     beat: &dyn Fn(),
     tell: &mut dyn FnMut(News) -> bool,
-) {
-    let mut said: Option<String> = None;
+) -> bool {
+    let (mut said, mut spoke): (Option<String>, bool) = (None, false);
     while !stop.load(Ordering::Relaxed) {
         beat();
         let why = match open(config, device) {
             Err(error) => Some(format!("GNSS receiver: {error}; looked for every second")),
             Ok(opened) => {
                 let what = opened.what.clone();
-                match listen(opened, said.is_some(), stop, beat, tell) {
-                    Ended::Told => return,
-                    Ended::Silent(heard) => {
-                        // After it spoke, the next silence is news again.
-                        said = said.filter(|_| !heard);
-                        Some(format!("GNSS receiver: {what} is silent; opened again every few seconds"))
-                    }
+                let mut heard = false;
+                let ended = listen(opened, said.is_some(), stop, beat, tell, &mut heard);
+                spoke |= heard;
+                if matches!(ended, Ended::Told) {
+                    return spoke;
                 }
+                // After it spoke, the next silence is news again.
+                said = said.filter(|_| !heard);
+                Some(format!("GNSS receiver: {what} is silent; opened again every few seconds"))
             }
         };
         if why != said {
             if let Some(why) = &why
                 && !tell(News::Said(why.clone()))
             {
-                return;
+                return spoke;
             }
             said = why;
         }
@@ -121,25 +122,28 @@ pub(crate) fn run(
             std::thread::sleep(POLL / 2);
         }
     }
+    spoke
 }
 
 enum Ended {
     /// Told to stop, or nobody listens.
     Told,
-    /// Nothing comes; whether anything came before.
-    Silent(bool),
+    /// Nothing comes.
+    Silent,
 }
 
+/// Reads an opened receiver to its end; `heard` becomes true with the first sound sentence.
 fn listen(
     mut opened: Opened,
     was_away: bool,
     stop: &AtomicBool,
     beat: &dyn Fn(),
     tell: &mut dyn FnMut(News) -> bool,
+    heard: &mut bool,
 ) -> Ended {
     let mut lines = Lines::new();
     let mut last = Instant::now();
-    let (mut heard, mut away, mut positioned) = (false, was_away, None);
+    let (mut away, mut positioned) = (was_away, None);
     let mut buffer = [0_u8; 512];
     loop {
         beat();
@@ -150,11 +154,11 @@ fn listen(
             Ok(n) => n,
             Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => 0,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => 0,
-            Err(_) => return Ended::Silent(heard),
+            Err(_) => return Ended::Silent,
         };
         if got == 0 {
             if last.elapsed() >= SILENT {
-                return Ended::Silent(heard);
+                return Ended::Silent;
             }
             // A line that hung up gives nothing at once, again and again.
             std::thread::sleep(Duration::from_millis(10));
@@ -168,7 +172,7 @@ fn listen(
                 Some(Line::Whole(text)) => opened.language.line(text, monotonic_now()),
             };
             if matches!(meaning, Meaning::Fix(_) | Meaning::NoFix) {
-                heard = true;
+                *heard = true;
                 if std::mem::take(&mut away) && !tell(News::Said(format!("GNSS receiver: {} is back", opened.what))) {
                     return Ended::Told;
                 }

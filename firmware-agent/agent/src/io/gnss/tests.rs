@@ -73,7 +73,7 @@ fn gpsd_says_its_fixes_in_json() {
 struct Running {
     stop: Arc<AtomicBool>,
     news: Receiver<News>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<bool>>,
 }
 
 impl Running {
