@@ -9,6 +9,6 @@ tools=target/cross
 cross/toolchain.sh "$tools"
 # shellcheck disable=SC1091
 source "$tools/env"
-cargo build --locked --release --target aarch64-unknown-linux-gnu -p firmware-agent "$@"
-file=target/aarch64-unknown-linux-gnu/release/firmware-agent
+cargo build --locked --profile device --target aarch64-unknown-linux-gnu -p firmware-agent "$@"
+file=target/aarch64-unknown-linux-gnu/device/firmware-agent
 printf '%s: %s bytes\n' "$file" "$(stat -c %s "$file")"

@@ -19,6 +19,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// The daemon: takes its sources from the configuration, sends alerts and reports to the broker
     Run(RunArgs),
+    /// The unit's own sensors into a drive, in the order of time, until it is stopped
+    Record(RecordArgs),
     /// The main job on embedded defaults: a bundled synthetic drive with a crash, an embedded broker, an event page
     Demo(DemoArgs),
     /// Logged drives through the pipeline, as fast as the machine allows
@@ -41,7 +43,7 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Resolves and prints the effective configuration, or every error with its line
     CheckConfig(CheckConfigArgs),
-    /// Says what works on this unit, as JSON lines: the camera (other sensors are not looked at yet)
+    /// Says what works on this unit, as JSON lines with advice: camera, CAN, IMU, GNSS, lines, clock, models, disk, broker
     Doctor(DoctorArgs),
 }
 
@@ -60,6 +62,22 @@ pub(crate) struct RunArgs {
     /// Log, for each first alert, when its record was handed over and when the outbox had it (for benchmarks)
     #[arg(long, hide = true)]
     pub(crate) latency_log: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    /// Configuration file (TOML) with sources.kind = "device"
+    #[arg(long)]
+    pub(crate) config: PathBuf,
+    /// The drive to make; it must not be there yet
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// Stop after this many seconds (default: at SIGINT or SIGTERM)
+    #[arg(long)]
+    pub(crate) seconds: Option<f64>,
+    /// Stop when the drive has about this many MB
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) max_mb: u32,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use agent_core::samples::VehicleSignal;
 use agent_core::time::Span;
 use agent_drive::{SignalMap, SignalMapping};
 use agent_models::{Detector, RiskHead};
-use agent_wire::{Flags, Hash8};
+use agent_wire::{Flags, Hash8, Severity};
 
 use crate::config::{Ask, Config, ModelChoice, SignalRef, Threshold, VEHICLE_SIGNALS};
 use crate::exit::bad_input;
@@ -42,6 +42,9 @@ pub(crate) fn agent(config: &Config, boot: u32, flags: Flags, trigger_model: Opt
         };
         Some(SignalRule { index: u8::try_from(index).ok()?, threshold, above, severity: s.severity })
     });
+    // The panic button is one more signal, after those that the configuration names.
+    let button = config.sources.gpio.panic.and(panic_signal(config));
+    let button = button.map(|index| SignalRule { index, threshold: 0.5, above: true, severity: Severity::Severe });
     AgentConfig {
         unit: config.unit.name.clone(),
         boot,
@@ -52,7 +55,7 @@ pub(crate) fn agent(config: &Config, boot: u32, flags: Flags, trigger_model: Opt
             cool_down: span_s(config.fusion.cool_down_s),
             join_window: span_s(config.fusion.join_window_s),
             harsh_events: config.fusion.harsh_events,
-            signals: signals.take(agent_core::limits::MAX_CUSTOM_SIGNALS).collect(),
+            signals: signals.chain(button).take(agent_core::limits::MAX_CUSTOM_SIGNALS).collect(),
         },
         ask: match config.student.ask {
             Ask::Crash => AskStudent::Collisions,
@@ -65,6 +68,11 @@ pub(crate) fn agent(config: &Config, boot: u32, flags: Flags, trigger_model: Opt
         config: config.hash8(),
         trigger_model,
     }
+}
+
+/// Which configured signal the panic button is.
+pub(crate) fn panic_signal(config: &Config) -> Option<u8> {
+    u8::try_from(config.trigger.signals.len()).ok()
 }
 
 /// The detector as configured.

@@ -215,6 +215,9 @@ fn describe(view: &EvidenceView<'_>) -> Value {
             "forward_known": alignment.forward_known,
             "confidence": alignment.confidence,
         },
+        "wall_clock_steps": view.wall_steps().map(|s| json!({
+            "at_ns": s.t.0, "from": s.from, "to": s.to, "moved_ms": s.moved_ms,
+        })).collect::<Vec<_>>(),
     })
 }
 

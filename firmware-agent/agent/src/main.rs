@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let ended = match &cli.command {
         cli::Command::Run(args) => cmd::run::run(args),
+        cli::Command::Record(args) => cmd::run::record::record(args),
         cli::Command::Demo(args) => cmd::demo::demo(args),
         cli::Command::Replay(args) => cmd::replay::replay(args),
         cli::Command::Import(args) => cmd::import::import(args),

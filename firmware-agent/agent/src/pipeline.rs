@@ -6,7 +6,7 @@
 use agent_core::agent::{Agent, Lost, Output};
 use agent_core::evidence::EvidenceView;
 use agent_core::samples::{FrameMeta, SignalSample};
-use agent_core::time::MonoTime;
+use agent_core::time::{MonoTime, WallQuality, WallTime};
 use agent_drive::{DriveRecord, SignalMap, VideoDecoder};
 use agent_models::{Detector, RiskHead};
 use agent_wire::{EventId, EvidenceFile, Message, StudentRefusal};
@@ -49,7 +49,7 @@ impl Samples {
         Self { signals, decoded: Vec::new() }
     }
 
-    /// Hands a sample to the core. Pictures, and what an agent said when it recorded the drive, are left alone.
+    /// Hands a sample to the core. Pictures, and what an agent said of events when it recorded the drive, are left alone.
     pub(crate) fn feed(&mut self, agent: &mut Agent, record: &DriveRecord<'_>) {
         match record {
             DriveRecord::Imu(s) => agent.on_imu(s),
@@ -62,9 +62,22 @@ impl Samples {
                     self.decoded.iter().for_each(|s| agent.on_signal(s));
                 }
             }
+            // The wall clock as it was when the drive was recorded.
+            DriveRecord::Json("/clock", t, text) => {
+                if let Ok(said) = serde_json::from_str::<Clock>(text) {
+                    agent.on_wall(*t, WallTime { unix_ms: said.unix_ms, quality: said.quality });
+                }
+            }
             DriveRecord::Frame(..) | DriveRecord::Json(..) => {}
         }
     }
+}
+
+/// What `record` writes once a second.
+#[derive(serde::Deserialize)]
+struct Clock {
+    unix_ms: u64,
+    quality: WallQuality,
 }
 
 /// See the module.

@@ -27,7 +27,7 @@ use crate::rings::{ByteRing, FrameRing, SampleRing};
 use crate::samples::{CanFrame, FrameMeta, GnssFix, ImuSample, SignalSample, VehicleSignal};
 use crate::student::ObjectHistory;
 use crate::telemetry::{Alignment, TelemetryEvent, TelemetryTrigger};
-use crate::time::{MonoTime, Span, WallTime};
+use crate::time::{MonoTime, Span, WallStep, WallTime};
 use crate::vision::{Detection, RiskModel, TrackedObject, Vehicle, VisionAssessment, VisionTrigger};
 
 /// What the core wants done.
@@ -247,6 +247,11 @@ impl Agent {
     /// A reading of the wall clock. Returns the step in milliseconds when it moved.
     pub fn on_wall(&mut self, t: MonoTime, wall: WallTime) -> Option<i64> {
         self.history.on_wall(t, wall)
+    }
+
+    /// The next step of the wall clock that was not asked for yet.
+    pub fn next_wall_step(&mut self) -> Option<WallStep> {
+        self.history.next_wall_step()
     }
 
     /// An encoded frame, for the ring. A gap in the sequence is counted as loss.

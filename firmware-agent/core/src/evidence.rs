@@ -7,7 +7,7 @@ use crate::history::Row;
 use crate::samples::{CanFrame, FrameMeta, GnssFix, ImuSample};
 use crate::student::{self, TelemetryAt};
 use crate::telemetry::Alignment;
-use crate::time::{MonoTime, Span};
+use crate::time::{MonoTime, Span, WallStep};
 use crate::vision::TrackedObject;
 
 /// Everything recorded around an event.
@@ -26,6 +26,11 @@ impl<'a> EvidenceView<'a> {
     #[must_use]
     pub const fn event(&self) -> &'a Event {
         self.event
+    }
+
+    /// The last steps of the wall clock before now: what times of earlier messages are worth.
+    pub fn wall_steps(&self) -> impl Iterator<Item = &'a WallStep> {
+        self.agent.history.wall_steps()
     }
 
     fn from(&self, pre_roll: Span) -> MonoTime {

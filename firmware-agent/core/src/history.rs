@@ -2,9 +2,10 @@
 //! every fifth row; the speed at time zero of a braking vehicle needs more than a tenth of a second),
 //! the last position, and how monotonic time maps to wall time.
 
+use crate::limits::MAX_WALL_STEPS;
 use crate::rings::{SampleRing, Stamped};
 use crate::samples::{GnssFix, ImuSample, SignalSample, VehicleSignal};
-use crate::time::{MonoTime, Span, WallQuality, WallTime};
+use crate::time::{MonoTime, Span, WallQuality, WallStep, WallTime};
 
 impl Stamped for ImuSample {
     fn t(&self) -> MonoTime {
@@ -52,6 +53,9 @@ pub struct Row {
     pub esc: Option<bool>,
 }
 
+/// A step of at least this is remembered where the quality stays; receivers and services speak some tenths late.
+const STEP_MS: u64 = 500;
+
 const SLOTS: usize = 7;
 
 /// The history.
@@ -62,6 +66,8 @@ pub struct History {
     latest: [Option<(MonoTime, f32)>; SLOTS],
     gnss: Option<GnssFix>,
     wall: Option<(MonoTime, WallTime)>,
+    steps: heapless::Deque<WallStep, MAX_WALL_STEPS>,
+    unsaid: usize,
 }
 
 const fn slot(signal: VehicleSignal) -> Option<usize> {
@@ -85,6 +91,8 @@ impl Default for History {
             latest: [None; SLOTS],
             gnss: None,
             wall: None,
+            steps: heapless::Deque::new(),
+            unsaid: 0,
         }
     }
 }
@@ -112,7 +120,30 @@ impl History {
             return None;
         }
         self.wall = Some((t, wall));
-        known.map(|k| wall.unix_ms.cast_signed().wrapping_sub(k.unix_ms.cast_signed()))
+        let moved_ms = known.map(|k| wall.unix_ms.cast_signed().wrapping_sub(k.unix_ms.cast_signed()));
+        let from = known.map_or(WallQuality::None, |k| k.quality);
+        if wall.quality > from || moved_ms.is_some_and(|ms| ms.unsigned_abs() >= STEP_MS) {
+            if self.steps.is_full() {
+                self.steps.pop_front();
+            }
+            // There is room now.
+            let _ = self.steps.push_back(WallStep { t, from, to: wall.quality, moved_ms });
+            self.unsaid = (self.unsaid + 1).min(MAX_WALL_STEPS);
+        }
+        moved_ms
+    }
+
+    /// The last steps of the wall clock, oldest first.
+    pub fn wall_steps(&self) -> impl Iterator<Item = &WallStep> {
+        self.steps.iter()
+    }
+
+    /// The next step that was not asked for yet.
+    pub fn next_wall_step(&mut self) -> Option<WallStep> {
+        let at = self.steps.len().checked_sub(self.unsaid)?;
+        let step = self.steps.iter().nth(at).copied()?;
+        self.unsaid -= 1;
+        Some(step)
     }
 
     /// Wall time at `t`, as far as it is known.
@@ -215,5 +246,25 @@ mod tests {
         assert_eq!(h.on_wall(t, WallTime { unix_ms: 6000, quality: WallQuality::Gnss }), Some(5000));
         assert_eq!(h.on_wall(t, WallTime { unix_ms: 1, quality: WallQuality::Ntp }), None);
         assert_eq!(h.wall_at(MonoTime::from_s(2.0)).map(|w| w.unix_ms), Some(7000));
+        let step = |from, to, moved_ms| WallStep { t, from, to, moved_ms };
+        let steps =
+            [step(WallQuality::None, WallQuality::Rtc, None), step(WallQuality::Rtc, WallQuality::Gnss, Some(5000))];
+        assert!(h.wall_steps().eq(&steps));
+        assert_eq!(h.next_wall_step(), Some(steps[0]));
+        // A receiver that speaks late is no step; a clock that was set is.
+        h.on_wall(t, WallTime { unix_ms: 6300, quality: WallQuality::Gnss });
+        h.on_wall(t, WallTime { unix_ms: 66_300, quality: WallQuality::Gnss });
+        let said: Vec<String> = core::iter::from_fn(|| h.next_wall_step().map(|s| s.to_string())).collect();
+        assert_eq!(
+            said,
+            [
+                "wall time: from GNSS, before from the RTC; it moved by +5.000 s",
+                "wall time: from GNSS, before from GNSS; it moved by +60.000 s"
+            ]
+        );
+        for minute in 0..20 {
+            h.on_wall(t, WallTime { unix_ms: minute * 60_000, quality: WallQuality::Gnss });
+        }
+        assert_eq!(core::iter::from_fn(|| h.next_wall_step()).count(), MAX_WALL_STEPS);
     }
 }

@@ -53,6 +53,8 @@ pub const OBJECT_SPACING: Span = Span::from_ms(50);
 const _: () = assert!(OBJECT_ROWS as u64 * OBJECT_SPACING.as_ms() >= MAX_EVENT.as_ms() + 5000);
 const _: () = assert!(MAX_TRACKS <= MAX_DETECTIONS);
 const _: () = assert!(OBJECT_TABLE <= MAX_TRACKS);
+/// Steps of the wall clock that are remembered; of more, the oldest go.
+pub const MAX_WALL_STEPS: usize = 8;
 /// IMU samples that the telemetry trigger looks back on: half a second at the highest rate.
 pub const IMU_HISTORY: usize = 1024;
 const _: () = assert!(IMU_HISTORY >= MAX_IMU_HZ as usize / 2);

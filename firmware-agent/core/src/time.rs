@@ -96,6 +96,35 @@ impl fmt::Display for MonoTime {
     }
 }
 
+/// The wall clock became better known, or moved: times said before it were off by as much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WallStep {
+    /// When.
+    pub t: MonoTime,
+    /// What was known before.
+    pub from: WallQuality,
+    /// What is known since.
+    pub to: WallQuality,
+    /// By how much the time moved, milliseconds, later positive; `None` if none was known before.
+    pub moved_ms: Option<i64>,
+}
+
+impl fmt::Display for WallStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |quality| match quality {
+            WallQuality::None => "nowhere",
+            WallQuality::Rtc => "the RTC",
+            WallQuality::Ntp => "the network",
+            WallQuality::Gnss => "GNSS",
+        };
+        write!(f, "wall time: from {}, before from {}", name(self.to), name(self.from))?;
+        match self.moved_ms {
+            Some(ms) => write!(f, "; it moved by {:+.3} s", ms as f64 / 1000.0),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Unix time with how far it may be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WallTime {

@@ -14,6 +14,7 @@
 
 pub mod bus;
 mod caption;
+pub mod chip;
 mod demo;
 mod gnss;
 mod imu;

@@ -1,6 +1,9 @@
 //! `doctor`: what works on this unit, a JSON object a line, with what to do about what does not.
 //!
-//! Looks at the camera and the GNSS receiver, which must not be in use by a running agent, and at the CAN buses, which may.
+//! Looks at camera, motion sensor, lines and GNSS receiver, which must not be in use by a running agent, and at everything
+//! else, which may.
+
+mod unit;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +18,9 @@ use crate::config::gnss::GnssKind;
 use crate::exit::{Outcome, usage};
 use crate::io::camera::probe::probe;
 use crate::io::camera::v4l2::list::{cameras, is_stable};
-use crate::io::can::{self, BusReport, Told};
+use crate::io::can::{self, BusReport};
 use crate::io::gnss::News;
+use crate::io::news::Told;
 use crate::show::put;
 
 /// A bus that lives has hundreds of frames in this time.
@@ -32,7 +36,9 @@ pub(crate) fn doctor(args: &DoctorArgs) -> anyhow::Result<Outcome> {
     }
     let config = super::replay::load_config(Some(&args.config))?;
     let mut failed = false;
-    for check in [camera, buses, receiver] {
+    for check in
+        [camera, buses, unit::motion, receiver, unit::lines, unit::clock, unit::models, unit::disk, unit::broker]
+    {
         let line = check(&config, args.seconds);
         failed |= line["works"] == json!(false);
         put!("{line}")?;

@@ -6,6 +6,8 @@
 //! | eyes | decodes and scores frames of drives | from core, [`FRAMES`]: a frame that finds it full goes unseen, counted |
 //! | gnss | reads the unit's receiver | to core, [`INBOX`]: a fix that finds it full is lost, counted |
 //! | can | hears the unit's buses | to core, [`INBOX`]: a frame that finds it full is lost, counted |
+//! | imu | empties the FIFO of the unit's chip | to core, [`INBOX`]: a sample that finds it full is lost, counted |
+//! | gpio | ignition, panic button, lamp | to core, [`INBOX`]: waits, a word at a time |
 //! | camera, look | the unit's own camera, in place of source and eyes | see `io/camera/source.rs` |
 //! | core | owns the agent | inbox of all others, [`INBOX`] |
 //! | student | decodes an event's frames, speaks to the worker, waits for its answer | from core, agent's student module: what finds it full ends that event's job |
@@ -16,12 +18,14 @@
 //! of an event's frames is made anew, bounded, while such an event is open.
 
 mod eyes;
+mod keep;
 mod live;
+pub(crate) mod record;
 mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -31,20 +35,20 @@ use agent_core::time::MonoTime;
 use agent_core::vision::Detections;
 use agent_drive::{DriveInfo, DriveReader, DriveRecord};
 use agent_models::RiskHead;
-use agent_wire::{CommandAction, EventId, EvidenceFile, Flags, Hash8, Message, Severity, StudentRefusal};
+use agent_wire::{CommandAction, EventId, EvidenceFile, Flags, Hash8, Message, StudentRefusal};
 use agent_worker::pulse::Pulse;
 use anyhow::Context as _;
 use watch::{Teller, Watch};
 
 use crate::cli::RunArgs;
 use crate::config::camera::CameraKind;
-use crate::config::gnss::GnssKind;
 use crate::config::types::SourceKind;
 use crate::config::{Config, Purpose};
 use crate::exit::{Outcome, bad_config, bad_input};
 use crate::io::camera::clock::monotonic_now;
 use crate::io::camera::source::{self as camera_source, News as CameraNews};
-use crate::io::{can, gnss};
+use crate::io::wall::WallClock;
+use crate::io::{can, gnss, gpio, imu};
 use crate::link::RunningLink;
 use crate::pipeline::Samples;
 use crate::show::say;
@@ -76,6 +80,15 @@ enum Owned {
     Frame(FrameMeta, Vec<u8>),
 }
 
+impl Owned {
+    fn time(&self) -> MonoTime {
+        match self {
+            Self::Sample(record) => record.time(),
+            Self::Frame(meta, _) => meta.t,
+        }
+    }
+}
+
 enum Inbox {
     /// A record, and when it was handed over (for the latency log).
     Record(Owned, SystemTime),
@@ -87,6 +100,10 @@ enum Inbox {
     Student(News),
     /// The camera's state, or another word of it.
     Camera(CameraNews),
+    /// A word of the unit's own motion sensor; its samples are records.
+    Imu(imu::News),
+    /// The unit's own lines.
+    Gpio(gpio::News),
     /// A fix of the unit's own receiver, or a word of it.
     Gnss(gnss::News),
     /// A word of the unit's own buses; their frames are records.
@@ -101,6 +118,9 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let mut config = crate::config::load(&args.config, Purpose::Unit).map_err(bad_config)?;
     if let Some(model) = &args.student {
         config.student.model = Some(std::path::absolute(model)?);
+    }
+    if !live::ignition(&config, args.stop_after_s) {
+        return Ok(Outcome::Done);
     }
     let detector = convert::detector(&config)?;
     let model = detector.as_ref().map(|d| Hash8(d.hash8()));
@@ -152,26 +172,24 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         live,
         pulse: watch.stage("core"),
         first_frame: Some(Instant::now()),
+        wall: live.then(WallClock::new),
+        panic_signal: convert::panic_signal(&config),
+        parking: None,
     };
     let (sealing, looking) = (watch.stage("seal"), watch.stage("look"));
+    let lamp = AtomicU8::new(gpio::Lamp::On as u8);
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let name = |n: &str| std::thread::Builder::new().name(n.to_owned());
         let sealed = inbox.clone();
-        name("seal").spawn_scoped(scope, move || seal(&seals, &sealed, &sealing))?;
+        name("seal").spawn_scoped(scope, move || keep::seal(&seals, &sealed, &sealing))?;
         if let Some(desk) = desk {
             let (news, stopped) = (inbox.clone(), Arc::clone(&stop));
             let tell = move |n| news.send(Inbox::Student(n)).is_ok();
             name("student").spawn_scoped(scope, move || desk.run(&stopped, &tell))?;
         }
-        if live && config.sources.gnss.kind != GnssKind::None {
-            let (told, stopped, pulse) = (inbox.clone(), Arc::clone(&stop), watch.stage("gnss"));
-            let config = &config;
-            name("gnss").spawn_scoped(scope, move || live::receiver(config, &stopped, &pulse, &told))?;
-        }
-        if live && !config.sources.can.interfaces.is_empty() {
-            let (told, stopped, pulse) = (inbox.clone(), Arc::clone(&stop), watch.stage("can"));
-            let (config, filters) = (&config, filters.as_deref());
-            name("can").spawn_scoped(scope, move || live::buses(config, filters, &stopped, &pulse, &told))?;
+        if live {
+            let sensors = live::Sensors { config: &config, filters: filters.as_deref(), stop: &stop, lamp: &lamp };
+            live::start(scope, sensors, &inbox, &mut watch)?;
         }
         if let Some(camera) = camera {
             let (detector, back) = (detector.map(|d| (d, u64::from(config.trigger.vision.every_nth_frame))), give_back);
@@ -194,8 +212,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
             })?;
         }
         let stopper = Arc::clone(&stop);
-        let stop_after = args.stop_after_s;
-        name("signals").spawn_scoped(scope, move || wait_for_signal(&stopper, stop_after, watch))?;
+        let (stop_after, lamp_shown) = (args.stop_after_s, &lamp);
+        name("signals").spawn_scoped(scope, move || wait_for_signal(&stopper, stop_after, watch, lamp_shown))?;
         let ended = core.run(&arrivals, &stop);
         stop.store(true, Ordering::Relaxed);
         // Keep taking until the source has seen the flag, so that it never waits for a full inbox.
@@ -225,7 +243,7 @@ fn open_drives(config: &Config) -> anyhow::Result<Vec<(PathBuf, DriveInfo)>> {
 
 /// Ends with SIGTERM, SIGINT, the limit for tests, or when the daemon stops by itself; until then tells the service manager
 /// how the stages are.
-fn wait_for_signal(stop: &AtomicBool, stop_after_s: Option<f64>, watch: Watch) {
+fn wait_for_signal(stop: &AtomicBool, stop_after_s: Option<f64>, watch: Watch, lamp: &AtomicU8) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     let begun = Instant::now();
@@ -236,6 +254,8 @@ fn wait_for_signal(stop: &AtomicBool, stop_after_s: Option<f64>, watch: Watch) {
         };
         while !stop.load(Ordering::Relaxed) {
             teller.look(Instant::now());
+            let shows = if teller.hangs() { gpio::Lamp::Fault } else { gpio::Lamp::On };
+            lamp.store(shows as u8, Ordering::Relaxed);
             tokio::select! {
                 _ = term.recv() => break,
                 _ = int.recv() => break,
@@ -329,20 +349,6 @@ fn play(
     Ok(last + agent_core::time::Span::from_ms(1))
 }
 
-/// Makes evidence files safe: hash, sync, rename.
-fn seal(seals: &Receiver<(EventId, PathBuf, PathBuf)>, inbox: &SyncSender<Inbox>, pulse: &Pulse) {
-    while let Ok((event, part, path)) = seals.recv() {
-        pulse.busy(Instant::now(), watch::SEAL);
-        let file = evidence::seal(&part, &path, evidence::Durability::Synced)
-            .inspect_err(|error| say!("evidence of {event} is not safe on disk: {error:#}"))
-            .ok();
-        pulse.idle();
-        if inbox.send(Inbox::Sealed(event, file)).is_err() {
-            return;
-        }
-    }
-}
-
 /// The core thread's state.
 struct Core {
     head: Option<RiskHead>,
@@ -364,6 +370,11 @@ struct Core {
     pulse: Arc<Pulse>,
     /// When the daemon began, until its first frame is in the ring.
     first_frame: Option<Instant>,
+    /// The unit's own; a drive carries its time.
+    wall: Option<WallClock>,
+    panic_signal: Option<u8>,
+    /// When the ignition went off.
+    parking: Option<Instant>,
 }
 
 impl Core {
@@ -371,8 +382,9 @@ impl Core {
         let begun = Instant::now();
         let mut ended = false;
         // After the end of the source the open events still wait for their files.
-        while !(stop.load(Ordering::Relaxed) || ended && !self.agent.awaiting()) {
+        while !(stop.load(Ordering::Relaxed) || ended && !self.agent.awaiting() || self.parked()) {
             self.pulse.busy(Instant::now(), watch::CORE);
+            self.look_at_clock();
             match arrivals.recv_timeout(TICK) {
                 Ok(Inbox::End) => {
                     ended = true;
@@ -461,6 +473,14 @@ impl Core {
                 self.camera(news);
                 None
             }
+            Inbox::Imu(news) => {
+                self.inertial(&news);
+                None
+            }
+            Inbox::Gpio(news) => {
+                self.lines(&news);
+                None
+            }
             Inbox::Gnss(news) => {
                 self.receiver(&news);
                 None
@@ -526,32 +546,6 @@ impl Core {
                     }
                     self.store(&event);
                 }
-            }
-        }
-    }
-
-    /// Writes the evidence into the page cache; the seal thread makes it safe.
-    fn store(&mut self, event: &EventId) {
-        let Some(view) = self.agent.evidence(event) else { return };
-        let (gone, room) = evidence::make_room(&self.folder, self.quota, self.event_bytes);
-        if gone > 0 || !room {
-            say!("evidence quota: {gone} lesser files deleted{}", if room { "" } else { "; crashes alone pass it" });
-        }
-        // Evidence of crashes stands apart from lesser evidence, which may be rotated away.
-        let crash = view.event().severity >= Severity::Severe;
-        let folder = if crash { self.folder.clone() } else { self.folder.join(evidence::LESSER) };
-        match evidence::write_part(&folder, &view, &self.info) {
-            Ok((part, path)) => {
-                if let Err(full) = self.to_seal.try_send((event.clone(), part, path)) {
-                    let (TrySendError::Full(job) | TrySendError::Disconnected(job)) = full;
-                    say!("the disk is behind: evidence of {event} is renamed without a sync");
-                    let file = evidence::seal(&job.1, &job.2, evidence::Durability::Buffered).ok();
-                    self.agent.on_evidence(event, file);
-                }
-            }
-            Err(error) => {
-                say!("evidence of {event} could not be written: {error:#}");
-                self.agent.on_evidence(event, None);
             }
         }
     }

@@ -18,6 +18,8 @@ pub(crate) mod can;
 mod command;
 pub(crate) mod error;
 pub(crate) mod gnss;
+pub(crate) mod gpio;
+pub(crate) mod imu;
 pub(crate) mod limits;
 mod memory;
 mod model_choice;

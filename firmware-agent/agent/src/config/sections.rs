@@ -12,6 +12,8 @@ use super::camera::camera;
 use super::can::can_buses;
 use super::error::Problem;
 use super::gnss::gnss;
+use super::gpio::gpio;
+use super::imu::imu;
 use super::limits;
 use super::memory::{MemoryPlan, mb};
 use super::model_choice::ModelChoice;
@@ -38,7 +40,7 @@ pub(super) fn config(files: &mut Files, tree: &Table, folder: PathBuf) -> Option
     let student = student(files, &mut top);
     let link = link(files, &mut top);
     let evidence = evidence(files, &mut top, rings.as_ref());
-    let sources = sources(files, &mut top, rings.as_ref(), dbc);
+    let sources = sources(files, &mut top, rings.as_ref(), trigger.as_ref(), dbc);
     top.finish(files);
     let config = Config {
         unit: unit?,
@@ -540,7 +542,13 @@ fn evidence(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig
     EvidenceConfig { dir, quota_mb: quota.value }
 }
 
-fn sources(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig>, dbc: bool) -> Option<SourcesConfig> {
+fn sources(
+    files: &mut Files,
+    top: &mut Section<'_>,
+    rings: Option<&RingsConfig>,
+    trigger: Option<&TriggerConfig>,
+    dbc: bool,
+) -> Option<SourcesConfig> {
     let mut s = top.section(files, "sources");
     let kind = s.word(files, "kind", &[("drive", SourceKind::Drive), ("device", SourceKind::Device)]);
     let list = s.list(files, "drives", limits::MAX_DRIVES);
@@ -560,6 +568,20 @@ fn sources(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig>
     let camera = camera(files, &mut s, rings.filter(|_| files.sound()).map(|r| r.video_max_mbit_s));
     let can = can_buses(files, &mut s, dbc);
     let gnss = gnss(files, &mut s);
+    // A faulty section has been noted; its rules with others are then left out.
+    let range_g = trigger.map_or(16.0, |t| t.telemetry.accel_range_g);
+    let imu = imu(files, &mut s, range_g, rings.map(|r| r.imu_max_hz));
+    let gpio = gpio(files, &mut s, trigger.map_or(0, |t| t.signals.len()), limits::MAX_TRIGGER_SIGNALS);
     s.finish(files);
-    Some(SourcesConfig { kind: kind?.value, drives, realtime, repeat, camera: camera?, can, gnss: gnss? })
+    Some(SourcesConfig {
+        kind: kind?.value,
+        drives,
+        realtime,
+        repeat,
+        camera: camera?,
+        can,
+        gnss: gnss?,
+        imu: imu?,
+        gpio: gpio?,
+    })
 }

@@ -561,6 +561,10 @@ pub(crate) struct SourcesConfig {
     pub(crate) can: super::can::CanBusConfig,
     /// `[sources.gnss]`
     pub(crate) gnss: super::gnss::GnssConfig,
+    /// `[sources.imu]`
+    pub(crate) imu: super::imu::ImuConfig,
+    /// `[sources.gpio]`
+    pub(crate) gpio: super::gpio::GpioConfig,
 }
 
 /// Kind of source.

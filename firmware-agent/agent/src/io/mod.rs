@@ -7,3 +7,7 @@
 pub(crate) mod camera;
 pub(crate) mod can;
 pub(crate) mod gnss;
+pub(crate) mod gpio;
+pub(crate) mod imu;
+pub(crate) mod news;
+pub(crate) mod wall;

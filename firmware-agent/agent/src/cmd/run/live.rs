@@ -1,31 +1,44 @@
 //! The unit's own sensors in `run`: opened by the configuration, heard by the core.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::time::{Instant, SystemTime};
+use std::thread::Scope;
+use std::time::{Duration, Instant, SystemTime};
 
 use agent_core::agent::Lost;
+use agent_core::samples::{SignalSample, VehicleSignal};
 use agent_drive::{DriveRecord, IdFilter, SignalMap};
 use agent_worker::pulse::Pulse;
 
+use super::watch::{Teller, Watch};
 use super::{Core, Inbox, Owned, watch};
 use crate::config::Config;
 use crate::config::gnss::GnssKind;
+use crate::config::imu::ImuKind;
+use crate::config::types::SourceKind;
 use crate::exit::bad_config;
 use crate::io::camera::Camera;
 use crate::io::camera::source::News;
-use crate::io::{can, gnss};
+use crate::io::news::Told;
+use crate::io::wall::WallClock;
+use crate::io::{can, gnss, gpio, imu};
 use crate::show::say;
+
+/// How long events that are open when the ignition goes off may take.
+const PARKING: Duration = Duration::from_secs(20);
 
 /// The configured camera, which need not be there yet; none where the unit has other sensors.
 pub(super) fn open_camera(config: &Config) -> anyhow::Result<Option<Box<dyn Camera + Send>>> {
     let bad = |why: String| bad_config(why);
+    let sources = &config.sources;
+    let others =
+        sources.gnss.kind != GnssKind::None || sources.imu.kind != ImuKind::None || !sources.can.interfaces.is_empty();
     match crate::io::camera::make::camera(config) {
-        Ok(None) if config.sources.gnss.kind == GnssKind::None && config.sources.can.interfaces.is_empty() => Err(bad(
-            "sources.kind is device, sources.camera.kind and sources.gnss.kind are none, and sources.can.interfaces is \
-             empty: there is no source"
-                .to_owned(),
-        )),
+        Ok(None) if !others => {
+            Err(bad("sources.kind is device, the kinds of sources.camera, sources.imu and sources.gnss are none, and \
+             sources.can.interfaces is empty: there is no source"
+                .to_owned()))
+        }
         Ok(camera) => Ok(camera),
         Err(why) => Err(bad(why)),
     }
@@ -52,26 +65,138 @@ pub(super) fn tell(inbox: &SyncSender<Inbox>, give_back: &SyncSender<Vec<u8>>, n
     inbox.send(message).is_ok()
 }
 
-/// The receiver's thread. It never waits for the core: what finds the inbox full is lost, and told with the next news.
-pub(super) fn receiver(config: &Config, stop: &AtomicBool, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
+/// What the threads of the sensors are given.
+#[derive(Clone, Copy)]
+pub(super) struct Sensors<'a> {
+    pub(super) config: &'a Config,
+    pub(super) filters: Option<&'a [IdFilter]>,
+    pub(super) stop: &'a AtomicBool,
+    /// What the lamp is to show.
+    pub(super) lamp: &'a AtomicU8,
+}
+
+/// Starts a thread for each kind of sensor that is configured, camera apart.
+///
+/// # Errors
+/// The system makes no more threads.
+pub(super) fn start<'s>(
+    scope: &'s Scope<'s, '_>,
+    sensors: Sensors<'s>,
+    inbox: &SyncSender<Inbox>,
+    watch: &mut Watch,
+) -> std::io::Result<()> {
+    let sources = &sensors.config.sources;
+    let gpio = &sources.gpio;
+    let mut thread = |name: &'static str, wanted: bool, run: fn(Sensors<'_>, &Pulse, &SyncSender<Inbox>)| {
+        if !wanted {
+            return Ok(());
+        }
+        let (inbox, pulse) = (inbox.clone(), watch.stage(name));
+        let run = move || {
+            run(sensors, &pulse, &inbox);
+            pulse.idle();
+        };
+        std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, run).map(drop)
+    };
+    thread("gnss", sources.gnss.kind != GnssKind::None, receiver)?;
+    thread("can", !sources.can.interfaces.is_empty(), buses)?;
+    thread("imu", sources.imu.kind != ImuKind::None, inertial)?;
+    thread("gpio", [gpio.ignition, gpio.panic, gpio.lamp].iter().any(Option::is_some), lines)
+}
+
+/// Hands over without ever waiting for the core.
+fn hand_over(inbox: &SyncSender<Inbox>, message: Inbox) -> Told {
+    match inbox.try_send(message) {
+        Ok(()) => Told::Taken,
+        Err(TrySendError::Full(_)) => Told::Full,
+        Err(TrySendError::Disconnected(_)) => Told::Gone,
+    }
+}
+
+/// A sample as a record, everything else as news.
+fn sample(record: DriveRecord<'static>) -> Inbox {
+    Inbox::Record(Owned::Sample(record), SystemTime::now())
+}
+
+/// The receiver's thread: what finds the inbox full is lost, and told with the next news.
+fn receiver(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
     let mut lost = 0_u32;
     let mut tell = |news: gnss::News| {
-        if lost > 0 && inbox.try_send(Inbox::Gnss(gnss::News::Lost(lost))).is_ok() {
+        if lost > 0 && hand_over(inbox, Inbox::Gnss(gnss::News::Lost(lost))) == Told::Taken {
             lost = 0;
         }
         let counts = matches!(news, gnss::News::Fix(_));
-        match inbox.try_send(Inbox::Gnss(news)) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
-                lost += u32::from(counts);
-                true
-            }
-            Err(TrySendError::Disconnected(_)) => false,
-        }
+        let told = hand_over(inbox, Inbox::Gnss(news));
+        lost += u32::from(counts && told == Told::Full);
+        told != Told::Gone
     };
     let beat = || pulse.busy(Instant::now(), watch::GNSS);
-    gnss::run(&config.sources.gnss, &config.gnss_device(), stop, &beat, &mut tell);
-    pulse.idle();
+    gnss::run(&sensors.config.sources.gnss, &sensors.config.gnss_device(), sensors.stop, &beat, &mut tell);
+}
+
+/// The thread of the CAN buses.
+fn buses(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
+    let mut tell = |news| {
+        let message = match news {
+            can::News::Sample(frame) => sample(DriveRecord::Can(frame)),
+            other => Inbox::Can(other),
+        };
+        hand_over(inbox, message)
+    };
+    let beat = || pulse.busy(Instant::now(), watch::CAN);
+    let interfaces = &sensors.config.sources.can.interfaces;
+    for bus in can::run(interfaces, sensors.filters, sensors.stop, &beat, &mut tell) {
+        say!("{bus}");
+    }
+}
+
+/// The thread of the motion sensor.
+fn inertial(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
+    let mut tell = |news| {
+        let message = match news {
+            imu::News::Sample(s) => sample(DriveRecord::Imu(s)),
+            other => Inbox::Imu(other),
+        };
+        hand_over(inbox, message)
+    };
+    let (config, beat) = (sensors.config, || pulse.busy(Instant::now(), watch::IMU));
+    let (settings, range_g) = (&config.sources.imu, config.imu_range_g());
+    say!("{}", imu::run(settings, range_g, &config.imu_device(), sensors.stop, &beat, &mut tell));
+}
+
+/// The thread of the lines. Its words are few, so it waits for the core.
+fn lines(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
+    let (config, beat) = (sensors.config, || pulse.busy(Instant::now(), watch::GPIO));
+    let (settings, chip) = (&config.sources.gpio, config.gpio_chip());
+    let mut open = || gpio::Kernel::open(settings, &chip).map(|k| Box::new(k) as Box<dyn gpio::Lines>);
+    let mut tell = |news| inbox.send(Inbox::Gpio(news)).is_ok();
+    gpio::run(settings, &mut open, sensors.lamp, sensors.stop, &beat, &mut tell);
+}
+
+/// Waits for the ignition where the unit has a line for it; false when told to stop before it came on.
+pub(super) fn ignition(config: &Config, stop_after_s: Option<f64>) -> bool {
+    let settings = &config.sources.gpio;
+    if config.sources.kind != SourceKind::Device || settings.ignition.is_none() {
+        return true;
+    }
+    let mut kernel = match gpio::Kernel::open(settings, &config.gpio_chip()) {
+        Ok(kernel) => kernel,
+        Err(why) => {
+            say!("GPIO: {why}; the ignition counts as on");
+            return true;
+        }
+    };
+    let begun = Instant::now();
+    let mut teller: Option<Teller> = None;
+    let stop = || stop_after_s.is_some_and(|s| begun.elapsed().as_secs_f64() >= s);
+    // A signal ends the program as ever: nothing is open yet.
+    gpio::wait_for_ignition(&mut kernel, &stop, &mut || {
+        let teller = teller.get_or_insert_with(|| {
+            say!("the ignition is off: waiting for it, recording nothing");
+            Teller::ready(Watch::default(), "parked: the ignition is off")
+        });
+        teller.look(Instant::now());
+    })
 }
 
 /// What the kernel lets through of the buses: everything, or what is mapped and what the configuration names.
@@ -95,32 +220,6 @@ pub(super) fn can_filters(config: &Config, signals: Option<&SignalMap>) -> anyho
     Ok(Some(filters))
 }
 
-/// The thread of the CAN buses. It never waits for the core either.
-pub(super) fn buses(
-    config: &Config,
-    filters: Option<&[IdFilter]>,
-    stop: &AtomicBool,
-    pulse: &Pulse,
-    inbox: &SyncSender<Inbox>,
-) {
-    let mut tell = |news: can::News| {
-        let message = match news {
-            can::News::Frame(frame) => Inbox::Record(Owned::Sample(DriveRecord::Can(frame)), SystemTime::now()),
-            other => Inbox::Can(other),
-        };
-        match inbox.try_send(message) {
-            Ok(()) => can::Told::Taken,
-            Err(TrySendError::Full(_)) => can::Told::Full,
-            Err(TrySendError::Disconnected(_)) => can::Told::Gone,
-        }
-    };
-    let beat = || pulse.busy(Instant::now(), watch::CAN);
-    for bus in can::run(&config.sources.can.interfaces, filters, stop, &beat, &mut tell) {
-        say!("{bus}");
-    }
-    pulse.idle();
-}
-
 impl Core {
     pub(super) fn receiver(&mut self, news: &gnss::News) {
         match news {
@@ -135,7 +234,46 @@ impl Core {
             can::News::Lost(frames) => self.agent.on_loss(Lost::Can, *frames),
             can::News::Said(what) => say!("{what}"),
             // Frames come as records.
-            can::News::Frame(_) => {}
+            can::News::Sample(_) => {}
+        }
+    }
+
+    pub(super) fn inertial(&mut self, news: &imu::News) {
+        match news {
+            imu::News::Lost(samples) => self.agent.on_loss(Lost::Imu, *samples),
+            imu::News::Said(what) => say!("{what}"),
+            // Samples come as records.
+            imu::News::Sample(_) => {}
+        }
+    }
+
+    pub(super) fn lines(&mut self, news: &gpio::News) {
+        match news {
+            gpio::News::IgnitionOff => {
+                say!("the ignition is off: finishing what is open");
+                self.parking.get_or_insert_with(Instant::now);
+            }
+            gpio::News::Panic(down, t) => {
+                if let Some(index) = self.panic_signal {
+                    let value = if *down { 1.0 } else { 0.0 };
+                    self.agent.on_signal(&SignalSample { t: *t, signal: VehicleSignal::Custom(index), value });
+                }
+            }
+            gpio::News::Said(what) => say!("{what}"),
+        }
+    }
+
+    /// Whether the ignition is off and nothing is open any more, or has been for too long.
+    pub(super) fn parked(&self) -> bool {
+        self.parking.is_some_and(|since| !self.agent.awaiting() || since.elapsed() >= PARKING)
+    }
+
+    /// Gives the core the wall clock's word, once a second.
+    pub(super) fn look_at_clock(&mut self) {
+        let Some((t, wall)) = self.wall.as_mut().and_then(WallClock::due) else { return };
+        self.agent.on_wall(t, wall);
+        while let Some(step) = self.agent.next_wall_step() {
+            say!("{step}");
         }
     }
 

@@ -26,6 +26,10 @@ pub(super) const CAMERA: Duration = Duration::from_secs(15);
 pub(super) const GNSS: Duration = Duration::from_secs(15);
 /// A few hundred frames, or opening an interface; neither waits for anything.
 pub(super) const CAN: Duration = Duration::from_secs(5);
+/// A few registers, a FIFO of 1 to 3.5 KB, or the 0.7 s of a self-test; a bus that hangs gives up after some seconds.
+pub(super) const IMU: Duration = Duration::from_secs(15);
+/// A few lines.
+pub(super) const GPIO: Duration = Duration::from_secs(5);
 /// One evidence file through hash and sync; a worn card may stall for many seconds without being lost.
 pub(super) const SEAL: Duration = Duration::from_secs(60);
 
@@ -89,6 +93,11 @@ impl Teller {
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
             self.fed = Some(now);
         }
+    }
+
+    /// Whether a stage hangs.
+    pub(super) const fn hangs(&self) -> bool {
+        self.hung.is_some()
     }
 
     /// Says that the daemon ends by itself or was told to.

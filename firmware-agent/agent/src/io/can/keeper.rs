@@ -10,7 +10,8 @@ use agent_core::time::{MonoTime, Span};
 use rustix::io::Errno;
 
 use super::errors::{ErrorCounts, ErrorKind, ErrorSet};
-use super::{BusReport, News, Teller, Told};
+use super::{BusReport, News};
+use crate::io::news::{Teller, Told};
 
 /// The thread answers the stop flag and the watchdog at least this often.
 pub(super) const POLL: Duration = Duration::from_millis(50);
@@ -97,7 +98,7 @@ struct Line {
 /// See the module.
 pub(super) struct Keeper<'a, K: Kernel> {
     kernel: &'a mut K,
-    teller: Teller<'a>,
+    teller: Teller<'a, CanFrame>,
     lines: Vec<Line>,
     /// Time of the newest frame: the core takes no older one.
     last: MonoTime,
@@ -124,7 +125,7 @@ impl<'a, K: Kernel> Keeper<'a, K> {
     }
 
     pub(super) fn run(mut self, stop: &AtomicBool, beat: &dyn Fn()) -> Vec<BusReport> {
-        while !stop.load(Ordering::Relaxed) && !self.teller.gone {
+        while !stop.load(Ordering::Relaxed) && !self.teller.gone() {
             beat();
             let now = self.kernel.now().mono;
             for bus in 0..self.lines.len() {
@@ -191,7 +192,7 @@ impl<'a, K: Kernel> Keeper<'a, K> {
                 return;
             };
             self.hand_over(bus);
-            if self.teller.gone {
+            if self.teller.gone() {
                 return;
             }
         }
@@ -262,7 +263,7 @@ impl<'a, K: Kernel> Keeper<'a, K> {
                 }
                 // Buses are read one after the other: a frame may have come to one while another was read.
                 self.last = self.last.max(t);
-                if !self.teller.frame(CanFrame { t: self.last, ..frame }) {
+                if !self.teller.sample(CanFrame { t: self.last, ..frame }) {
                     self.lines[bus].report.no_room += 1;
                     self.say_lost("the core is behind");
                 }

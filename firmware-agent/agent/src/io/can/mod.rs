@@ -23,35 +23,17 @@ mod kernel;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 
 use agent_core::samples::CanFrame;
 use agent_drive::IdFilter;
 
+use crate::io::news::Told;
+
 pub(crate) use errors::ErrorCounts;
 
-/// What the buses say.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum News {
-    /// A frame.
-    Frame(CanFrame),
-    /// Frames that were lost.
-    Lost(u32),
-    /// Something that a person should know.
-    Said(String),
-}
-
-/// What became of news.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// Taken.
-    Taken,
-    /// There was no room.
-    Full,
-    /// Nobody listens any more.
-    Gone,
-}
+/// What the buses say: frames, and words about them.
+pub(crate) type News = crate::io::news::News<CanFrame>;
 
 /// What was heard of one bus since the start.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -112,64 +94,4 @@ pub(crate) fn run(
 ) -> Vec<BusReport> {
     let mut sockets = kernel::Sockets::new(interfaces, filters);
     keeper::Keeper::new(interfaces, &mut sockets, tell).run(stop, beat)
-}
-
-/// Words that wait for room in the core, at most.
-const WORDS: usize = 32;
-
-/// Hands news over without ever waiting; counts what found no room and tells it with the next.
-struct Teller<'a> {
-    tell: &'a mut dyn FnMut(News) -> Told,
-    words: VecDeque<String>,
-    lost: u32,
-    gone: bool,
-}
-
-impl<'a> Teller<'a> {
-    fn new(tell: &'a mut dyn FnMut(News) -> Told) -> Self {
-        Self { tell, words: VecDeque::with_capacity(WORDS), lost: 0, gone: false }
-    }
-
-    /// False: it found no room, and is counted.
-    fn frame(&mut self, frame: CanFrame) -> bool {
-        self.flush();
-        let told = (self.tell)(News::Frame(frame));
-        self.gone |= told == Told::Gone;
-        if told == Told::Full {
-            self.lose(1);
-        }
-        told == Told::Taken
-    }
-
-    fn lose(&mut self, frames: u32) {
-        self.lost = self.lost.saturating_add(frames);
-    }
-
-    /// Says something, as soon as there is room. Above the cap the newest words are left out.
-    fn say(&mut self, what: String) {
-        if self.words.len() < WORDS {
-            self.words.push_back(what);
-        }
-        self.flush();
-    }
-
-    fn flush(&mut self) {
-        if self.lost > 0 {
-            match (self.tell)(News::Lost(self.lost)) {
-                Told::Taken => self.lost = 0,
-                Told::Full => return,
-                Told::Gone => self.gone = true,
-            }
-        }
-        while let Some(words) = self.words.front() {
-            match (self.tell)(News::Said(words.clone())) {
-                Told::Taken => drop(self.words.pop_front()),
-                Told::Full => return,
-                Told::Gone => {
-                    self.gone = true;
-                    return;
-                }
-            }
-        }
-    }
 }

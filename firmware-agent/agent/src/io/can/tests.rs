@@ -18,7 +18,8 @@ use socketcan::{
 use super::errors::{ErrorKind, ErrorSet};
 use super::keeper::{Got, Heard, Keeper, Kernel, Now};
 use super::kernel::{Sockets, heard};
-use super::{BusReport, News, Told};
+use super::{BusReport, News};
+use crate::io::news::Told;
 
 const MS: u64 = 1_000_000;
 const UNIX_NS: u64 = 1_800_000_000_000 * MS;
@@ -145,7 +146,7 @@ impl Ran {
     }
 
     fn frames(&self) -> Vec<&CanFrame> {
-        self.news.iter().filter_map(|(_, n)| if let News::Frame(f) = n { Some(f) } else { None }).collect()
+        self.news.iter().filter_map(|(_, n)| if let News::Sample(f) = n { Some(f) } else { None }).collect()
     }
 
     fn lost(&self) -> u32 {

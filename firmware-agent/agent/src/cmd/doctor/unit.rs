@@ -1,0 +1,228 @@
+//! The unit around its cameras and buses: motion sensor, lines, clock, models, disk, broker.
+
+use std::io::Write as _;
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use agent_core::time::WallQuality;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::config::imu::ImuKind;
+use crate::io::gpio::{self, Lines as _};
+use crate::io::imu::{self, ImuReport};
+use crate::io::news::Told;
+use crate::io::wall::WallClock;
+
+/// Long enough for the self-test, a start and a judgement of rest.
+const IMU_S: f64 = 5.0;
+/// A sync above this makes evidence wait.
+const SLOW_SYNC_MS: f64 = 500.0;
+const BROKER: Duration = Duration::from_secs(3);
+
+/// Reads the configured chip, with its self-test.
+pub(super) fn motion(config: &Config, seconds: f64) -> Value {
+    let mut settings = config.sources.imu.clone();
+    if settings.kind == ImuKind::None {
+        return json!({"check": "imu", "works": null, "why": "none is configured"});
+    }
+    settings.self_test = true;
+    let until = Instant::now() + Duration::from_secs_f64(seconds.max(IMU_S));
+    let stop = AtomicBool::new(false);
+    let beat = || stop.store(Instant::now() >= until, Ordering::Relaxed);
+    let device = config.imu_device();
+    let report = imu::run(&settings, config.imu_range_g(), &device, &stop, &beat, &mut |_| Told::Taken);
+    motion_line(&report)
+}
+
+fn motion_line(report: &ImuReport) -> Value {
+    let advice = match (&report.why, &report.self_test, report.at_rest_mps2) {
+        (Some(why), ..) => format!("{why}: check bus, address and kind; `i2cdetect -y -r BUS` shows what answers"),
+        (None, Some(Err(_)), _) => {
+            "let the vehicle stand still and try again; if it fails then too, replace the unit".to_owned()
+        }
+        (None, _, None) => "it was never at rest, so that gravity could not be checked".to_owned(),
+        (None, _, Some(g)) if (g - 9.81).abs() > 0.5 => format!("at rest it measures {g:.2} m/s^2"),
+        _ => String::new(),
+    };
+    let tested = report.self_test.as_ref().map(|t| t.clone().err().unwrap_or_else(|| "passed".to_owned()));
+    let works = report.up && report.samples > 0 && !matches!(report.self_test, Some(Err(_)));
+    json!({
+        "check": "imu", "works": works, "samples": report.samples, "hz": report.hz, "lost": report.overwritten + report.no_room,
+        "bus_errors": report.bus_errors, "restarts": report.restarts, "self_test": tested,
+        "temperature_c": report.temperature_c, "at_rest_mps2": report.at_rest_mps2, "advice": advice,
+    })
+}
+
+/// Reads the configured lines once.
+pub(super) fn lines(config: &Config, _seconds: f64) -> Value {
+    let settings = &config.sources.gpio;
+    if settings.chip.is_none() {
+        return json!({"check": "gpio", "works": null, "why": "none is configured"});
+    }
+    let read = || -> Result<Value, String> {
+        let mut kernel = gpio::Kernel::open(settings, &config.gpio_chip())?;
+        Ok(json!({"check": "gpio", "works": true, "ignition_on": kernel.ignition()?, "panic_pressed": kernel.panic()?}))
+    };
+    read().unwrap_or_else(|why| {
+        let advice = "`gpioinfo` names chips and lines; a line that another program holds cannot be had";
+        json!({"check": "gpio", "works": false, "why": why, "advice": advice})
+    })
+}
+
+/// What times in messages are worth now.
+pub(super) fn clock(_config: &Config, _seconds: f64) -> Value {
+    let (_, wall) = WallClock::new().read();
+    let advice = match wall.quality {
+        WallQuality::None => {
+            "messages say that no wall time is known until GNSS gives one: set up a time service, or an RTC with a battery"
+        }
+        WallQuality::Rtc => "the time was not checked since the start: it may be off by minutes",
+        WallQuality::Ntp | WallQuality::Gnss => "",
+    };
+    let works = wall.quality != WallQuality::None;
+    json!({"check": "clock", "works": works, "quality": wall.quality, "unix_ms": wall.unix_ms, "advice": advice})
+}
+
+/// Loads the trigger's networks; looks whether the student's file is there.
+pub(super) fn models(config: &Config, _seconds: f64) -> Value {
+    let trigger = crate::convert::detector(config)
+        .and_then(|d| Ok((d.is_some(), crate::convert::risk_head(config, d.is_some())?.is_some())));
+    let student = config.student.model.as_ref().map(|model| {
+        let builtin = model.as_os_str() == crate::builtin::WORD;
+        let path = if builtin { crate::builtin::find(crate::builtin::STUDENT) } else { Some(config.resolve(model)) };
+        match path {
+            Some(path) if path.is_file() => Ok(path),
+            Some(path) => Err(format!("{}: no such file", path.display())),
+            None => Err(crate::builtin::missing(crate::builtin::STUDENT)),
+        }
+    });
+    let mut why: Vec<String> = Vec::new();
+    let (detector, head) = trigger.unwrap_or_else(|e| {
+        why.push(format!("{e:#}"));
+        (false, false)
+    });
+    let student = match student {
+        None => Value::Null,
+        Some(Ok(path)) => json!(path.display().to_string()),
+        Some(Err(e)) => {
+            why.push(e);
+            Value::Null
+        }
+    };
+    json!({
+        "check": "models", "works": why.is_empty(), "detector": detector, "risk_head": head, "student": student, "why": why,
+    })
+}
+
+/// Writes a small file where evidence and outbox go, and looks how much room there is.
+pub(super) fn disk(config: &Config, _seconds: f64) -> Value {
+    let evidence = config.resolve(&config.evidence.dir);
+    let store = config.resolve(&config.link.outbox.store);
+    let folders = [Some(evidence.as_path()), store.parent()];
+    let mut worst_ms = 0.0_f64;
+    for folder in folders.into_iter().flatten() {
+        match probe(folder) {
+            Ok(ms) => worst_ms = worst_ms.max(ms),
+            Err(e) => {
+                let why = format!("{}: {e}", folder.display());
+                return json!({"check": "disk", "works": false, "why": why, "advice": "evidence and messages have nowhere to go"});
+            }
+        }
+    }
+    let free = rustix::fs::statvfs(&evidence).map(|v| v.f_bavail.saturating_mul(v.f_frsize)).unwrap_or(0);
+    let quota = u64::from(config.evidence.quota_mb) * 1_000_000;
+    let advice = if free < quota {
+        "less is free than evidence.quota_mb promises: old evidence counts against the quota, other files do not"
+    } else if worst_ms > SLOW_SYNC_MS {
+        "syncing is slow: a worn card, or much that others write"
+    } else {
+        ""
+    };
+    json!({"check": "disk", "works": true, "free_mb": free / 1_000_000, "sync_ms": worst_ms, "advice": advice})
+}
+
+/// How long a small file takes to be safe, milliseconds. It is removed again; folders that were missing are made.
+fn probe(folder: &Path) -> std::io::Result<f64> {
+    std::fs::create_dir_all(folder)?;
+    let path = folder.join(".doctor.part");
+    let begun = Instant::now();
+    let written = std::fs::File::create(&path).and_then(|mut file| {
+        file.write_all(&[0; 4096])?;
+        file.sync_all()
+    });
+    let ms = begun.elapsed().as_secs_f64() * 1e3;
+    std::fs::remove_file(&path)?;
+    written.map(|()| ms)
+}
+
+/// Whether the broker's port answers. What it says to the unit's certificate, `run` finds out.
+pub(super) fn broker(config: &Config, _seconds: f64) -> Value {
+    let broker = &config.link.broker;
+    let place = format!("{}:{}", broker.host, broker.port);
+    let address = (broker.host.as_str(), broker.port);
+    let reach = || -> std::io::Result<()> {
+        let mut last = std::io::Error::other("the name has no address");
+        for address in address.to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, BROKER) {
+                Ok(_) => return Ok(()),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    };
+    match reach() {
+        Ok(()) => json!({"check": "broker", "works": true, "broker": place, "tried": "a TCP connection"}),
+        Err(e) => json!({
+            "check": "broker", "works": false, "broker": place, "why": e.to_string(),
+            "advice": "messages wait on disk meanwhile, crashes for as long as it takes",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_configured_is_not_held_against_the_unit() {
+        let config = Config::default_embedded().unwrap();
+        assert_eq!(motion(&config, 0.1)["works"], Value::Null);
+        assert_eq!(lines(&config, 0.1)["works"], Value::Null);
+    }
+
+    #[test]
+    fn a_chip_that_is_not_there_is_said_with_what_to_do() {
+        let report = ImuReport { why: Some("nothing answers as a BMI160 does".to_owned()), ..Default::default() };
+        let line = motion_line(&report);
+        assert!(line["works"] == json!(false) && line["advice"].as_str().unwrap().contains("i2cdetect"), "{line}");
+        let moved =
+            ImuReport { up: true, samples: 9, self_test: Some(Err("x moved".to_owned())), ..Default::default() };
+        let line = motion_line(&moved);
+        assert!(line["works"] == json!(false) && line["self_test"] == json!("x moved"), "{line}");
+        let good = ImuReport { self_test: Some(Ok(())), at_rest_mps2: Some(9.8), ..moved };
+        assert_eq!((&motion_line(&good)["works"], &motion_line(&good)["advice"]), (&json!(true), &json!("")));
+    }
+
+    #[test]
+    fn lines_disk_models_and_broker_say_what_is_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let text =
+            "[sources.gpio]\nchip = \"/dev/nochip9\"\nignition = \"1\"\n[link]\nbroker = \"mqtt://127.0.0.1:1\"\n";
+        let mut config = crate::config::load_str("unit.toml", text).unwrap();
+        config.folder = folder.path().to_owned();
+        assert!(lines(&config, 0.1)["why"].as_str().unwrap().contains("nochip9"));
+        assert_eq!(broker(&config, 0.1)["works"], json!(false));
+        let line = disk(&config, 0.1);
+        assert!(line["works"] == json!(true) && line["free_mb"].as_u64() > Some(0), "{line}");
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        config.evidence.dir = "file".into();
+        assert!(disk(&config, 0.1)["why"].as_str().unwrap().contains("file"));
+        assert_eq!(models(&config, 0.1)["works"], json!(true));
+        config.student.model = Some("nowhere.gguf".into());
+        let line = models(&config, 0.1);
+        assert!(line["works"] == json!(false) && line["why"][0].as_str().unwrap().contains("nowhere.gguf"), "{line}");
+    }
+}
