@@ -7,6 +7,7 @@ use agent_drive::{SignalMap, SignalMapping};
 use agent_models::{Detector, RiskHead};
 use agent_wire::{Flags, Hash8, Severity};
 
+use crate::config::types::CanPreset;
 use crate::config::{Ask, Config, ModelChoice, SignalRef, Threshold, VEHICLE_SIGNALS};
 use crate::exit::bad_input;
 
@@ -95,11 +96,48 @@ pub(crate) fn risk_head(config: &Config, detector: bool) -> anyhow::Result<Optio
 
 /// Reads the configured DBC, if there is one, and maps the configured signals.
 pub(crate) fn signal_map(config: &Config) -> anyhow::Result<Option<SignalMap>> {
-    let Some(path) = &config.can.dbc else { return Ok(None) };
+    let Some(path) = &config.can.dbc else {
+        return match preset(config.can.preset) {
+            Some((text, _)) => Ok(Some(map_signals(text, config).map_err(bad_input)?)),
+            None => Ok(None),
+        };
+    };
     let path = config.resolve(path);
     let text = read_text(&path)?;
     let map = map_signals(&text, config).map_err(|e| bad_input(format!("{}: {e}", path.display())))?;
     Ok(Some(map))
+}
+
+const fn own(signal: VehicleSignal, message: &'static str, name: &'static str, scale: f64) -> SignalMapping<'static> {
+    SignalMapping { signal, message, name, scale, offset: 0.0, bus: None }
+}
+
+/// km/h to m/s.
+const KMH: f64 = 1.0 / 3.6;
+/// SAE J1939-71: SPN 84, 597, 91, 190, 1807, 1808, 563.
+const J1939: [SignalMapping<'_>; 7] = [
+    own(VehicleSignal::Speed, "CCVS1", "WheelBasedVehicleSpeed", KMH),
+    own(VehicleSignal::Brake, "CCVS1", "BrakeSwitch", 1.0),
+    own(VehicleSignal::Accelerator, "EEC2", "AcceleratorPedalPosition1", 1.0),
+    own(VehicleSignal::EngineSpeed, "EEC1", "EngineSpeed", 1.0),
+    own(VehicleSignal::SteeringAngle, "VDC2", "SteeringWheelAngle", 180.0 / core::f64::consts::PI),
+    own(VehicleSignal::YawRate, "VDC2", "YawRate", 1.0),
+    own(VehicleSignal::AbsActive, "EBC1", "AbsActive", 1.0),
+];
+/// SAE J1979, service 01: PIDs 0D, 0C, 49.
+const OBD2: [SignalMapping<'_>; 3] = [
+    own(VehicleSignal::Speed, "ANSWER", "VehicleSpeed", KMH),
+    own(VehicleSignal::EngineSpeed, "ANSWER", "EngineSpeed", 1.0),
+    own(VehicleSignal::Accelerator, "ANSWER", "AcceleratorPedalD", 1.0),
+];
+
+/// DBC and signals of a preset.
+fn preset(preset: CanPreset) -> Option<(&'static str, &'static [SignalMapping<'static>])> {
+    match preset {
+        CanPreset::None => None,
+        CanPreset::J1939 => Some((include_str!("../assets/j1939.dbc"), &J1939)),
+        CanPreset::Obd2 => Some((include_str!("../assets/obd2.dbc"), &OBD2)),
+    }
 }
 
 /// Maps the configured signals of a DBC's text.
@@ -109,7 +147,10 @@ pub(crate) fn map_signals(text: &str, config: &Config) -> Result<SignalMap, agen
         let signal = VehicleSignal::Custom(u8::try_from(index).ok()?);
         Some(SignalMapping { signal, message: &s.message, name: &s.signal, scale: 1.0, offset: 0.0, bus: None })
     });
-    let mappings: Vec<_> = named.chain(rules).collect();
+    // What the configuration says of a signal outranks the preset.
+    let preset = preset(config.can.preset).map_or(&[][..], |(_, signals)| signals);
+    let own = preset.iter().filter(|p| !config.can.signals.iter().any(|(s, _)| *s == p.signal));
+    let mappings: Vec<_> = named.chain(own.copied()).chain(rules).collect();
     SignalMap::from_dbc(text, &mappings)
 }
 
@@ -165,6 +206,41 @@ mod tests {
         let core = agent_core::agent::Agent::new(agent(&config, 1, Flags::default(), None));
         let (plan, taken) = (config.memory().event_bytes(), core.ring_memory() as u64);
         assert!(taken >= plan && taken < plan + 100_000, "{taken} taken, {plan} planned");
+    }
+
+    /// Frames as a truck and a car send them.
+    #[test]
+    fn presets_decode_frames_and_take_no_value_for_one_that_is_not_available() {
+        use agent_core::samples::{CanFrame, SignalSample};
+        let decoded = |preset: &str, id: u32, bytes: [u8; 8]| {
+            let config = crate::config::load_str("u", &format!("[can]\npreset = \"{preset}\"\n")).unwrap();
+            let mut map = signal_map(&config).unwrap().unwrap();
+            let mut data = [0; 64];
+            data[..8].copy_from_slice(&bytes);
+            let t = agent_core::time::MonoTime(1);
+            let frame = CanFrame { t, bus: 0, id, extended: id > 0x7ff, fd: false, remote: false, len: 8, data };
+            let mut out: Vec<SignalSample> = Vec::new();
+            map.decode(&frame, &mut out);
+            out.iter().map(|s| (s.signal, (s.value * 100.0).round() / 100.0)).collect::<Vec<_>>()
+        };
+        // 80 km/h, brake pressed, from address 0x0B; then both not available, then an error.
+        let ccvs =
+            |speed: [u8; 2], switches| decoded("j1939", 0x18FE_F10B, [0xff, speed[0], speed[1], switches, 0, 0, 0, 0]);
+        assert_eq!(ccvs([0x00, 0x50], 0b0001_0000), [(VehicleSignal::Speed, 22.22), (VehicleSignal::Brake, 1.0)]);
+        assert_eq!(ccvs([0xff, 0xff], 0b0011_0000), []);
+        assert_eq!(ccvs([0x00, 0xfe], 0b0010_0000), []);
+        assert_eq!(
+            decoded("j1939", 0x0CF0_0400, [0, 0, 0, 0x80, 0x25, 0, 0, 0]),
+            [(VehicleSignal::EngineSpeed, 1200.0)]
+        );
+        let yaw = decoded("j1939", 0x0CF0_0913, [0xe0, 0x7d, 0, 0x70, 0x7d, 0, 0, 0]);
+        assert_eq!(yaw[1], (VehicleSignal::YawRate, 0.0), "{yaw:?}");
+        assert_eq!(decoded("obd2", 0x7e8, [3, 0x41, 0x0d, 50, 0, 0, 0, 0]), [(VehicleSignal::Speed, 13.89)]);
+        assert_eq!(
+            decoded("obd2", 0x7e8, [4, 0x41, 0x0c, 0x1a, 0xf8, 0, 0, 0]),
+            [(VehicleSignal::EngineSpeed, 1726.0)]
+        );
+        assert_eq!(decoded("obd2", 0x7e8, [3, 0x7f, 0x01, 0x12, 0, 0, 0, 0]), [], "a refusal");
     }
 
     #[test]

@@ -41,12 +41,14 @@ pub(crate) struct Spent {
 /// The way of everything that is no picture: samples as they are, CAN frames with the signals in them.
 pub(crate) struct Samples {
     signals: Option<SignalMap>,
+    /// Buses whose frames are decoded; empty for all.
+    buses: Vec<u8>,
     decoded: Vec<SignalSample>,
 }
 
 impl Samples {
-    pub(crate) const fn new(signals: Option<SignalMap>) -> Self {
-        Self { signals, decoded: Vec::new() }
+    pub(crate) const fn new(signals: Option<SignalMap>, buses: Vec<u8>) -> Self {
+        Self { signals, buses, decoded: Vec::new() }
     }
 
     /// Hands a sample to the core. Pictures, and what an agent said of events when it recorded the drive, are left alone.
@@ -56,7 +58,8 @@ impl Samples {
             DriveRecord::Gnss(f) => agent.on_gnss(f),
             DriveRecord::Can(f) => {
                 agent.on_can(f);
-                if let Some(map) = &mut self.signals {
+                let decodes = self.buses.is_empty() || self.buses.contains(&f.bus);
+                if let (Some(map), true) = (&mut self.signals, decodes) {
                     self.decoded.clear();
                     map.decode(f, &mut self.decoded);
                     self.decoded.iter().for_each(|s| agent.on_signal(s));
@@ -97,14 +100,14 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     /// A pipeline around `agent`. Without a detector no frame is decoded.
-    pub(crate) fn new(agent: Agent, detector: Option<Detector>, signals: Option<SignalMap>, every_nth: u64) -> Self {
+    pub(crate) fn new(agent: Agent, detector: Option<Detector>, samples: Samples, every_nth: u64) -> Self {
         Self {
             agent,
             detector,
             head: None,
             student: None,
             decoder: None,
-            samples: Samples::new(signals),
+            samples,
             every_nth_frame: every_nth.max(1),
             decode_errors: 0,
             first_decode_error: None,

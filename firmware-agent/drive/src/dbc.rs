@@ -3,7 +3,7 @@
 //! Terms: *Intel* signals count bits from the least significant bit of byte 0 upwards; *Motorola* signals name their most
 //! significant bit and run down, byte after byte; a *multiplexed* signal is there only while its multiplexor has its
 //! value; a *PGN* is the part of a J1939 identifier that names the message, without priority and addresses.
-//! A frame too short for a signal gives no value and is counted. Decoding allocates nothing.
+//! A frame too short for a signal gives no value and is counted, and so is a J1939 value that says that it is none. Decoding allocates nothing.
 
 use agent_core::samples::{CanFrame, SignalSample, VehicleSignal};
 use can_dbc::{ByteOrder, Dbc, DbcError as ParseError, Message, MessageId, MultiplexIndicator, Signal, ValueType};
@@ -92,8 +92,9 @@ pub struct SignalMapping<'a> {
 pub struct DbcStats {
     /// Values decoded.
     pub decoded: u64,
-    /// Signals not decoded because the frame was too short for them.
-    pub short: u64,
+    /// Signals not decoded because the frame was too short for them, or because it says itself that the value is not
+    /// available or wrong (SAE J1939).
+    pub absent: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +119,8 @@ struct Entry {
     offset: f64,
     /// The multiplexor and the value it must have.
     when: Option<(Place, u64)>,
+    /// The highest values stand for "error" and "not available".
+    reserves: bool,
     places: Vec<Place>,
 }
 
@@ -203,10 +206,11 @@ impl SignalMap {
             }
             let mut sum = Some(0.0);
             for place in &entry.places {
-                sum = sum.zip(place.value(payload)).map(|(s, v)| s + v);
+                let value = place.value(payload).filter(|_| !(entry.reserves && place.reserved(payload)));
+                sum = sum.zip(value).map(|(s, v)| s + v);
             }
             let Some(sum) = sum else {
-                self.stats.short += 1;
+                self.stats.absent += 1;
                 continue;
             };
             let value = (sum / entry.places.len().max(1) as f64 * entry.scale + entry.offset) as f32;
@@ -260,6 +264,19 @@ impl Place {
             }
         }
         Some(raw)
+    }
+
+    /// Whether the value is one of those that SAE J1939-71 (table 1) reserves: of a byte and more those from 0xFE.. on, of two
+    /// bits 2 and 3. Other sizes have none.
+    fn reserved(&self, payload: &[u8]) -> bool {
+        let from = match self.size {
+            2 => 2,
+            8 => 0xfe,
+            16 => 0xfe00,
+            32 => 0xfe00_0000,
+            _ => return false,
+        };
+        self.raw(payload).is_some_and(|raw| raw >= from)
     }
 
     fn value(&self, payload: &[u8]) -> Option<f64> {
@@ -331,7 +348,7 @@ fn entry(dbc: &Dbc, mapping: &SignalMapping<'_>, j1939: bool) -> Result<Entry, D
     };
     let pgn = (extended && j1939).then(|| pgn_of(id));
     let (bus, signal, scale, offset) = (mapping.bus, mapping.signal, mapping.scale, mapping.offset);
-    Ok(Entry { id, extended, pgn, bus, signal, scale, offset, when, places })
+    Ok(Entry { id, extended, pgn, bus, signal, scale, offset, when, reserves: pgn.is_some(), places })
 }
 
 fn find_message<'a>(dbc: &'a Dbc, mapping: &SignalMapping<'_>) -> Result<&'a Message, DbcError> {

@@ -59,7 +59,7 @@ fn hear(interfaces: &[String], seconds: f64) -> Value {
     let until = Instant::now() + Duration::from_secs_f64(seconds);
     let stop = AtomicBool::new(false);
     let beat = || stop.store(Instant::now() >= until, Ordering::Relaxed);
-    let reports = can::run(interfaces, None, &stop, &beat, &mut |_| Told::Taken);
+    let reports = can::run(interfaces, None, None, &stop, &beat, &mut |_| Told::Taken);
     let works = reports.iter().all(|bus| bus.frames > 0);
     let reports: Vec<Value> = reports.iter().map(bus_line).collect();
     json!({"check": "can", "works": works, "buses": reports})

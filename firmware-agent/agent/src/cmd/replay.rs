@@ -21,7 +21,7 @@ use crate::cli::ReplayArgs;
 use crate::config::{Config, Purpose};
 use crate::evidence::Durability;
 use crate::exit::{Outcome, bad_input};
-use crate::pipeline::{Pipeline, Sink};
+use crate::pipeline::{Pipeline, Samples, Sink};
 use crate::show::say;
 use crate::store_page::PageStore;
 use crate::student::{Books, Inline, words_json};
@@ -167,7 +167,8 @@ fn replay_one(
     let model = detector.as_ref().map(|d| Hash8(d.hash8()));
     let agent = Agent::new(convert::agent(config, boot, flags, model));
     let nth = u64::from(config.trigger.vision.every_nth_frame);
-    let mut pipeline = Pipeline::new(agent, detector, convert::signal_map(config)?, nth);
+    let samples = Samples::new(convert::signal_map(config)?, config.can.buses.clone());
+    let mut pipeline = Pipeline::new(agent, detector, samples, nth);
     pipeline.head = head;
     pipeline.student = student;
     sink.begin(boot, &info);

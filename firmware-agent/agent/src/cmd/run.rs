@@ -152,7 +152,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let mut core = Core {
         agent,
         head: convert::risk_head(&config, detector.is_some())?,
-        samples: Samples::new(signals),
+        samples: Samples::new(signals, config.can.buses.clone()),
         link,
         give_back: give_back.clone(),
         to_eyes: (detector.is_some() && !live).then_some(to_eyes),

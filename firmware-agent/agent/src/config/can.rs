@@ -17,6 +17,11 @@ pub(crate) struct CanBusConfig {
     /// What else to let through.
     #[serde(serialize_with = "filter_list")]
     pub(crate) filters: Vec<IdFilter>,
+    /// Where OBD-II is asked; one of `interfaces`.
+    #[serde(serialize_with = "name_or_none")]
+    pub(crate) obd_interface: Option<String>,
+    /// How often, requests a second.
+    pub(crate) obd_hz: f32,
 }
 
 /// The section inside `[sources]`; `dbc` says whether a DBC is configured, which may name what is to be heard.
@@ -35,6 +40,7 @@ pub(super) fn can_buses(files: &mut Files, sources: &mut Section<'_>, dbc: bool)
             interfaces.push(value);
         }
     }
+    let list_sound = list.spot.is_some() && interfaces.len() == list.value.len();
     let record_all = s.flag(files, "record_all");
     let list = s.list(files, "filters", MAX_CAN_FILTERS);
     let mut filters = Vec::with_capacity(list.value.len());
@@ -57,8 +63,19 @@ pub(super) fn can_buses(files: &mut Files, sources: &mut Section<'_>, dbc: bool)
         let reason = format!("but {} is true, which takes every frame", s.key("record_all"));
         refuse(files, spot, s.key("filters"), reason);
     }
+    let named = s.checked(files, "obd_interface", "a name such as \"can0\", or \"none\"", |text| Ok(text.to_owned()));
+    let named = named.filter(|at| at.value != "none");
+    if let Some(At { value, spot: Some(spot) }) = &named
+        && !interfaces.contains(value)
+        && list_sound
+    {
+        refuse(files, *spot, s.key("obd_interface"), format!("not one of {}", s.key("interfaces")));
+    }
+    // The thread that hears the buses looks at the clock 20 times a second.
+    let obd_hz = s.real(files, "obd_hz", 0.5, 20.0).value;
     s.finish(files);
-    CanBusConfig { interfaces, record_all: record_all.value, filters }
+    let obd_interface = named.map(|at| at.value);
+    CanBusConfig { interfaces, record_all: record_all.value, filters, obd_interface, obd_hz }
 }
 
 /// What the kernel takes as the name of an interface.
@@ -88,6 +105,10 @@ fn filter(text: &str) -> Result<IdFilter, &'static str> {
         return Err("more than 11 or 29 bits hold");
     }
     Ok(IdFilter { id, mask, extended })
+}
+
+fn name_or_none<S: Serializer>(name: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(name.as_deref().unwrap_or("none"))
 }
 
 fn filter_list<S: Serializer>(filters: &[IdFilter], serializer: S) -> Result<S::Ok, S::Error> {

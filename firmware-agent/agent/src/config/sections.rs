@@ -20,10 +20,10 @@ use super::model_choice::ModelChoice;
 use super::reader::{At, Section, refuse, text, whole};
 use super::tree::{Files, Node, Spot, Table, Value};
 use super::types::{
-    Ask, BrokerUrl, CanConfig, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig, OutboxConfig,
-    RingsConfig, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend, StudentConfig, StudentDevice,
-    StudentPruning, TelemetryTriggerConfig, Threshold, TlsConfig, TriggerConfig, TriggerSignal, UnitConfig,
-    VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
+    Ask, BrokerUrl, CanConfig, CanPreset, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig,
+    OutboxConfig, RingsConfig, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend, StudentConfig,
+    StudentDevice, StudentPruning, TelemetryTriggerConfig, Threshold, TlsConfig, TriggerConfig, TriggerSignal,
+    UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
 };
 
 /// Reads the whole tree. `None`, or problems noted in `files`, mean that there is no configuration.
@@ -352,6 +352,11 @@ const NO_DBC: &str = "but can.dbc is none: there is no DBC to find it in";
 fn can(files: &mut Files, top: &mut Section<'_>) -> (CanConfig, bool) {
     let mut s = top.section(files, "can");
     let dbc = s.path_or_none(files, "dbc");
+    let presets = [("none", CanPreset::None), ("j1939", CanPreset::J1939), ("obd2", CanPreset::Obd2)];
+    let preset = s.word(files, "preset", &presets).unwrap_or(At { value: CanPreset::None, spot: None });
+    if let (Some(spot), true, true) = (preset.spot, preset.value != CanPreset::None, dbc.value.is_some()) {
+        refuse(files, spot, s.key("preset"), format!("beside {}: a preset brings its own", s.key("dbc")));
+    }
     let list = s.list(files, "buses", limits::MAX_BUSES);
     let mut buses: Vec<u8> = Vec::with_capacity(list.value.len());
     for (i, node) in list.value.iter().enumerate() {
@@ -376,11 +381,11 @@ fn can(files: &mut Files, top: &mut Section<'_>) -> (CanConfig, bool) {
     }
     map.finish(files);
     s.finish(files);
-    let named = dbc.value.is_some() || dbc.spot.is_none();
+    let named = dbc.value.is_some() || dbc.spot.is_none() || preset.value != CanPreset::None || preset.spot.is_none();
     if let (Some((spot, key)), false) = (first, named) {
         refuse(files, spot, key, NO_DBC.to_owned());
     }
-    (CanConfig { dbc: dbc.value, buses, signals }, named)
+    (CanConfig { dbc: dbc.value, preset: preset.value, buses, signals }, named)
 }
 
 /// `"MESSAGE.SIGNAL"`, a table with it and a conversion, or `"none"` to take an inherited one away.

@@ -272,11 +272,25 @@ pub(crate) struct CanConfig {
     /// DBC that names the signals.
     #[serde(serialize_with = "path_or_none")]
     pub(crate) dbc: Option<PathBuf>,
-    /// Buses that are listened to; none named means all.
+    /// A DBC and signals of the program's own, in place of `dbc`.
+    pub(crate) preset: CanPreset,
+    /// Buses whose frames are decoded; none named means all.
     pub(crate) buses: Vec<u8>,
     /// `[can.signals]`: where each vehicle signal comes from, in the order of [`VEHICLE_SIGNALS`]; at most one each.
     #[serde(serialize_with = "signal_map")]
     pub(crate) signals: Vec<(VehicleSignal, SignalRef)>,
+}
+
+/// What the program knows of buses without a DBC of the vehicle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CanPreset {
+    /// Nothing.
+    None,
+    /// Trucks, buses and machines: SAE J1939.
+    J1939,
+    /// Cars by their diagnostic connector: OBD-II, asked for.
+    Obd2,
 }
 
 /// Keys of `[can.signals]`; units as [`VehicleSignal`] names them.

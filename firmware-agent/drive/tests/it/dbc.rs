@@ -85,7 +85,7 @@ fn a_short_frame_gives_no_value_and_is_counted() {
     assert_eq!(value(&mut m, &frame(1, false, &[0, 1])), None);
     assert_eq!(value(&mut m, &frame(1, false, &[])), None);
     assert_eq!(value(&mut m, &frame(1, false, &[0, 1, 1])), Some(257.0));
-    assert_eq!((m.stats().short, m.stats().decoded), (2, 1));
+    assert_eq!((m.stats().absent, m.stats().decoded), (2, 1));
 }
 
 #[test]

@@ -144,8 +144,9 @@ fn buses(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
         hand_over(inbox, message)
     };
     let beat = || pulse.busy(Instant::now(), watch::CAN);
-    let interfaces = &sensors.config.sources.can.interfaces;
-    for bus in can::run(interfaces, sensors.filters, sensors.stop, &beat, &mut tell) {
+    let settings = &sensors.config.sources.can;
+    let asks = can::Asks::of(settings);
+    for bus in can::run(&settings.interfaces, sensors.filters, asks, sensors.stop, &beat, &mut tell) {
         say!("{bus}");
     }
 }

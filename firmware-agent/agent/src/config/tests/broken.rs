@@ -40,6 +40,49 @@ const SYNTAX: &[Case] = &[
 
 const KEYS: &[Case] = &[
     (
+        "a chip without its device",
+        "[sources.imu]\nkind = \"bmi160\"\n",
+        &["2:8: sources.imu.kind is \"bmi160\", but sources.imu.device is none"],
+    ),
+    (
+        "a range that no chip has",
+        "[trigger.telemetry]\naccel_range_g = 12.0\n[sources.imu]\nkind = \"lsm6dso\"\ndevice = \"/dev/i2c-1\"\n",
+        &[
+            "4:8: sources.imu.kind is \"lsm6dso\", but trigger.telemetry.accel_range_g is 12: the chip has 2, 4, 8 and 16",
+        ],
+    ),
+    (
+        "more samples than the ring is sized for",
+        "[rings]\nimu_max_hz = 200\n[sources.imu]\nkind = \"bmi160\"\ndevice = \"/dev/i2c-1\"\nrate_hz = 400\n",
+        &["6:11: sources.imu.rate_hz is 400, above rings.imu_max_hz, which is 200"],
+    ),
+    (
+        "a line that is none",
+        "[sources.gpio]\nchip = \"/dev/gpiochip0\"\nignition = \"GPIO17\"\n",
+        &[
+            "3:12: sources.gpio.ignition is \"GPIO17\", not \"none\" or a line from 0 to 1023, with a \"!\" before it where low means active",
+        ],
+    ),
+    (
+        "a line without a chip, and one line twice",
+        "[sources.gpio]\nignition = \"3\"\npanic = \"!3\"\n",
+        &[
+            "2:12: sources.gpio.ignition is \"3\", but sources.gpio.chip is none",
+            "3:9: sources.gpio.panic is \"!3\", but sources.gpio.chip is none",
+            "3:9: sources.gpio.panic is \"!3\", the line of sources.gpio.ignition",
+        ],
+    ),
+    (
+        "a preset beside a DBC",
+        "[can]\ndbc = \"car.dbc\"\npreset = \"j1939\"\n",
+        &["3:10: can.preset is \"j1939\", beside can.dbc: a preset brings its own"],
+    ),
+    (
+        "OBD-II on an interface that is not heard",
+        "[sources.can]\ninterfaces = [\"can0\"]\nobd_interface = \"can1\"\n",
+        &["3:17: sources.can.obd_interface is \"can1\", not one of sources.can.interfaces"],
+    ),
+    (
         "a slip of the pen",
         "[trigger.vision]\nrisk_onn = 0.7\n",
         &["2:1: trigger.vision.risk_onn is not a known key; did you mean risk_on?"],
@@ -74,18 +117,18 @@ const ODD_KEYS: &[Case] = &[
     (
         "a short key that is near to nothing",
         "[can]\ndir = \"a\"\n",
-        &["2:1: can.dir is not a known key; known here: dbc, buses, signals"],
+        &["2:1: can.dir is not a known key; known here: dbc, preset, buses, signals"],
     ),
     (
         "an escape sequence for the terminal as a key",
         "[can]\n\"\\u001b[2J\" = 1\n",
-        &["2:1: can.\"\\u001b[2J\" is not a known key; known here: dbc, buses, signals"],
+        &["2:1: can.\"\\u001b[2J\" is not a known key; known here: dbc, preset, buses, signals"],
     ),
     (
         "a key without end",
         "[can]\nabcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghij = 1\n",
         &[
-            "2:1: can.abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghij... is not a known key; known here: dbc, buses, signals",
+            "2:1: can.abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghij... is not a known key; known here: dbc, preset, buses, signals",
         ],
     ),
 ];
@@ -445,7 +488,7 @@ fn each_broken_configuration_says_exactly_what_and_where() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert_eq!(count, 77, "a case was added or lost");
+    assert_eq!(count, 84, "a case was added or lost");
 }
 
 #[test]

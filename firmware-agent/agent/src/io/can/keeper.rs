@@ -10,7 +10,7 @@ use agent_core::time::{MonoTime, Span};
 use rustix::io::Errno;
 
 use super::errors::{ErrorCounts, ErrorKind, ErrorSet};
-use super::{BusReport, News};
+use super::{Asks, BusReport, News};
 use crate::io::news::{Teller, Told};
 
 /// The thread answers the stop flag and the watchdog at least this often.
@@ -25,6 +25,11 @@ const ERRORS_OVER: Span = Span::from_s(10);
 const DROPS_EVERY: Span = Span::from_s(1);
 /// An older stamp is not believed: the wall clock was set between it and now.
 const BELIEVED: Span = Span::from_s(2);
+/// OBD-II (ISO 15765-4): the identifier that all controllers hear, and what fills a frame.
+const ASK_ALL: u16 = 0x7df;
+const PAD: u8 = 0x55;
+/// Speed, engine speed, accelerator pedal (SAE J1979).
+const PIDS: [u8; 3] = [0x0d, 0x0c, 0x49];
 /// Frames between two looks at the stop flag: some milliseconds of work.
 const ROUND: usize = 256;
 
@@ -65,6 +70,8 @@ pub(super) trait Kernel {
     fn dropped(&mut self, bus: usize) -> u32;
     /// Until something came on an open bus, at most so long.
     fn wait(&mut self, most: Duration);
+    /// Sends a frame of eight bytes; never waits.
+    fn send(&mut self, bus: usize, id: u16, data: [u8; 8]) -> io::Result<()>;
 }
 
 enum State {
@@ -104,10 +111,24 @@ pub(super) struct Keeper<'a, K: Kernel> {
     last: MonoTime,
     /// That frames are lost is said once.
     lost_said: bool,
+    asking: Option<Asking>,
+}
+
+/// OBD-II requests: when the next is due, and for what.
+struct Asking {
+    bus: usize,
+    every: Span,
+    next: MonoTime,
+    pids: core::iter::Cycle<core::array::IntoIter<u8, 3>>,
 }
 
 impl<'a, K: Kernel> Keeper<'a, K> {
-    pub(super) fn new(interfaces: &[String], kernel: &'a mut K, tell: &'a mut dyn FnMut(News) -> Told) -> Self {
+    pub(super) fn new(
+        interfaces: &[String],
+        asks: Option<Asks>,
+        kernel: &'a mut K,
+        tell: &'a mut dyn FnMut(News) -> Told,
+    ) -> Self {
         let line = |name: &String| Line {
             state: State::Away { again: MonoTime::ZERO },
             wait: FIRST_WAIT,
@@ -121,7 +142,13 @@ impl<'a, K: Kernel> Keeper<'a, K> {
             report: BusReport { name: name.clone(), ..BusReport::default() },
         };
         let lines = interfaces.iter().map(line).collect();
-        Self { kernel, teller: Teller::new(tell), lines, last: MonoTime::ZERO, lost_said: false }
+        let asking = asks.map(|asks| Asking {
+            bus: asks.bus,
+            every: Span((1e9 / f64::from(asks.hz.max(0.1))) as u64),
+            next: MonoTime::ZERO,
+            pids: PIDS.into_iter().cycle(),
+        });
+        Self { kernel, teller: Teller::new(tell), lines, last: MonoTime::ZERO, lost_said: false, asking }
     }
 
     pub(super) fn run(mut self, stop: &AtomicBool, beat: &dyn Fn()) -> Vec<BusReport> {
@@ -131,6 +158,7 @@ impl<'a, K: Kernel> Keeper<'a, K> {
             for bus in 0..self.lines.len() {
                 self.look_after(bus, now);
             }
+            self.ask(now);
             self.hear();
             self.teller.flush();
         }
@@ -171,6 +199,20 @@ impl<'a, K: Kernel> Keeper<'a, K> {
             let name = &line.report.name;
             self.teller.say(format!("CAN {name}: no error for {} s; there were {spell}", ERRORS_OVER.as_s()));
         }
+    }
+
+    /// Sends the next request, if one is due and the bus is up.
+    fn ask(&mut self, now: MonoTime) {
+        let Some(asking) = &mut self.asking else { return };
+        let Some(line) = self.lines.get_mut(asking.bus).filter(|l| matches!(l.state, State::Up { .. })) else { return };
+        if now < asking.next {
+            return;
+        }
+        asking.next = now + asking.every;
+        let pid = asking.pids.next().unwrap_or(PIDS[0]);
+        // ISO 15765-2: a single frame of two bytes; the rest is padding.
+        let sent = self.kernel.send(asking.bus, ASK_ALL, [2, 1, pid, PAD, PAD, PAD, PAD, PAD]);
+        *(if sent.is_ok() { &mut line.report.asked } else { &mut line.report.unasked }) += 1;
     }
 
     /// Hands over what came, oldest first over all buses; waits when nothing did.

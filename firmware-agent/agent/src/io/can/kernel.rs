@@ -8,7 +8,9 @@ use agent_core::time::MonoTime;
 use agent_drive::IdFilter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
-use socketcan::{CanAnyFrame, CanFdSocket, CanFilter, EmbeddedFrame as _, Frame as _, Socket as _, SocketOptions as _};
+use socketcan::{
+    CanAnyFrame, CanFdSocket, CanFilter, EmbeddedFrame as _, Frame as _, Socket as _, SocketOptions as _, StandardId,
+};
 
 use super::errors::ErrorSet;
 use super::keeper::{Got, Heard, Kernel, Now};
@@ -112,6 +114,13 @@ impl Kernel for Sockets<'_> {
             // Kernels before 4.12 do not say.
             _ => 0,
         }
+    }
+
+    fn send(&mut self, bus: usize, id: u16, data: [u8; 8]) -> io::Result<()> {
+        let gone = || io::Error::from(io::ErrorKind::NotConnected);
+        let Some(Some(socket)) = self.open.get(bus) else { return Err(gone()) };
+        let frame = StandardId::new(id).and_then(|id| socketcan::CanFrame::new(id, &data)).ok_or_else(gone)?;
+        socket.write_frame(&CanAnyFrame::from(frame))
     }
 
     fn wait(&mut self, most: Duration) {

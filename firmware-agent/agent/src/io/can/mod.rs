@@ -3,7 +3,7 @@
 //! Terms: an *interface* is what the kernel calls a bus (`can0`); its *number* is its place in the configuration. An *error
 //! frame* is no frame of the bus but the controller's word of what went wrong; *bus-off* is its last: it takes no more part in
 //! the bus until it is restarted. One thread hears all buses, so that their frames reach the core in the order of their
-//! stamps; it never waits for the core. Nothing is ever sent.
+//! stamps; it never waits for the core. Nothing is sent but OBD-II requests, where the configuration wants them.
 //!
 //! | what happens | then |
 //! |---|---|
@@ -28,12 +28,31 @@ use std::sync::atomic::AtomicBool;
 use agent_core::samples::CanFrame;
 use agent_drive::IdFilter;
 
+use crate::config::can::CanBusConfig;
 use crate::io::news::Told;
 
 pub(crate) use errors::ErrorCounts;
 
 /// What the buses say: frames, and words about them.
 pub(crate) type News = crate::io::news::News<CanFrame>;
+
+/// OBD-II: which bus is asked, and how often.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Asks {
+    /// Its number.
+    pub(crate) bus: usize,
+    /// Requests a second.
+    pub(crate) hz: f32,
+}
+
+impl Asks {
+    /// As configured.
+    pub(crate) fn of(config: &CanBusConfig) -> Option<Self> {
+        let name = config.obd_interface.as_ref()?;
+        let bus = config.interfaces.iter().position(|i| i == name)?;
+        Some(Self { bus, hz: config.obd_hz })
+    }
+}
 
 /// What was heard of one bus since the start.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,6 +71,10 @@ pub(crate) struct BusReport {
     pub(crate) no_room: u64,
     /// Frames that the kernel had no room for.
     pub(crate) dropped: u64,
+    /// OBD-II requests that were sent, and those that the bus did not take.
+    pub(crate) asked: u64,
+    /// See `asked`.
+    pub(crate) unasked: u64,
     /// What was read and was no frame.
     pub(crate) damaged: u64,
     /// Room that the kernel gave for frames, bytes of its own accounting; 0 while it was never open.
@@ -66,6 +89,8 @@ impl core::fmt::Display for BusReport {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "CAN {}: {} frames", self.name, self.frames)?;
         for (count, what) in [
+            (self.asked, "requests"),
+            (self.unasked, "requests not sent"),
             (self.no_room, "lost before the core"),
             (self.dropped, "lost in the kernel"),
             (self.damaged, "damaged"),
@@ -88,10 +113,11 @@ impl core::fmt::Display for BusReport {
 pub(crate) fn run(
     interfaces: &[String],
     filters: Option<&[IdFilter]>,
+    asks: Option<Asks>,
     stop: &AtomicBool,
     beat: &dyn Fn(),
     tell: &mut dyn FnMut(News) -> Told,
 ) -> Vec<BusReport> {
     let mut sockets = kernel::Sockets::new(interfaces, filters);
-    keeper::Keeper::new(interfaces, &mut sockets, tell).run(stop, beat)
+    keeper::Keeper::new(interfaces, asks, &mut sockets, tell).run(stop, beat)
 }

@@ -18,7 +18,7 @@ use socketcan::{
 use super::errors::{ErrorKind, ErrorSet};
 use super::keeper::{Got, Heard, Keeper, Kernel, Now};
 use super::kernel::{Sockets, heard};
-use super::{BusReport, News};
+use super::{Asks, BusReport, News};
 use crate::io::news::Told;
 
 const MS: u64 = 1_000_000;
@@ -53,6 +53,8 @@ struct Fake<'a> {
     buses: Vec<FakeBus>,
     /// The wall clock is set by so much at a time, both in ms.
     step: Option<(u64, i64)>,
+    /// What was sent: when (ms), on which bus, the first three bytes.
+    sent: Vec<(u64, usize, [u8; 3])>,
 }
 
 impl Fake<'_> {
@@ -122,6 +124,12 @@ impl Kernel for Fake<'_> {
         self.buses[bus].dropped
     }
 
+    fn send(&mut self, bus: usize, id: u16, data: [u8; 8]) -> io::Result<()> {
+        assert!(self.buses[bus].open && id == 0x7df);
+        self.sent.push((self.ns.get() / MS, bus, [data[0], data[1], data[2]]));
+        if self.ns.get() > 3_000 * MS { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    }
+
     fn wait(&mut self, most: Duration) {
         let most = u64::try_from(most.as_nanos()).unwrap().max(MS);
         let next = self.buses.iter().filter_map(|b| b.script.front()).map(|(at, _)| at * MS).min();
@@ -159,7 +167,7 @@ fn play(scripts: Vec<Vec<(u64, Event)>>, step: Option<(u64, i64)>, ms: u64, room
     let ns = Cell::new(0);
     let names: Vec<String> = (0..scripts.len()).map(|i| format!("can{i}")).collect();
     let buses = scripts.into_iter().map(|s| FakeBus { script: s.into(), ..FakeBus::default() }).collect();
-    let mut fake = Fake { ns: &ns, buses, step };
+    let mut fake = Fake { ns: &ns, buses, step, sent: Vec::new() };
     let mut news = Vec::new();
     let mut tell = |n| {
         let now = ns.get() / MS;
@@ -171,7 +179,7 @@ fn play(scripts: Vec<Vec<(u64, Event)>>, step: Option<(u64, i64)>, ms: u64, room
     };
     let stop = AtomicBool::new(false);
     let beat = || stop.store(ns.get() >= ms * MS, Ordering::Relaxed);
-    let reports = Keeper::new(&names, &mut fake, &mut tell).run(&stop, &beat);
+    let reports = Keeper::new(&names, None, &mut fake, &mut tell).run(&stop, &beat);
     assert!(fake.buses.iter().all(|b| !b.open), "all are closed at the end");
     Ran { news, reports, tries: fake.buses.into_iter().map(|b| b.tries).collect() }
 }
@@ -323,9 +331,9 @@ fn stamps_are_followed_through_a_step_of_the_wall_clock_and_none_means_the_arriv
 #[test]
 fn ends_when_nobody_listens() {
     let ns = Cell::new(0);
-    let mut fake = Fake { ns: &ns, buses: vec![FakeBus::default()], step: None };
+    let mut fake = Fake { ns: &ns, buses: vec![FakeBus::default()], step: None, sent: Vec::new() };
     let reports =
-        Keeper::new(&["can0".to_owned()], &mut fake, &mut |_| Told::Gone).run(&AtomicBool::new(false), &|| {});
+        Keeper::new(&["can0".to_owned()], None, &mut fake, &mut |_| Told::Gone).run(&AtomicBool::new(false), &|| {});
     assert!(reports[0].up);
 }
 
@@ -397,4 +405,28 @@ fn a_descriptor_is_read_without_waiting_and_with_stamps() {
     assert!(age < 60_000 * MS, "the stamp is of the wall clock: {age}");
     sockets.close(0);
     assert_eq!(sockets.read(0).unwrap(), None);
+}
+
+/// OBD-II: speed, engine speed and pedal in turn, on the bus that is configured and while it is up alone.
+#[test]
+fn requests_go_out_in_turn_while_the_bus_is_up() {
+    let ns = Cell::new(0);
+    let script = vec![(1_000, Event::Down(Errno::NETDOWN)), (2_000, Event::Up)];
+    let buses = vec![FakeBus::default(), FakeBus { script: script.into(), ..FakeBus::default() }];
+    let mut fake = Fake { ns: &ns, buses, step: None, sent: Vec::new() };
+    let stop = AtomicBool::new(false);
+    let beat = || stop.store(ns.get() >= 4_000 * MS, Ordering::Relaxed);
+    let names = ["can0".to_owned(), "can1".to_owned()];
+    let asks = Some(Asks { bus: 1, hz: 10.0 });
+    let reports = Keeper::new(&names, asks, &mut fake, &mut |_| Told::Taken).run(&stop, &beat);
+    let (asked, unasked) = (reports[1].asked, reports[1].unasked);
+    assert!((10..=21).contains(&asked) && (8..=11).contains(&unasked), "{asked} {unasked}");
+    assert!(fake.sent.iter().all(|(ms, bus, _)| *bus == 1 && !(1_100..2_000).contains(ms)), "{:?}", fake.sent);
+    let asked: Vec<[u8; 3]> = fake.sent.iter().take(4).map(|s| s.2).collect();
+    assert_eq!(asked, [[2, 1, 0x0d], [2, 1, 0x0c], [2, 1, 0x49], [2, 1, 0x0d]]);
+    assert_eq!((reports[0].asked, reports[0].unasked), (0, 0));
+    let config = |text: &str| crate::config::load_str("u", text).unwrap().sources.can;
+    assert_eq!(Asks::of(&config("")), None);
+    let named = "[sources.can]\ninterfaces = [\"can0\", \"can1\"]\nobd_interface = \"can1\"\n";
+    assert_eq!(Asks::of(&config(named)), Some(Asks { bus: 1, hz: 9.0 }));
 }
