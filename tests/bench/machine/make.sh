@@ -47,12 +47,15 @@ say "the kernel"
     image=$(apt-cache depends linux-image-arm64:arm64 | sed -n 's/.*Depends: \(linux-image-[^:]*\).*/\1/p' | head -n 1)
     [ -n "$image" ] || stop "no kernel package for arm64: apt-get update"
     apt-get download -q "$image:arm64" >&2
-    dpkg -x ./*.deb "$root"
+    # Not over the file system itself: unpacking would put a folder in the place of the link /lib.
+    dpkg -x ./*.deb unpacked
+    cp unpacked/boot/vmlinuz-* "$dir/vmlinuz"
+    mkdir -p "$root/usr/lib/modules"
+    mv unpacked/lib/modules/* "$root/usr/lib/modules/"
 )
 release=$(basename "$root"/lib/modules/*)
-cp "$root/boot/vmlinuz-$release" "$dir/vmlinuz"
 modules=$root/lib/modules/$release/kernel
-rm -rf "${root:?}"/boot/* "$modules"/drivers/{gpu,infiniband,isdn,net/ethernet,net/wireless,staging} "$modules"/sound \
+rm -rf "$modules"/drivers/{gpu,infiniband,isdn,net/ethernet,net/wireless,staging} "$modules"/sound \
     "$modules"/fs/{xfs,btrfs} "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*
 depmod -b "$root" "$release"
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::binary::run;
 
 /// Commands of the design. Those that are not built yet are missing in `--help`, never the other way round.
-const DESIGNED: [&str; 13] = [
+const DESIGNED: [&str; 14] = [
     "run",
+    "record",
     "demo",
     "replay",
     "import",

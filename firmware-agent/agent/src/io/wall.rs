@@ -1,6 +1,7 @@
 //! The wall clock, and how far it may be trusted.
 //!
-//! *Synchronised*: the kernel says that a time service disciplines its clock (adjtimex(2): STA_UNSYNC is not set). *From the
+//! *Synchronised*: the kernel says that a time service disciplines its clock (adjtimex(2): STA_UNSYNC is not set); where the
+//! unit's sandbox forbids to ask, systemd-timesyncd's note that it did so since the start is taken. *From the
 //! RTC*: a battery-backed clock exists and agrees with the system's, and neither stands before this program was written; a
 //! clock without a battery begins in the past. Otherwise the time means nothing, whatever it shows. A service's clock that
 //! lost its source is called unsynchronised by the kernel within hours; the mapping of the core keeps the better reading.
@@ -16,6 +17,8 @@ use crate::io::camera::clock::monotonic_now;
 const EVERY: Span = Span::from_s(1);
 /// No clock that was ever set shows a time before this: 2026-01-01.
 const WRITTEN_UNIX_S: u64 = 1_767_225_600;
+/// What systemd-timesyncd touches when it has set the clock; gone with every start.
+const NOTE: &str = "/run/systemd/timesync/synchronized";
 /// An RTC counts whole seconds, and may have been read late.
 const AGREES_S: u64 = 3;
 
@@ -46,7 +49,8 @@ impl WallClock {
     pub(crate) fn read(&self) -> (MonoTime, WallTime) {
         let now = monotonic_now();
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let quality = quality(synchronised(), unix.as_secs(), || rtc_unix_s(&self.rtcs));
+        let synchronised = synchronised().unwrap_or_else(|| Path::new(NOTE).exists());
+        let quality = quality(synchronised, unix.as_secs(), || rtc_unix_s(&self.rtcs));
         let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(0);
         (now, WallTime { unix_ms, quality })
     }
@@ -70,15 +74,15 @@ fn rtc_unix_s(rtcs: &Path) -> Option<u64> {
     ["rtc0", "rtc1"].into_iter().find_map(read)
 }
 
-/// Whether the kernel's clock is disciplined. False where it may not be asked.
+/// Whether the kernel's clock is disciplined. None where it may not be asked.
 #[allow(unsafe_code, reason = "the kernel's word has no safe interface")]
-fn synchronised() -> bool {
+fn synchronised() -> Option<bool> {
     // SAFETY: timex is plain numbers, for all of which zero is a value; modes 0 only reads.
     let (state, status) = unsafe {
         let mut timex: libc::timex = core::mem::zeroed();
         (libc::adjtimex(&raw mut timex), timex.status)
     };
-    (0..libc::TIME_ERROR).contains(&state) && status & libc::STA_UNSYNC == 0
+    (state >= 0).then_some(state < libc::TIME_ERROR && status & libc::STA_UNSYNC == 0)
 }
 
 #[cfg(test)]
