@@ -1,15 +1,16 @@
 //! Evidence files: one MCAP per event with the encoded video and the raw samples around it, the event data table and
 //! the object table. Written under another name, synced, then renamed: a file with its final name is whole.
 
-use std::fs::File;
-use std::io::Read;
+use std::io::{BufWriter, Read as _};
 use std::path::{Path, PathBuf};
 
 use agent_core::evidence::EvidenceView;
 use agent_core::samples::{CanFrame, FrameMeta, GnssFix, ImuSample};
 use agent_core::time::MonoTime;
+use agent_disk::{Cursor, Disk, How, folder_of};
 use agent_drive::{DriveInfo, DriveWriter};
 use agent_wire::{EvidenceFile, Hash8};
+use anyhow::Context as _;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -22,30 +23,35 @@ pub(crate) enum Durability {
     Buffered,
 }
 
+/// What is written at once.
+const WRITE_BYTES: usize = 64 << 10;
 /// Folder, below that of crash evidence, for evidence that may be rotated away.
 pub(crate) const LESSER: &str = "lesser";
 
 /// Writes the evidence of an event into `folder` and returns what the report says of it.
 pub(crate) fn write(
+    disk: &dyn Disk,
     folder: &Path,
     view: &EvidenceView<'_>,
     info: &DriveInfo,
     durability: Durability,
 ) -> anyhow::Result<EvidenceFile> {
-    let (part, path) = write_part(folder, view, info)?;
-    seal(&part, &path, durability)
+    let (part, path) = write_part(disk, folder, view, info)?;
+    seal(disk, &part, &path, durability)
 }
 
 /// Writes the evidence under a name that says it is not whole yet. Returns that name and the final one.
 pub(crate) fn write_part(
+    disk: &dyn Disk,
     folder: &Path,
     view: &EvidenceView<'_>,
     info: &DriveInfo,
 ) -> anyhow::Result<(PathBuf, PathBuf)> {
-    std::fs::create_dir_all(folder)?;
+    disk.make_folder(folder)?;
     let name = format!("{}.mcap", view.event().id);
     let (part, path) = (folder.join(format!(".{name}.part")), folder.join(&name));
-    let mut writer = DriveWriter::create(&part, info)?;
+    let file = Cursor::new(disk.open(&part, How::Create).with_context(|| part.display().to_string())?);
+    let mut writer = DriveWriter::new(BufWriter::with_capacity(WRITE_BYTES, file), info)?;
     writer.write_json("/event", view.event().t_zero, &describe(view).to_string())?;
     writer.write_json("/event/edr", view.event().t_zero, &edr_json(view).to_string())?;
     for record in merged(view) {
@@ -63,17 +69,15 @@ pub(crate) fn write_part(
 /// Deletes the oldest lesser evidence until `folder` with all evidence in it leaves room for `need` bytes below `quota`.
 /// Evidence of crashes is never deleted. Returns how many files went, and whether there is room now. A unit's files sort
 /// by age: their names hold start and sequence.
-pub(crate) fn make_room(folder: &Path, quota: u64, need: u64) -> (u32, bool) {
-    let (mut total, _) = files(folder);
-    let (lesser_bytes, mut lesser) = files(&folder.join(LESSER));
-    total += lesser_bytes;
-    lesser.sort_unstable();
+pub(crate) fn make_room(disk: &dyn Disk, folder: &Path, quota: u64, need: u64) -> (u32, bool) {
+    let lesser = disk.list(&folder.join(LESSER));
+    let mut total: u64 = disk.list(folder).iter().chain(&lesser).map(|(_, bytes)| bytes).sum();
     let mut gone = 0;
-    for (path, bytes) in lesser {
+    for (path, bytes) in lesser.into_iter().filter(|(p, _)| p.extension().is_some_and(|e| e == "mcap")) {
         if total.saturating_add(need) <= quota {
             break;
         }
-        if std::fs::remove_file(&path).is_ok() {
+        if disk.remove(&path).is_ok() {
             total = total.saturating_sub(bytes);
             gone += 1;
         }
@@ -81,31 +85,38 @@ pub(crate) fn make_room(folder: &Path, quota: u64, need: u64) -> (u32, bool) {
     (gone, total.saturating_add(need) <= quota)
 }
 
-/// Size of all files of a folder, and its evidence files. A folder that is not there is empty.
-fn files(folder: &Path) -> (u64, Vec<(PathBuf, u64)>) {
-    let (mut total, mut out) = (0, Vec::new());
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let Ok(data) = entry.metadata() else { continue };
-        if data.is_file() {
-            total += data.len();
-            if entry.path().extension().is_some_and(|e| e == "mcap") {
-                out.push((entry.path(), data.len()));
+/// At the start: what a power cut left half written gets a name of its own, `NAME.cut.mcap`, and is read to its last whole chunk.
+/// How many there were.
+pub(crate) fn recover(disk: &dyn Disk, folder: &Path) -> std::io::Result<u32> {
+    let mut recovered = 0;
+    for folder in [folder.to_owned(), folder.join(LESSER)] {
+        for (path, bytes) in disk.list(&folder) {
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let Some(event) = name.strip_prefix('.').and_then(|n| n.strip_suffix(".mcap.part")) else { continue };
+            if bytes == 0 {
+                disk.remove(&path)?;
+                continue;
             }
+            disk.rename(&path, &folder.join(format!("{event}.cut.mcap")))?;
+            recovered += 1;
         }
     }
-    (total, out)
+    if recovered > 0 {
+        disk.sync_folder(folder)?;
+    }
+    Ok(recovered)
 }
 
 /// Hashes a written part and gives it its final name, after a sync if wanted.
-pub(crate) fn seal(part: &Path, path: &Path, durability: Durability) -> anyhow::Result<EvidenceFile> {
-    let (bytes, sha256_8) = hash(part)?;
+pub(crate) fn seal(disk: &dyn Disk, part: &Path, path: &Path, durability: Durability) -> anyhow::Result<EvidenceFile> {
+    let (bytes, sha256_8) = hash(disk, part)?;
     if durability == Durability::Synced {
-        File::open(part)?.sync_all()?;
+        disk.open(part, How::OpenOrCreate)?.sync()?;
     }
-    std::fs::rename(part, path)?;
-    if let (Durability::Synced, Some(folder)) = (durability, path.parent()) {
+    disk.rename(part, path)?;
+    if durability == Durability::Synced {
         // The rename itself lives in the folder.
-        File::open(folder)?.sync_all()?;
+        disk.sync_folder(folder_of(path))?;
     }
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let name = name.as_str().try_into().map_err(|_| anyhow::anyhow!("evidence file name {name} is too long"))?;
@@ -113,8 +124,8 @@ pub(crate) fn seal(part: &Path, path: &Path, durability: Durability) -> anyhow::
 }
 
 /// Size and first eight bytes of the SHA-256 of a file.
-pub(crate) fn hash(path: &Path) -> std::io::Result<(u64, Hash8)> {
-    let mut file = File::open(path)?;
+pub(crate) fn hash(disk: &dyn Disk, path: &Path) -> std::io::Result<(u64, Hash8)> {
+    let mut file = Cursor::new(disk.open(path, How::Read)?);
     let (mut digest, mut bytes, mut buffer) = (Sha256::new(), 0u64, vec![0u8; 1 << 16]);
     loop {
         let n = file.read(&mut buffer)?;
@@ -245,6 +256,8 @@ fn edr_json(view: &EvidenceView<'_>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use agent_disk::RealDisk;
+
     use super::*;
 
     #[test]
@@ -256,11 +269,11 @@ mod tests {
         for seq in 2..6 {
             std::fs::write(lesser.join(format!("u_00000001_00000{seq}.mcap")), [0; 100]).unwrap();
         }
-        assert_eq!(make_room(folder.path(), 1000, 0), (0, true));
-        assert_eq!(make_room(folder.path(), 1000, 150), (2, true));
+        assert_eq!(make_room(&RealDisk, folder.path(), 1000, 0), (0, true));
+        assert_eq!(make_room(&RealDisk, folder.path(), 1000, 150), (2, true));
         assert!(!lesser.join("u_00000001_000003.mcap").exists() && lesser.join("u_00000001_000004.mcap").exists());
-        assert_eq!(make_room(folder.path(), 500, 100), (2, false));
+        assert_eq!(make_room(&RealDisk, folder.path(), 500, 100), (2, false));
         assert!(folder.path().join("u_00000001_000001.mcap").exists());
-        assert_eq!(make_room(&folder.path().join("absent"), 10, 5), (0, true));
+        assert_eq!(make_room(&RealDisk, &folder.path().join("absent"), 10, 5), (0, true));
     }
 }

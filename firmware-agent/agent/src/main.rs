@@ -12,6 +12,8 @@ mod io;
 mod link;
 mod page;
 mod pipeline;
+#[cfg(test)]
+mod power_tests;
 mod show;
 mod store_page;
 mod student;

@@ -1,4 +1,4 @@
-//! The outbox on disk: one redb file. What [`Store::commit`] returned from is durable.
+//! The outbox on disk: one redb file, on any [`Disk`]. What [`Store::commit`] returned from is durable.
 //!
 //! Layout: table `outbox` from key to record; table `meta` for counters. A record is version 1, class, crash flag,
 //! message kind, creation as Unix milliseconds (little endian), then the encoded message as it goes out.
@@ -9,13 +9,14 @@
 //!
 //! It decides nothing about what is kept: see [`agent_core::outbox`].
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use agent_core::outbox::Class;
+use agent_disk::{Disk, DiskFile, How, RealDisk, folder_of};
 use agent_wire::MessageKind;
 use agent_wire::limits::MESSAGE_BYTES;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
@@ -84,6 +85,7 @@ pub enum StoreError {
 /// The open store.
 #[derive(Debug)]
 pub struct Store {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     /// `None` between a failure and [`Store::reopen`].
     db: Option<Database>,
@@ -98,23 +100,32 @@ impl Store {
     /// # Errors
     /// In use by another process, or the disk fails. An unreadable file is no error: see [`Opened::set_aside`].
     pub fn open(path: &Path) -> Result<(Self, Opened), StoreError> {
+        Self::open_on(Arc::new(RealDisk), path)
+    }
+
+    /// The same on another disk.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, path: &Path) -> Result<(Self, Opened), StoreError> {
         let mut set_aside = None;
-        let (db, loaded) = match open_and_load(path) {
+        make(&*disk, path)?;
+        let (db, loaded) = match open_and_load(&*disk, path) {
             Ok(found) => found,
             Err(Failure::Unreadable(why)) => {
-                let aside = aside_name(path);
-                fs::rename(path, &aside).map_err(|e| file_error(path, e))?;
+                let aside = aside_name(&*disk, path);
+                disk.rename(path, &aside).map_err(|e| file_error(path, e))?;
                 set_aside = Some((aside, why));
-                open_and_load(path).map_err(|f| f.into_error(path))?
+                make(&*disk, path)?;
+                open_and_load(&*disk, path).map_err(|f| f.into_error(path))?
             }
             Err(failure) => return Err(failure.into_error(path)),
         };
-        sync_folder(path)?;
-        let mut boot = loaded.boot.max(read_boot_file(path).unwrap_or(0));
+        let mut boot = loaded.boot.max(read_boot_file(&*disk, path).unwrap_or(0));
         if boot == 0 && set_aside.is_some() {
             boot = boot_floor();
         }
-        let store = Self { path: path.to_owned(), db: Some(db), boot, command: loaded.command };
+        let store = Self { disk, path: path.to_owned(), db: Some(db), boot, command: loaded.command };
         Ok((store, Opened { waiting: loaded.waiting, set_aside, unreadable: loaded.unreadable }))
     }
 
@@ -125,7 +136,8 @@ impl Store {
     pub fn next_boot(&mut self) -> Result<u32, StoreError> {
         let boot = self.boot.saturating_add(1);
         // The text file first: it is the one that survives the loss of the store.
-        write_boot_file(&self.path, boot)?;
+        let file = boot_file(&self.path);
+        self.disk.replace(&file, format!("{boot}\n").as_bytes()).map_err(|e| file_error(&file, e))?;
         self.transact(&[], &[], &[(BOOT, u64::from(boot))])?;
         self.boot = boot;
         Ok(boot)
@@ -166,7 +178,7 @@ impl Store {
     /// It still fails.
     pub fn reopen(&mut self) -> Result<(), StoreError> {
         self.db = None;
-        let (db, _) = open_and_load(&self.path).map_err(|f| f.into_error(&self.path))?;
+        let (db, _) = open_and_load(&*self.disk, &self.path).map_err(|f| f.into_error(&self.path))?;
         self.db = Some(db);
         Ok(())
     }
@@ -213,6 +225,32 @@ fn write(db: &Database, puts: &[&Stored], deletes: &[u64], meta: &[(&str, u64)])
     Ok(())
 }
 
+/// A file of ours as redb wants it. The lock was taken when it was opened and goes with it.
+#[derive(Debug)]
+struct Backend(Box<dyn DiskFile>);
+
+impl redb::StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, data)
+    }
+}
+
 #[derive(Default)]
 struct Loaded {
     waiting: Vec<Stored>,
@@ -251,14 +289,34 @@ impl From<redb::Error> for Failure {
     }
 }
 
-fn open_and_load(path: &Path) -> Result<(Database, Loaded), Failure> {
-    let opened = catch_unwind(|| {
-        let db = redb::Builder::new().set_cache_size(STORE_CACHE_BYTES).create(path);
+/// Makes an empty store where there is none, under another name first: a file with the store's name is always whole, even if
+/// the power goes while it is made.
+fn make(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    if disk.exists(path) {
+        return Ok(());
+    }
+    let new = beside(path, ".new");
+    let made = disk.open(&new, How::Create).map_err(|e| file_error(&new, e))?;
+    drop(made);
+    let (db, _) = open_and_load(disk, &new).map_err(|f| f.into_error(&new))?;
+    drop(db);
+    let folder = folder_of(path);
+    disk.rename(&new, path).map_err(|e| file_error(path, e))?;
+    disk.sync_folder(folder).map_err(|e| file_error(folder, e))
+}
+
+fn open_and_load(disk: &dyn Disk, path: &Path) -> Result<(Database, Loaded), Failure> {
+    let file = disk.open(path, How::OpenOrCreate).map_err(|e| Failure::from(redb::Error::Io(e)))?;
+    if !file.try_lock().map_err(|e| Failure::from(redb::Error::Io(e)))? {
+        return Err(Failure::InUse);
+    }
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let db = redb::Builder::new().set_cache_size(STORE_CACHE_BYTES).create_with_backend(Backend(file));
         let db = db.map_err(|e: DatabaseError| redb::Error::from(e))?;
         write(&db, &[], &[], &[])?; // makes the tables, and shows now whether the disk takes writes
         let loaded = load(&db)?;
         Ok::<_, redb::Error>((db, loaded))
-    });
+    }));
     match opened {
         Ok(result) => result.map_err(Failure::from),
         Err(_) => Err(Failure::Unreadable("redb panicked while it read".to_owned())),
@@ -322,29 +380,17 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// The first free name, or the last one.
-fn aside_name(path: &Path) -> PathBuf {
+fn aside_name(disk: &dyn Disk, path: &Path) -> PathBuf {
     let name = |n: u32| beside(path, &format!(".unreadable-{n}"));
-    (1..SET_ASIDE).map(name).find(|p| !p.exists()).unwrap_or_else(|| name(SET_ASIDE))
+    (1..SET_ASIDE).map(name).find(|p| !disk.exists(p)).unwrap_or_else(|| name(SET_ASIDE))
 }
 
-fn read_boot_file(path: &Path) -> Option<u32> {
-    fs::read_to_string(beside(path, ".boot")).ok()?.trim().parse().ok()
+fn boot_file(path: &Path) -> PathBuf {
+    beside(path, ".boot")
 }
 
-/// Written aside, synced and renamed, so that it is either the old number or the new one.
-fn write_boot_file(path: &Path, boot: u32) -> Result<(), StoreError> {
-    let (new, target) = (beside(path, ".boot-new"), beside(path, ".boot"));
-    let written = File::create(&new).and_then(|mut file| {
-        file.write_all(format!("{boot}\n").as_bytes())?;
-        file.sync_all()
-    });
-    written.and_then(|()| fs::rename(&new, &target)).map_err(|e| file_error(&target, e))?;
-    sync_folder(path)
-}
-
-fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| file_error(folder, e))
+fn read_boot_file(disk: &dyn Disk, path: &Path) -> Option<u32> {
+    std::str::from_utf8(&disk.read(&boot_file(path), 64).ok()?).ok()?.trim().parse().ok()
 }
 
 /// With both counters lost, minutes of Unix time: above any counter that starts ever reached, and growing.
@@ -359,6 +405,8 @@ pub(crate) fn unix_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn stored(key: u64) -> Stored {

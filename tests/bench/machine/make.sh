@@ -18,7 +18,7 @@ stop() { printf 'make.sh: %s\n' "$*" >&2 && exit 2; }
 
 missing=()
 for pair in mmdebstrap:mmdebstrap qemu-system-aarch64:qemu-system-arm qemu-aarch64-static:qemu-user-static \
-    depmod:kmod busybox:busybox-static cpio:cpio mke2fs:e2fsprogs update-binfmts:binfmt-support arch-test:arch-test; do
+    qemu-img:qemu-utils depmod:kmod busybox:busybox-static cpio:cpio mke2fs:e2fsprogs update-binfmts:binfmt-support arch-test:arch-test; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 if [ ${#missing[@]} -gt 0 ]; then

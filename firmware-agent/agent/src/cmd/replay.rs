@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use agent_core::agent::Agent;
 use agent_core::evidence::EvidenceView;
 use agent_core::time::MonoTime;
+use agent_disk::RealDisk;
 use agent_drive::{DriveInfo, DriveReader};
 use agent_models::{Detector, RiskHead};
 use agent_wire::{EvidenceFile, Flags, Hash8, Message, StudentOutcome};
@@ -340,7 +341,7 @@ impl Sink for ReplaySink {
 
     fn evidence(&mut self, view: &EvidenceView<'_>) -> Option<EvidenceFile> {
         let folder = self.events.as_ref()?;
-        match evidence::write(folder, view, &self.info, Durability::Buffered) {
+        match evidence::write(&RealDisk, folder, view, &self.info, Durability::Buffered) {
             Ok(file) => {
                 self.pages.on_evidence(view, &self.info);
                 Some(file)

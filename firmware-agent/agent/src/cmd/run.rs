@@ -33,6 +33,7 @@ use agent_core::agent::{Agent, Lost, Output};
 use agent_core::samples::FrameMeta;
 use agent_core::time::MonoTime;
 use agent_core::vision::Detections;
+use agent_disk::{Disk as _, RealDisk};
 use agent_drive::{DriveInfo, DriveReader, DriveRecord};
 use agent_models::RiskHead;
 use agent_wire::{CommandAction, EventId, EvidenceFile, Flags, Hash8, Message, StudentRefusal};
@@ -137,6 +138,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let store = config.resolve(&config.link.outbox.store);
     let link = crate::link::start(&config, &config.link.broker.to_string(), &store)?;
     let agent = Agent::new(convert::agent(&config, link.boot, flags, model));
+    match evidence::recover(&RealDisk, &config.resolve(&config.evidence.dir)) {
+        Ok(0) => {}
+        Ok(files) => say!("{files} evidence files were cut off by the end of the last start: kept as NAME.cut.mcap"),
+        Err(error) => say!("evidence that was cut off by the end of the last start cannot be named: {error}"),
+    }
     say!("start {} of unit {}; rings take {:.1} MB", link.boot, config.unit.name, agent.ring_memory() as f64 / 1e6);
 
     let (student, desk) = crate::student::pair(&config)?.unzip();
@@ -557,7 +563,8 @@ impl Core {
                 CommandAction::KeepEvidence(event) => {
                     let name = format!("{event}.mcap");
                     let from = self.folder.join(evidence::LESSER).join(&name);
-                    match std::fs::rename(&from, self.folder.join(&name)) {
+                    let moved = RealDisk.rename(&from, &self.folder.join(&name));
+                    match moved.and_then(|()| RealDisk.sync_folder(&self.folder)) {
                         Ok(()) => say!("evidence of {event} is kept by command"),
                         Err(error) => say!("evidence of {event} cannot be kept: {error}"),
                     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Instant;
 
+use agent_disk::RealDisk;
 use agent_wire::{EventId, Severity};
 use agent_worker::pulse::Pulse;
 
@@ -15,7 +16,7 @@ use crate::show::say;
 pub(super) fn seal(seals: &Receiver<(EventId, PathBuf, PathBuf)>, inbox: &SyncSender<Inbox>, pulse: &Pulse) {
     while let Ok((event, part, path)) = seals.recv() {
         pulse.busy(Instant::now(), watch::SEAL);
-        let file = evidence::seal(&part, &path, evidence::Durability::Synced)
+        let file = evidence::seal(&RealDisk, &part, &path, evidence::Durability::Synced)
             .inspect_err(|error| say!("evidence of {event} is not safe on disk: {error:#}"))
             .ok();
         pulse.idle();
@@ -29,19 +30,19 @@ impl Core {
     /// Writes the evidence into the page cache; the seal thread makes it safe.
     pub(super) fn store(&mut self, event: &EventId) {
         let Some(view) = self.agent.evidence(event) else { return };
-        let (gone, room) = evidence::make_room(&self.folder, self.quota, self.event_bytes);
+        let (gone, room) = evidence::make_room(&RealDisk, &self.folder, self.quota, self.event_bytes);
         if gone > 0 || !room {
             say!("evidence quota: {gone} lesser files deleted{}", if room { "" } else { "; crashes alone pass it" });
         }
         // Evidence of crashes stands apart from lesser evidence, which may be rotated away.
         let crash = view.event().severity >= Severity::Severe;
         let folder = if crash { self.folder.clone() } else { self.folder.join(evidence::LESSER) };
-        match evidence::write_part(&folder, &view, &self.info) {
+        match evidence::write_part(&RealDisk, &folder, &view, &self.info) {
             Ok((part, path)) => {
                 if let Err(full) = self.to_seal.try_send((event.clone(), part, path)) {
                     let (TrySendError::Full(job) | TrySendError::Disconnected(job)) = full;
                     say!("the disk is behind: evidence of {event} is renamed without a sync");
-                    let file = evidence::seal(&job.1, &job.2, evidence::Durability::Buffered).ok();
+                    let file = evidence::seal(&RealDisk, &job.1, &job.2, evidence::Durability::Buffered).ok();
                     self.agent.on_evidence(event, file);
                 }
             }
