@@ -162,7 +162,8 @@ fn inertial(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
     };
     let (config, beat) = (sensors.config, || pulse.busy(Instant::now(), watch::IMU));
     let (settings, range_g) = (&config.sources.imu, config.imu_range_g());
-    say!("{}", imu::run(settings, range_g, &config.imu_device(), sensors.stop, &beat, &mut tell));
+    let report = imu::run(settings, range_g, &config.imu_device(), sensors.stop, &beat, &mut tell);
+    say!("{report}");
 }
 
 /// The thread of the lines. Its words are few, so it waits for the core.
