@@ -1,14 +1,14 @@
 //! Evidence files: one MCAP per event with the encoded video and the raw samples around it, the event data table and
 //! the object table. Written under another name, synced, then renamed: a file with its final name is whole.
 
-use std::io::{BufWriter, Read as _};
+use std::io::{BufWriter, Read as _, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use agent_core::evidence::EvidenceView;
+use agent_core::evidence::{EvidenceView, Recorded};
 use agent_core::samples::{CanFrame, FrameMeta, GnssFix, ImuSample};
 use agent_core::time::MonoTime;
 use agent_disk::{Cursor, Disk, How, folder_of};
-use agent_drive::{DriveInfo, DriveWriter};
+use agent_drive::{DriveError, DriveInfo, DriveWriter};
 use agent_wire::{EvidenceFile, Hash8};
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -54,14 +54,7 @@ pub(crate) fn write_part(
     let mut writer = DriveWriter::new(BufWriter::with_capacity(WRITE_BYTES, file), info)?;
     writer.write_json("/event", view.event().t_zero, &describe(view).to_string())?;
     writer.write_json("/event/edr", view.event().t_zero, &edr_json(view).to_string())?;
-    for record in merged(view) {
-        match record {
-            Record::Imu(s) => writer.write_imu(s)?,
-            Record::Gnss(f) => writer.write_gnss(f)?,
-            Record::Can(f) => writer.write_can(&f)?,
-            Record::Frame(meta, bytes) => writer.write_frame(&meta, bytes)?,
-        }
-    }
+    write_all(&mut writer, merged(view.imu(), view.gnss(), view.can(), view.frames()))?;
     writer.finish()?;
     Ok((part, path))
 }
@@ -101,8 +94,43 @@ pub(crate) fn recover(disk: &dyn Disk, folder: &Path) -> std::io::Result<u32> {
             recovered += 1;
         }
     }
+    recovered += recover_journal(disk, folder)?;
     if recovered > 0 {
         disk.sync_folder(folder)?;
+    }
+    Ok(recovered)
+}
+
+/// Folder of the journal, below that of evidence.
+pub(crate) const JOURNAL: &str = ".journal";
+
+/// The journal that the last start left behind: if it was for an event it is that event's evidence and stays like any other of a
+/// crash; otherwise the power went while risk was high, or for no reason that is known, and it is lesser evidence.
+fn recover_journal(disk: &dyn Disk, folder: &Path) -> std::io::Result<u32> {
+    let left = disk.list(&folder.join(JOURNAL));
+    // START_NUMBER.mcap, and START_NUMBER.EVENT.mcap once there was an event.
+    let parts = |path: &Path| {
+        let stem = path.file_name()?.to_str()?.strip_suffix(".mcap")?.to_owned();
+        let (part, event) = stem.split_once('.').map_or((stem.as_str(), None), |(part, e)| (part, Some(e.to_owned())));
+        let (start, number) = part.rsplit_once('_')?;
+        Some((start.to_owned(), number.to_owned(), event))
+    };
+    let named: Vec<_> = left.iter().filter_map(|(path, _)| parts(path)).collect();
+    let mut recovered = 0;
+    for (path, bytes) in &left {
+        let Some((start, number, _)) = parts(path).filter(|_| *bytes > 0) else {
+            disk.remove(path)?;
+            continue;
+        };
+        // The last event of that start; what was recorded before it is its pre-roll.
+        let event = named.iter().rev().find_map(|(s, _, event)| event.as_ref().filter(|_| *s == start));
+        let to = match event {
+            Some(event) => folder.join(format!("{event}.cut-{number}.mcap")),
+            None => folder.join(LESSER).join(format!("{start}_power.cut-{number}.mcap")),
+        };
+        disk.make_folder(folder_of(&to))?;
+        disk.rename(path, &to)?;
+        recovered += 1;
     }
     Ok(recovered)
 }
@@ -140,6 +168,29 @@ pub(crate) fn hash(disk: &dyn Disk, path: &Path) -> std::io::Result<(u64, Hash8)
     Ok((bytes, out))
 }
 
+fn write_all<'a, W: Write + Seek>(
+    writer: &mut DriveWriter<W>,
+    records: impl Iterator<Item = Record<'a>>,
+) -> Result<(), DriveError> {
+    for record in records {
+        match record {
+            Record::Imu(s) => writer.write_imu(s)?,
+            Record::Gnss(f) => writer.write_gnss(f)?,
+            Record::Can(f) => writer.write_can(&f)?,
+            Record::Frame(meta, bytes) => writer.write_frame(&meta, bytes)?,
+        }
+    }
+    Ok(())
+}
+
+/// Writes what the rings hold of a stretch of time, in its order.
+pub(crate) fn write_recorded<W: Write + Seek>(
+    writer: &mut DriveWriter<W>,
+    recorded: &Recorded<'_>,
+) -> Result<(), DriveError> {
+    write_all(writer, merged(recorded.imu(), recorded.gnss(), recorded.can(), recorded.frames()))
+}
+
 /// One record of the evidence.
 enum Record<'a> {
     Imu(&'a ImuSample),
@@ -148,7 +199,7 @@ enum Record<'a> {
     Frame(FrameMeta, &'a [u8]),
 }
 
-/// The four streams of a view in the order of time; at equal times IMU, GNSS, CAN, video.
+/// Four streams in the order of time; at equal times IMU, GNSS, CAN, video.
 struct Merged<I: Iterator, G: Iterator, C: Iterator, F: Iterator> {
     imu: std::iter::Peekable<I>,
     gnss: std::iter::Peekable<G>,
@@ -156,13 +207,13 @@ struct Merged<I: Iterator, G: Iterator, C: Iterator, F: Iterator> {
     frames: std::iter::Peekable<F>,
 }
 
-fn merged<'a>(view: &'a EvidenceView<'_>) -> impl Iterator<Item = Record<'a>> {
-    Merged {
-        imu: view.imu().peekable(),
-        gnss: view.gnss().peekable(),
-        can: view.can().peekable(),
-        frames: view.frames().peekable(),
-    }
+fn merged<'a>(
+    imu: impl Iterator<Item = &'a ImuSample>,
+    gnss: impl Iterator<Item = &'a GnssFix>,
+    can: impl Iterator<Item = CanFrame>,
+    frames: impl Iterator<Item = (FrameMeta, &'a [u8])>,
+) -> impl Iterator<Item = Record<'a>> {
+    Merged { imu: imu.peekable(), gnss: gnss.peekable(), can: can.peekable(), frames: frames.peekable() }
 }
 
 impl<'a, I, G, C, F> Iterator for Merged<I, G, C, F>

@@ -1,6 +1,6 @@
 //! Everything recorded around an event, read out of the rings while they are pinned.
 
-use crate::agent::Agent;
+use crate::agent::{Agent, CanHeader};
 use crate::edr::{self, EdrTable};
 use crate::event::Event;
 use crate::history::Row;
@@ -9,6 +9,48 @@ use crate::student::{self, TelemetryAt};
 use crate::telemetry::Alignment;
 use crate::time::{MonoTime, Span, WallStep};
 use crate::vision::TrackedObject;
+
+fn can_frame((t, h, bytes): (MonoTime, CanHeader, &[u8])) -> CanFrame {
+    let mut data = [0; 64];
+    let len = bytes.len().min(data.len());
+    data[..len].copy_from_slice(&bytes[..len]);
+    CanFrame { t, bus: h.bus, id: h.id, extended: h.extended, fd: h.fd, remote: h.remote, len: len as u8, data }
+}
+
+/// What the rings hold of a stretch of time, whether or not there is an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded<'a> {
+    agent: &'a Agent,
+    from: MonoTime,
+    to: MonoTime,
+}
+
+impl<'a> Recorded<'a> {
+    pub(crate) const fn new(agent: &'a Agent, from: MonoTime, to: MonoTime) -> Self {
+        Self { agent, from, to }
+    }
+
+    /// IMU samples.
+    pub fn imu(&self) -> impl Iterator<Item = &'a ImuSample> {
+        self.agent.imu.range(self.from, self.to)
+    }
+
+    /// GNSS fixes.
+    pub fn gnss(&self) -> impl Iterator<Item = &'a GnssFix> {
+        self.agent.gnss.range(self.from, self.to)
+    }
+
+    /// CAN frames.
+    pub fn can(&self) -> impl Iterator<Item = CanFrame> {
+        self.agent.can.range(self.from, self.to).map(can_frame)
+    }
+
+    /// Encoded frames.
+    pub fn frames(&self) -> impl Iterator<Item = (FrameMeta, &'a [u8])> {
+        let from = self.from;
+        self.agent.frames.range_from_key(from, self.to).filter(move |(meta, _)| meta.t >= from)
+    }
+}
 
 /// Everything recorded around an event.
 #[derive(Debug)]
@@ -84,12 +126,7 @@ impl<'a> EvidenceView<'a> {
     /// CAN frames.
     pub fn can(&self) -> impl Iterator<Item = CanFrame> {
         let from = self.from(self.agent.config.rings.sample_pre_roll);
-        self.agent.can.range(from, self.agent.now).map(|(t, h, bytes)| {
-            let mut data = [0; 64];
-            let len = bytes.len().min(data.len());
-            data[..len].copy_from_slice(&bytes[..len]);
-            CanFrame { t, bus: h.bus, id: h.id, extended: h.extended, fd: h.fd, remote: h.remote, len: len as u8, data }
-        })
+        self.agent.can.range(from, self.agent.now).map(can_frame)
     }
 
     /// Pre-crash rows around the event, for plots: from the sample pre-roll to now.

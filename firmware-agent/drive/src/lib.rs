@@ -25,6 +25,7 @@ pub use encode::{EncodeError, PictureEncoder};
 pub use error::DriveError;
 pub use info::{CameraInfo, DriveInfo};
 pub use live::LiveStream;
+pub use mcap::write::NoSeek;
 pub use reader::{DriveReader, DriveRecord, ReadStats};
 pub use video::{DecodeError, DecodeStats, SmallFrame, VideoDecoder};
 pub use writer::{DriveCounts, DriveWriter};

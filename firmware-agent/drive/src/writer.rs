@@ -14,6 +14,7 @@ use agent_core::limits::MAX_FRAME_BYTES;
 use agent_core::samples::{CanFrame, FrameMeta, GnssFix, ImuSample, VideoCodec};
 use agent_core::time::{MonoTime, WallQuality};
 use mcap::records::{MessageHeader, Metadata};
+use mcap::write::NoSeek;
 use mcap::{Compression, McapError, WriteOptions};
 
 use crate::cdr::{CdrWriter, put_bytes};
@@ -64,13 +65,28 @@ impl DriveWriter<BufWriter<File>> {
     }
 }
 
+impl<W: Write> DriveWriter<NoSeek<W>> {
+    /// Begins a drive on an output that is only ever added to; each chunk is held in memory until it is whole.
+    ///
+    /// # Errors
+    /// [`DriveError::Write`].
+    pub fn streaming(out: W, info: &DriveInfo) -> Result<Self, DriveError> {
+        Self::begin(NoSeek::new(out), info, true)
+    }
+}
+
 impl<W: Write + Seek> DriveWriter<W> {
     /// Begins a drive on any seekable output.
     ///
     /// # Errors
     /// [`DriveError::Write`].
     pub fn new(out: W, info: &DriveInfo) -> Result<Self, DriveError> {
+        Self::begin(out, info, false)
+    }
+
+    fn begin(out: W, info: &DriveInfo, no_seeking: bool) -> Result<Self, DriveError> {
         let mcap = WriteOptions::new()
+            .disable_seeking(no_seeking)
             .compression(Some(Compression::Lz4))
             .chunk_size(Some(CHUNK_BYTES as u64))
             .profile("")

@@ -48,13 +48,14 @@ pub(crate) fn json(path: &Path) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// Where the binary is. Cargo is asked to build it, so that it is never an old one, with the profile of this test.
+/// Where the binary is. Cargo is asked to build it, so that it is never an old one, with the profile of this test; as part of the
+/// whole workspace's tests, so that it has the same features and nothing is compiled twice.
 pub(crate) fn path() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(crate::tidy::root());
-        cargo.args(["build", "--package", "firmware-agent", "--message-format", "json-render-diagnostics"]);
+        cargo.args(["test", "--locked", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"]);
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
         }
@@ -62,7 +63,7 @@ pub(crate) fn path() -> &'static Path {
         assert!(output.status.success(), "cargo build: {}", String::from_utf8_lossy(&output.stderr));
         let made = |line: &str| {
             let message: Value = serde_json::from_str(line).ok()?;
-            let ours = message["target"]["name"] == "firmware-agent";
+            let ours = message["target"]["name"] == "firmware-agent" && message["profile"]["test"] == false;
             message["executable"].as_str().filter(|_| ours).map(PathBuf::from)
         };
         String::from_utf8_lossy(&output.stdout).lines().find_map(made).expect("cargo names the executable")

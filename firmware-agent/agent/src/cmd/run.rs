@@ -11,6 +11,7 @@
 //! | camera, look | the unit's own camera, in place of source and eyes | see `io/camera/source.rs` |
 //! | core | owns the agent | inbox of all others, [`INBOX`] |
 //! | student | decodes an event's frames, speaks to the worker, waits for its answer | from core, agent's student module: what finds it full ends that event's job |
+//! | journal | adds to a file what is new while risk is high, and syncs it | from core, [`journal::JOBS`]: when full a new file is begun and the gap is said |
 //! | seal | syncs and names evidence files | from core, [`SEALS`]: when full the core writes without sync and says so |
 //! | link | outbox and broker | agent-link's own |
 //!
@@ -18,6 +19,7 @@
 //! of an event's frames is made anew, bounded, while such an event is open.
 
 mod eyes;
+mod journal;
 mod keep;
 mod live;
 pub(crate) mod record;
@@ -152,6 +154,12 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     for _ in 0..BUFFERS {
         give_back.try_send(Vec::with_capacity(BUFFER_BYTES)).map_err(|_| anyhow::anyhow!("the pool is too small"))?;
     }
+    let info = DriveInfo {
+        unit: config.unit.name.to_string(),
+        simulated: made_up,
+        ..drives.first().map_or_else(Default::default, |d| d.1.clone())
+    };
+    let (journal, journal_jobs, journal_back) = journal::of(&config, link.boot, &info);
     let mut watch = Watch::default();
     let (to_eyes, frames) = sync_channel::<(FrameMeta, Vec<u8>, SystemTime)>(FRAMES);
     let (to_seal, seals) = sync_channel::<(EventId, PathBuf, PathBuf)>(SEALS);
@@ -166,11 +174,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         folder: config.resolve(&config.evidence.dir),
         quota: u64::from(config.evidence.quota_mb) * 1_000_000,
         event_bytes: config.memory().event_bytes(),
-        info: DriveInfo {
-            unit: config.unit.name.to_string(),
-            simulated: made_up,
-            ..drives.first().map_or_else(Default::default, |d| d.1.clone())
-        },
+        info,
+        journal,
         latency: args.latency_log.as_ref().map(std::fs::File::create).transpose().context("making the latency log")?,
         unseen: 0,
         student,
@@ -188,6 +193,9 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         let name = |n: &str| std::thread::Builder::new().name(n.to_owned());
         let sealed = inbox.clone();
         name("seal").spawn_scoped(scope, move || keep::seal(&seals, &sealed, &sealing))?;
+        let journaling = watch.stage("journal");
+        name("journal")
+            .spawn_scoped(scope, move || journal::write(&RealDisk, &journal_jobs, journal_back, &journaling))?;
         if let Some(desk) = desk {
             let (news, stopped) = (inbox.clone(), Arc::clone(&stop));
             let tell = move |n| news.send(Inbox::Student(n)).is_ok();
@@ -368,6 +376,7 @@ struct Core {
     quota: u64,
     event_bytes: u64,
     info: DriveInfo,
+    journal: journal::Journal,
     latency: Option<std::fs::File>,
     unseen: u32,
     student: Option<StudentLink>,
@@ -391,6 +400,7 @@ impl Core {
         while !(stop.load(Ordering::Relaxed) || ended && !self.agent.awaiting() || self.parked()) {
             self.pulse.busy(Instant::now(), watch::CORE);
             self.look_at_clock();
+            self.journal.tick(&self.agent, self.agent.now());
             match arrivals.recv_timeout(TICK) {
                 Ok(Inbox::End) => {
                     ended = true;
@@ -528,6 +538,7 @@ impl Core {
                 Output::Alert(alert) => {
                     let first = alert.revision == 0;
                     let event = alert.event.clone();
+                    self.journal.mark(&event, MonoTime(alert.time.mono_ns));
                     self.link.send(&Message::Alert(alert));
                     if first {
                         self.log_latency(&event.to_string(), born);
@@ -583,7 +594,8 @@ impl Core {
     }
 
     /// Closes the channels to the other threads and gives the link back.
-    fn end(self) -> RunningLink {
+    fn end(mut self) -> RunningLink {
+        self.journal.end();
         self.link
     }
 }

@@ -21,9 +21,9 @@ use super::reader::{At, Section, refuse, text, whole};
 use super::tree::{Files, Node, Spot, Table, Value};
 use super::types::{
     Ask, BrokerUrl, CanConfig, CanPreset, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig,
-    OutboxConfig, RingsConfig, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend, StudentConfig,
-    StudentDevice, StudentPruning, TelemetryTriggerConfig, Threshold, TlsConfig, TriggerConfig, TriggerSignal,
-    UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
+    OutboxConfig, Persist, RingsConfig, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend,
+    StudentConfig, StudentDevice, StudentPruning, TelemetryTriggerConfig, Threshold, TlsConfig, TriggerConfig,
+    TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
 };
 
 /// Reads the whole tree. `None`, or problems noted in `files`, mean that there is no configuration.
@@ -543,8 +543,11 @@ fn evidence(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig
             refuse(files, spot, s.key("quota_mb"), reason);
         }
     }
+    let modes = [("never", Persist::Never), ("risk", Persist::Risk), ("always", Persist::Always)];
+    let persist = s.word(files, "persist", &modes).map_or(Persist::Risk, |at| at.value);
+    let persist_risk = s.real(files, "persist_risk", 0.01, 1.0).value;
     s.finish(files);
-    EvidenceConfig { dir, quota_mb: quota.value }
+    EvidenceConfig { dir, quota_mb: quota.value, persist, persist_risk }
 }
 
 fn sources(

@@ -554,6 +554,22 @@ pub(crate) struct EvidenceConfig {
     pub(crate) dir: PathBuf,
     /// Most bytes in it, MB; holds at least one event.
     pub(crate) quota_mb: u32,
+    /// When frames and samples go to disk at once.
+    pub(crate) persist: Persist,
+    /// Risk from which on they do, with [`Persist::Risk`].
+    pub(crate) persist_risk: f32,
+}
+
+/// When frames and samples go to disk at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Persist {
+    /// With the evidence of an event alone.
+    Never,
+    /// While risk is high or an event is open.
+    Risk,
+    /// All the time.
+    Always,
 }
 
 /// `[sources]`

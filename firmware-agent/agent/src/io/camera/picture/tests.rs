@@ -89,10 +89,12 @@ fn blur(rgb: &mut [u8], radius: usize) {
         for line in 0..lines {
             for c in 0..3 {
                 let base = c + if step == 3 { line * 3 * SIZE.0 } else { line * 3 };
+                let at = |k: usize| usize::from(from[base + k * step]);
+                let mut sum: usize = (0..radius.min(count)).map(at).sum();
                 for i in 0..count {
-                    let window = i.saturating_sub(radius)..(i + radius + 1).min(count);
-                    let n = window.len();
-                    let sum: usize = window.map(|k| usize::from(from[base + k * step])).sum();
+                    sum += if i + radius < count { at(i + radius) } else { 0 };
+                    sum -= if i > radius { at(i - radius - 1) } else { 0 };
+                    let n = (i + radius + 1).min(count) - i.saturating_sub(radius);
                     rgb[base + i * step] = (sum / n) as u8;
                 }
             }
