@@ -5,11 +5,11 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in
-amd64) shift && exec cargo deb --locked -p firmware-agent -- "$@" ;;
+amd64) shift && exec cargo deb --locked --profile device -p firmware-agent -- "$@" ;;
 arm64)
     shift
     cross/build.sh "$@"
-    exec cargo deb --locked --no-build --no-strip --target aarch64-unknown-linux-gnu -p firmware-agent
+    exec cargo deb --locked --no-build --no-strip --profile device --target aarch64-unknown-linux-gnu -p firmware-agent
     ;;
 *) echo "usage: cross/package.sh amd64 | arm64 [cargo options]" >&2 && exit 2 ;;
 esac

@@ -181,12 +181,15 @@ second() {
     buses
     broker
     n=$(heard alert)
+    h=$(wc -l </host/heard.jsonl)
     listen
     systemctl restart firmware-agent
     check recovered "not active" systemctl is-active -q firmware-agent
     took=$(wait_for 60 heard_more alert "$n") && result alert_after_cut "$took" s
     check alert_after_cut "the alert of the event at the cut did not come" heard_more alert "$n"
     sleep 5
+    say "alerts heard since"
+    tail -n +"$((h + 1))" /host/heard.jsonl | grep '"alert"' | grep -oE '"(kind|severity|mono_ns|seq|revision)":[^,}]*' | paste -sd' '
     ls -la /var/lib/firmware-agent/evidence /var/lib/firmware-agent/evidence/lesser 2>/dev/null
     check evidence_after_cut "nothing was left of the event" sh -c 'ls /var/lib/firmware-agent/evidence/*.cut-*.mcap >/dev/null 2>&1'
     for f in /var/lib/firmware-agent/evidence/*.cut-*.mcap; do
