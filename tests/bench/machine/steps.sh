@@ -36,7 +36,6 @@ heard_more() { [ "$(heard "$1")" -gt "$2" ]; }
 buses() {
     modprobe -a vcan can-raw cuse
     modprobe vivid n_devs=1 node_types=0x1
-    sysctl -q -w net.core.rmem_max=4194304
     ip link add vcan0 type vcan && ip link set vcan0 up
     udevadm settle
 }
@@ -53,6 +52,7 @@ first() {
     dpkg -i /host/*.deb 2>&1 | tail -n 6
     result install "$(awk -v a="$begun" -v b="$(up)" 'BEGIN { printf "%.1f", b - a }')" s
     systemctl stop firmware-agent
+    check rmem_max "the package did not set it" sh -c '[ "$(sysctl -n net.core.rmem_max)" = 4194304 ]'
     check enabled "the unit is not enabled" systemctl is-enabled -q firmware-agent
     sed 's/^store = .*/&/' /host/unit.toml >/etc/firmware-agent/unit.toml
     cp /host/demo.dbc /etc/firmware-agent/
