@@ -248,7 +248,8 @@ impl Life<'_> {
 
     /// The broker acknowledges some of what waits.
     fn acknowledge(&mut self) -> Cut {
-        let some: Vec<u64> = self.truth.committed.keys().copied().filter(|k| !(k * 7 + self.ms / 20).is_multiple_of(3)).collect();
+        let some: Vec<u64> =
+            self.truth.committed.keys().copied().filter(|k| !(k * 7 + self.ms / 20).is_multiple_of(3)).collect();
         for key in &some {
             let payload = self.truth.committed.remove(key).unwrap();
             self.truth.uncertain.insert(*key, payload);

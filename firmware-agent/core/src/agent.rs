@@ -16,7 +16,7 @@ use agent_wire::{
 use crate::config::AgentConfig;
 use crate::edr;
 use crate::event::{Absorbed, Event, EventState};
-use crate::evidence::{EvidenceView, Recorded};
+use crate::evidence::EvidenceView;
 use crate::fusion::{Fusion, Trigger};
 use crate::grounding;
 use crate::history::History;
@@ -301,18 +301,6 @@ impl Agent {
         if let Some(trigger) = trigger {
             self.on_trigger(t, &trigger);
         }
-    }
-
-    /// What the rings hold from `from` to `to`, both included.
-    #[must_use]
-    pub const fn recorded(&self, from: MonoTime, to: MonoTime) -> Recorded<'_> {
-        Recorded::new(self, from, to)
-    }
-
-    /// The key frame at or before `t` from which video can be decoded, or else the oldest.
-    #[must_use]
-    pub fn key_frame_before(&self, t: MonoTime) -> Option<MonoTime> {
-        self.frames.range_from_key(t, self.now).next().map(|(meta, _)| meta.t)
     }
 
     /// True while an event gathers or waits for its evidence or student.

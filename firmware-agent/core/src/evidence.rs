@@ -52,6 +52,20 @@ impl<'a> Recorded<'a> {
     }
 }
 
+impl Agent {
+    /// What the rings hold from `from` to `to`, both included.
+    #[must_use]
+    pub const fn recorded(&self, from: MonoTime, to: MonoTime) -> Recorded<'_> {
+        Recorded::new(self, from, to)
+    }
+
+    /// The key frame at or before `t` from which video can be decoded, or else the oldest.
+    #[must_use]
+    pub fn key_frame_before(&self, t: MonoTime) -> Option<MonoTime> {
+        self.frames.range_from_key(t, self.now).next().map(|(meta, _)| meta.t)
+    }
+}
+
 /// Everything recorded around an event.
 #[derive(Debug)]
 pub struct EvidenceView<'a> {

@@ -26,8 +26,8 @@ wait_for() {
 said() { log | tail -n +"$1" | grep -q -- "$2"; }
 lines() { log | wc -l; }
 broker() {
-    printf 'listener 1883 127.0.0.1\nallow_anonymous true\npersistence false\n' >/tmp/mosquitto.conf
-    mosquitto -c /tmp/mosquitto.conf -d >/dev/null 2>&1
+    printf 'listener 1883 127.0.0.1\nallow_anonymous true\npersistence false\n' >/run/bench-mosquitto.conf
+    mosquitto -c /run/bench-mosquitto.conf -d >/dev/null 2>&1
 }
 listen() { firmware-agent listen --broker mqtt://127.0.0.1:1883 --json >>/host/heard.jsonl 2>>/host/listen.log & }
 heard() { grep -c "\"$1\"" /host/heard.jsonl 2>/dev/null || true; }

@@ -35,10 +35,10 @@ use agent_core::agent::{Agent, Lost, Output};
 use agent_core::samples::FrameMeta;
 use agent_core::time::MonoTime;
 use agent_core::vision::Detections;
-use agent_disk::{Disk as _, RealDisk};
+use agent_disk::RealDisk;
 use agent_drive::{DriveInfo, DriveReader, DriveRecord};
 use agent_models::RiskHead;
-use agent_wire::{CommandAction, EventId, EvidenceFile, Flags, Hash8, Message, StudentRefusal};
+use agent_wire::{EventId, EvidenceFile, Flags, Hash8, Message, StudentRefusal};
 use agent_worker::pulse::Pulse;
 use anyhow::Context as _;
 use watch::{Teller, Watch};
@@ -562,23 +562,6 @@ impl Core {
                         self.agent.on_student(&event, done.outcome, &done.falls);
                     }
                     self.store(&event);
-                }
-            }
-        }
-    }
-
-    fn commands(&mut self) {
-        while let Some(command) = self.link.command() {
-            match command.action {
-                CommandAction::SendHealth => self.agent.request_health(),
-                CommandAction::KeepEvidence(event) => {
-                    let name = format!("{event}.mcap");
-                    let from = self.folder.join(evidence::LESSER).join(&name);
-                    let moved = RealDisk.rename(&from, &self.folder.join(&name));
-                    match moved.and_then(|()| RealDisk.sync_folder(&self.folder)) {
-                        Ok(()) => say!("evidence of {event} is kept by command"),
-                        Err(error) => say!("evidence of {event} cannot be kept: {error}"),
-                    }
                 }
             }
         }

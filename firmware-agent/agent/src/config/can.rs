@@ -24,6 +24,18 @@ pub(crate) struct CanBusConfig {
     pub(crate) obd_hz: f32,
 }
 
+/// What the program knows of buses without a DBC of the vehicle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CanPreset {
+    /// Nothing.
+    None,
+    /// Trucks, buses and machines: SAE J1939.
+    J1939,
+    /// Cars by their diagnostic connector: OBD-II, asked for.
+    Obd2,
+}
+
 /// The section inside `[sources]`; `dbc` says whether a DBC is configured, which may name what is to be heard.
 pub(super) fn can_buses(files: &mut Files, sources: &mut Section<'_>, dbc: bool) -> CanBusConfig {
     let mut s = sources.section(files, "can");

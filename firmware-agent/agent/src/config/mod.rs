@@ -17,6 +17,7 @@ pub(crate) mod camera;
 pub(crate) mod can;
 mod command;
 pub(crate) mod error;
+mod evidence;
 pub(crate) mod gnss;
 pub(crate) mod gpio;
 pub(crate) mod imu;

@@ -14,6 +14,8 @@ use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 use super::camera::CameraConfig;
+pub(crate) use super::can::CanPreset;
+pub(crate) use super::evidence::{EvidenceConfig, Persist};
 
 /// Everything that the agent can be told.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -281,18 +283,6 @@ pub(crate) struct CanConfig {
     pub(crate) signals: Vec<(VehicleSignal, SignalRef)>,
 }
 
-/// What the program knows of buses without a DBC of the vehicle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum CanPreset {
-    /// Nothing.
-    None,
-    /// Trucks, buses and machines: SAE J1939.
-    J1939,
-    /// Cars by their diagnostic connector: OBD-II, asked for.
-    Obd2,
-}
-
 /// Keys of `[can.signals]`; units as [`VehicleSignal`] names them.
 pub(crate) const VEHICLE_SIGNALS: [(&str, VehicleSignal); 9] = [
     ("speed", VehicleSignal::Speed),
@@ -546,32 +536,6 @@ impl Serialize for BrokerUrl {
     }
 }
 
-/// `[evidence]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct EvidenceConfig {
-    /// Folder of the event files.
-    #[serde(serialize_with = "path_text")]
-    pub(crate) dir: PathBuf,
-    /// Most bytes in it, MB; holds at least one event.
-    pub(crate) quota_mb: u32,
-    /// When frames and samples go to disk at once.
-    pub(crate) persist: Persist,
-    /// Risk from which on they do, with [`Persist::Risk`].
-    pub(crate) persist_risk: f32,
-}
-
-/// When frames and samples go to disk at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Persist {
-    /// With the evidence of an event alone.
-    Never,
-    /// While risk is high or an event is open.
-    Risk,
-    /// All the time.
-    Always,
-}
-
 /// `[sources]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct SourcesConfig {
@@ -609,7 +573,7 @@ pub(crate) enum SourceKind {
 
 // Paths of a configuration come from UTF-8 text; one set by the program later might not be UTF-8 and is shown with the
 // replacement character, because the effective configuration must always be printable.
-fn path_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn path_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
 }
 

@@ -1,11 +1,11 @@
-//! Evidence files of `run`: written by the core into the page cache, made safe by a thread of their own.
+//! Evidence files of `run`: written by the core into the page cache, made safe by a thread of their own, kept by command.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Instant;
 
-use agent_disk::RealDisk;
-use agent_wire::{EventId, Severity};
+use agent_disk::{Disk as _, RealDisk};
+use agent_wire::{CommandAction, EventId, Severity};
 use agent_worker::pulse::Pulse;
 
 use super::{Core, Inbox, watch};
@@ -49,6 +49,23 @@ impl Core {
             Err(error) => {
                 say!("evidence of {event} could not be written: {error:#}");
                 self.agent.on_evidence(event, None);
+            }
+        }
+    }
+
+    pub(super) fn commands(&mut self) {
+        while let Some(command) = self.link.command() {
+            match command.action {
+                CommandAction::SendHealth => self.agent.request_health(),
+                CommandAction::KeepEvidence(event) => {
+                    let name = format!("{event}.mcap");
+                    let from = self.folder.join(evidence::LESSER).join(&name);
+                    let moved = RealDisk.rename(&from, &self.folder.join(&name));
+                    match moved.and_then(|()| RealDisk.sync_folder(&self.folder)) {
+                        Ok(()) => say!("evidence of {event} is kept by command"),
+                        Err(error) => say!("evidence of {event} cannot be kept: {error}"),
+                    }
+                }
             }
         }
     }
