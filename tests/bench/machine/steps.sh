@@ -60,7 +60,7 @@ first() {
     # A device of CUSE has a major number of its own, which the unit's list does not name.
     printf '[Service]\nDeviceAllow=/dev/i2c-9 rw\n' >/etc/systemd/system/firmware-agent.service.d/bench.conf
     systemctl daemon-reload
-    check configuration "refused" firmware-agent check-config /etc/firmware-agent/unit.toml >/dev/null
+    check configuration "refused" sh -c 'firmware-agent check-config /etc/firmware-agent/unit.toml >/dev/null'
     systemd-analyze security --no-pager firmware-agent firmware-agent-student 2>/dev/null | grep -i overall
     /host/play_unit head_on 1 --lead-s 60 >/host/played-1.jsonl 2>/host/played-1.log &
     wait_for 20 test -e /dev/i2c-9 >/dev/null
