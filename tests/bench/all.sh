@@ -3,17 +3,18 @@
 # cores. firmware-agent/docs/measurements.md holds the last results.
 #
 # Needs python3, mosquitto with mosquitto_sub, ffmpeg with ffprobe, a release build of the agent (or AGENT_BIN), and for
-# all but the first two the data folder (AGENT_DATA, default ../shared/data). One that fails is said at the end.
+# clips and peers the data folder (AGENT_DATA, default ../shared/data). One that fails is said at the end.
 #
-# usage: all.sh [PART...]         (parts: latency memory replay_speed clips peers; default all)
+# usage: all.sh [PART...]         (parts: latency memory replay_speed kills clips peers; default all)
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(latency memory replay_speed clips peers)
+[ ${#parts[@]} -gt 0 ] || parts=(latency memory replay_speed kills clips peers)
 failed=()
 for part in "${parts[@]}"; do
     case "$part" in
     latency | memory | replay_speed | clips) python3 "$here/$part.py" || failed+=("$part") ;;
+    kills) python3 "$here/kills.py" --agent "${AGENT_BIN:-$here/../../target/release/firmware-agent}" || failed+=("$part") ;;
     peers) bash "$here/peers.sh" || failed+=("$part") ;;
     *) echo "no such part: $part" >&2 && exit 2 ;;
     esac
