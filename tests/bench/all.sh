@@ -3,7 +3,7 @@
 # cores. firmware-agent/docs/measurements.md holds the last results.
 #
 # Needs python3, mosquitto with mosquitto_sub, ffmpeg with ffprobe, a release build of the agent (or AGENT_BIN), and for
-# clips and peers the data folder (AGENT_DATA, default ../shared/data). One that fails is said at the end.
+# replay_speed, clips and peers the data folder (AGENT_DATA, default ../shared/data). One that fails is said at the end.
 #
 # usage: all.sh [PART...]         (parts: latency memory replay_speed kills clips peers; default all)
 set -uo pipefail
