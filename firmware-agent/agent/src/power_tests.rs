@@ -49,8 +49,6 @@ struct Truth {
     ids: BTreeSet<String>,
     /// Evidence that was said to be safe: file and hash. Lesser evidence may have been rotated away.
     safe: BTreeMap<PathBuf, Hash8>,
-    /// Crash evidence among it.
-    crashes: u32,
 }
 
 impl Default for Truth {
@@ -63,7 +61,6 @@ impl Default for Truth {
             boots: BTreeSet::new(),
             ids: BTreeSet::new(),
             safe: BTreeMap::new(),
-            crashes: 0,
         }
     }
 }
@@ -227,7 +224,6 @@ impl Life<'_> {
         let sealed = evidence::seal(self.disk, &part, &path, self.truth.durability);
         let file = self.alive(sealed)?;
         self.truth.safe.insert(path, file.sha256_8);
-        self.truth.crashes += u32::from(crash);
         Ok(file)
     }
 

@@ -100,7 +100,7 @@ fn receiver(config: &Config, seconds: f64) -> Value {
     let beat = || stop.store(Instant::now() >= until, Ordering::Relaxed);
     let spoke = crate::io::gnss::run(settings, &config.gnss_device(), &stop, &beat, &mut |news| {
         match news {
-            News::Fix(_) => fixes += 1,
+            News::Sample(_) => fixes += 1,
             News::Lost(lost) => damaged += lost,
             News::Said(text) if said.len() < SAID => said.push(text),
             News::Said(_) => {}

@@ -50,8 +50,8 @@ use crate::config::{Config, Purpose};
 use crate::exit::{Outcome, bad_config, bad_input};
 use crate::io::camera::clock::monotonic_now;
 use crate::io::camera::source::{self as camera_source, News as CameraNews};
+use crate::io::gpio;
 use crate::io::wall::WallClock;
-use crate::io::{can, gnss, gpio, imu};
 use crate::link::RunningLink;
 use crate::pipeline::Samples;
 use crate::show::say;
@@ -103,14 +103,12 @@ enum Inbox {
     Student(News),
     /// The camera's state, or another word of it.
     Camera(CameraNews),
-    /// A word of the unit's own motion sensor; its samples are records.
-    Imu(imu::News),
     /// The unit's own lines.
     Gpio(gpio::News),
-    /// A fix of the unit's own receiver, or a word of it.
-    Gnss(gnss::News),
-    /// A word of the unit's own buses; their frames are records.
-    Can(can::News),
+    /// The unit's own receiver, buses or motion sensor lost samples; those that it has are records.
+    Lost(Lost, u32),
+    /// A word of one of them.
+    Said(String),
     /// An evidence file is safe, or is not.
     Sealed(EventId, Option<EvidenceFile>),
     /// The source ended.
@@ -489,20 +487,16 @@ impl Core {
                 self.camera(news);
                 None
             }
-            Inbox::Imu(news) => {
-                self.inertial(&news);
-                None
-            }
             Inbox::Gpio(news) => {
                 self.lines(&news);
                 None
             }
-            Inbox::Gnss(news) => {
-                self.receiver(&news);
+            Inbox::Lost(what, samples) => {
+                self.agent.on_loss(what, samples);
                 None
             }
-            Inbox::Can(news) => {
-                self.buses(&news);
+            Inbox::Said(what) => {
+                say!("{what}");
                 None
             }
             Inbox::Sealed(event, file) => {

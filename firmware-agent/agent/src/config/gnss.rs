@@ -26,7 +26,7 @@ pub(crate) struct GnssConfig {
 impl Config {
     /// The receiver's serial device, resolved; empty where none is named.
     pub(crate) fn gnss_device(&self) -> PathBuf {
-        self.sources.gnss.device.as_deref().map(|d| self.resolve(d)).unwrap_or_default()
+        self.resolve_or_empty(self.sources.gnss.device.as_deref())
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct GpioConfig {
 impl Config {
     /// The chip's device file, resolved; empty where none is named.
     pub(crate) fn gpio_chip(&self) -> PathBuf {
-        self.sources.gpio.chip.as_deref().map(|d| self.resolve(d)).unwrap_or_default()
+        self.resolve_or_empty(self.sources.gpio.chip.as_deref())
     }
 }
 

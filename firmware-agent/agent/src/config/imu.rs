@@ -30,7 +30,7 @@ pub(crate) struct ImuConfig {
 impl Config {
     /// The chip's device file, resolved; empty where none is named.
     pub(crate) fn imu_device(&self) -> PathBuf {
-        self.sources.imu.device.as_deref().map(|d| self.resolve(d)).unwrap_or_default()
+        self.resolve_or_empty(self.sources.imu.device.as_deref())
     }
 
     /// Its range: that of the telemetry trigger, g.

@@ -135,6 +135,11 @@ impl Config {
         self.folder.join(path)
     }
 
+    /// The same for one that may be missing; empty where it is.
+    fn resolve_or_empty(&self, path: Option<&Path>) -> PathBuf {
+        path.map(|p| self.resolve(p)).unwrap_or_default()
+    }
+
     /// Thresholds of the telemetry trigger: those of the vehicle class, replaced by `[trigger.telemetry]`.
     #[must_use]
     pub(crate) fn telemetry(&self) -> TelemetryConfig {

@@ -10,7 +10,7 @@ use agent_core::samples::{SignalSample, VehicleSignal};
 use agent_drive::{DriveRecord, IdFilter, SignalMap};
 use agent_worker::pulse::Pulse;
 
-use super::watch::{Teller, Watch};
+use super::watch::{Teller as Manager, Watch};
 use super::{Core, Inbox, Owned, watch};
 use crate::config::Config;
 use crate::config::gnss::GnssKind;
@@ -18,8 +18,8 @@ use crate::config::imu::ImuKind;
 use crate::config::types::SourceKind;
 use crate::exit::bad_config;
 use crate::io::camera::Camera;
-use crate::io::camera::source::News;
-use crate::io::news::Told;
+use crate::io::camera::source::News as CameraNews;
+use crate::io::news::{News, Teller, Told};
 use crate::io::wall::WallClock;
 use crate::io::{can, gnss, gpio, imu};
 use crate::show::say;
@@ -46,10 +46,10 @@ pub(super) fn open_camera(config: &Config) -> anyhow::Result<Option<Box<dyn Came
 
 /// Hands what the camera says to the core; false when it is gone. A frame never waits: what finds the inbox full is a gap
 /// in the sequence, which the core counts, and its buffer goes back.
-pub(super) fn tell(inbox: &SyncSender<Inbox>, give_back: &SyncSender<Vec<u8>>, news: News) -> bool {
+pub(super) fn tell(inbox: &SyncSender<Inbox>, give_back: &SyncSender<Vec<u8>>, news: CameraNews) -> bool {
     let born = SystemTime::now();
     let message = match news {
-        News::Frame(meta, bytes) => {
+        CameraNews::Frame(meta, bytes) => {
             let Err(refused) = inbox.try_send(Inbox::Record(Owned::Frame(meta, bytes), born)) else { return true };
             let (TrySendError::Full(message) | TrySendError::Disconnected(message)) = refused;
             if let Inbox::Record(Owned::Frame(_, bytes), _) = message {
@@ -57,9 +57,9 @@ pub(super) fn tell(inbox: &SyncSender<Inbox>, give_back: &SyncSender<Vec<u8>>, n
             }
             return false;
         }
-        News::Seen(t, aspect, detections) => Inbox::Seen { t, aspect, detections, born },
-        News::Unseen(frames) => Inbox::Unseen(frames),
-        News::Ended => Inbox::End,
+        CameraNews::Seen(t, aspect, detections) => Inbox::Seen { t, aspect, detections, born },
+        CameraNews::Unseen(frames) => Inbox::Unseen(frames),
+        CameraNews::Ended => Inbox::End,
         other => Inbox::Camera(other),
     };
     inbox.send(message).is_ok()
@@ -104,31 +104,39 @@ pub(super) fn start<'s>(
     thread("gpio", [gpio.ignition, gpio.panic, gpio.lamp].iter().any(Option::is_some), lines)
 }
 
-/// Hands over without ever waiting for the core.
-fn hand_over(inbox: &SyncSender<Inbox>, message: Inbox) -> Told {
-    match inbox.try_send(message) {
-        Ok(()) => Told::Taken,
-        Err(TrySendError::Full(_)) => Told::Full,
-        Err(TrySendError::Disconnected(_)) => Told::Gone,
+/// Hands news of a sensor over without ever waiting for the core: samples as records, and words.
+fn hand_over<T>(
+    inbox: &SyncSender<Inbox>,
+    kind: Lost,
+    record: fn(T) -> DriveRecord<'static>,
+) -> impl FnMut(News<T>) -> Told {
+    move |news| {
+        let message = match news {
+            News::Sample(sample) => Inbox::Record(Owned::Sample(record(sample)), SystemTime::now()),
+            News::Lost(samples) => Inbox::Lost(kind, samples),
+            News::Said(what) => Inbox::Said(what),
+        };
+        match inbox.try_send(message) {
+            Ok(()) => Told::Taken,
+            Err(TrySendError::Full(_)) => Told::Full,
+            Err(TrySendError::Disconnected(_)) => Told::Gone,
+        }
     }
 }
 
-/// A sample as a record, everything else as news.
-fn sample(record: DriveRecord<'static>) -> Inbox {
-    Inbox::Record(Owned::Sample(record), SystemTime::now())
-}
-
-/// The receiver's thread: what finds the inbox full is lost, and told with the next news.
+/// The receiver's thread.
 fn receiver(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
-    let mut lost = 0_u32;
+    let mut tell = hand_over(inbox, Lost::Gnss, DriveRecord::Gnss);
+    let mut teller = Teller::new(&mut tell);
     let mut tell = |news: gnss::News| {
-        if lost > 0 && hand_over(inbox, Inbox::Gnss(gnss::News::Lost(lost))) == Told::Taken {
-            lost = 0;
+        match news {
+            News::Sample(fix) => {
+                teller.sample(fix);
+            }
+            News::Lost(fixes) => teller.lose(fixes),
+            News::Said(what) => teller.say(what),
         }
-        let counts = matches!(news, gnss::News::Fix(_));
-        let told = hand_over(inbox, Inbox::Gnss(news));
-        lost += u32::from(counts && told == Told::Full);
-        told != Told::Gone
+        !teller.gone()
     };
     let beat = || pulse.busy(Instant::now(), watch::GNSS);
     gnss::run(&sensors.config.sources.gnss, &sensors.config.gnss_device(), sensors.stop, &beat, &mut tell);
@@ -136,13 +144,7 @@ fn receiver(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
 
 /// The thread of the CAN buses.
 fn buses(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
-    let mut tell = |news| {
-        let message = match news {
-            can::News::Sample(frame) => sample(DriveRecord::Can(frame)),
-            other => Inbox::Can(other),
-        };
-        hand_over(inbox, message)
-    };
+    let mut tell = hand_over(inbox, Lost::Can, DriveRecord::Can);
     let beat = || pulse.busy(Instant::now(), watch::CAN);
     let settings = &sensors.config.sources.can;
     let asks = can::Asks::of(settings);
@@ -153,13 +155,7 @@ fn buses(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
 
 /// The thread of the motion sensor.
 fn inertial(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
-    let mut tell = |news| {
-        let message = match news {
-            imu::News::Sample(s) => sample(DriveRecord::Imu(s)),
-            other => Inbox::Imu(other),
-        };
-        hand_over(inbox, message)
-    };
+    let mut tell = hand_over(inbox, Lost::Imu, DriveRecord::Imu);
     let (config, beat) = (sensors.config, || pulse.busy(Instant::now(), watch::IMU));
     let (settings, range_g) = (&config.sources.imu, config.imu_range_g());
     let report = imu::run(settings, range_g, &config.imu_device(), sensors.stop, &beat, &mut tell);
@@ -189,13 +185,13 @@ pub(super) fn ignition(config: &Config, stop_after_s: Option<f64>) -> bool {
         }
     };
     let begun = Instant::now();
-    let mut teller: Option<Teller> = None;
+    let mut teller: Option<Manager> = None;
     let stop = || stop_after_s.is_some_and(|s| begun.elapsed().as_secs_f64() >= s);
     // A signal ends the program as ever: nothing is open yet.
     gpio::wait_for_ignition(&mut kernel, &stop, &mut || {
         let teller = teller.get_or_insert_with(|| {
             say!("the ignition is off: waiting for it, recording nothing");
-            Teller::ready(Watch::default(), "parked: the ignition is off")
+            Manager::ready(Watch::default(), "parked: the ignition is off")
         });
         teller.look(Instant::now());
     })
@@ -223,32 +219,6 @@ pub(super) fn can_filters(config: &Config, signals: Option<&SignalMap>) -> anyho
 }
 
 impl Core {
-    pub(super) fn receiver(&mut self, news: &gnss::News) {
-        match news {
-            gnss::News::Fix(fix) => self.agent.on_gnss(fix),
-            gnss::News::Lost(fixes) => self.agent.on_loss(Lost::Gnss, *fixes),
-            gnss::News::Said(what) => say!("{what}"),
-        }
-    }
-
-    pub(super) fn buses(&mut self, news: &can::News) {
-        match news {
-            can::News::Lost(frames) => self.agent.on_loss(Lost::Can, *frames),
-            can::News::Said(what) => say!("{what}"),
-            // Frames come as records.
-            can::News::Sample(_) => {}
-        }
-    }
-
-    pub(super) fn inertial(&mut self, news: &imu::News) {
-        match news {
-            imu::News::Lost(samples) => self.agent.on_loss(Lost::Imu, *samples),
-            imu::News::Said(what) => say!("{what}"),
-            // Samples come as records.
-            imu::News::Sample(_) => {}
-        }
-    }
-
     pub(super) fn lines(&mut self, news: &gpio::News) {
         match news {
             gpio::News::IgnitionOff => {
@@ -279,12 +249,12 @@ impl Core {
         }
     }
 
-    pub(super) fn camera(&mut self, news: News) {
+    pub(super) fn camera(&mut self, news: CameraNews) {
         match news {
-            News::Lost(frames) => self.agent.on_loss(Lost::Frames, frames),
-            News::State(state, why) => say!("camera {}: {why}", state.name()),
-            News::Said(what) => say!("{what}"),
-            News::Frame(..) | News::Seen(..) | News::Unseen(_) | News::Ended => {}
+            CameraNews::Lost(frames) => self.agent.on_loss(Lost::Frames, frames),
+            CameraNews::State(state, why) => say!("camera {}: {why}", state.name()),
+            CameraNews::Said(what) => say!("{what}"),
+            CameraNews::Frame(..) | CameraNews::Seen(..) | CameraNews::Unseen(_) | CameraNews::Ended => {}
         }
     }
 }

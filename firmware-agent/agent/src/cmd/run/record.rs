@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use agent_core::agent::Lost;
 use agent_core::time::{MonoTime, Span};
 use agent_drive::{DriveCounts, DriveInfo, DriveRecord, DriveWriter};
 use anyhow::Context as _;
@@ -26,8 +27,8 @@ use crate::config::camera::CameraKind;
 use crate::config::types::SourceKind;
 use crate::exit::{Outcome, bad_config, usage};
 use crate::io::camera::source::{self as camera_source, News as CameraNews};
+use crate::io::gpio;
 use crate::io::wall::WallClock;
-use crate::io::{can, gnss, gpio, imu};
 use crate::show::say;
 
 /// How long a record waits for older ones.
@@ -219,17 +220,12 @@ impl Sink {
             }
             Inbox::Camera(CameraNews::Lost(n)) => self.losses.frames += u64::from(n),
             Inbox::Camera(CameraNews::State(state, why)) => say!("camera {}: {why}", state.name()),
-            Inbox::Camera(CameraNews::Said(what))
-            | Inbox::Imu(imu::News::Said(what))
-            | Inbox::Can(can::News::Said(what))
-            | Inbox::Gnss(gnss::News::Said(what))
-            | Inbox::Gpio(gpio::News::Said(what)) => say!("{what}"),
-            Inbox::Imu(imu::News::Lost(n)) => self.losses.imu += u64::from(n),
-            Inbox::Can(can::News::Lost(n)) => self.losses.can += u64::from(n),
-            Inbox::Gnss(gnss::News::Lost(n)) => self.losses.gnss += u64::from(n),
-            Inbox::Gnss(gnss::News::Fix(fix)) => {
-                return self.take(Inbox::Record(Owned::Sample(DriveRecord::Gnss(fix)), std::time::SystemTime::now()));
+            Inbox::Camera(CameraNews::Said(what)) | Inbox::Said(what) | Inbox::Gpio(gpio::News::Said(what)) => {
+                say!("{what}")
             }
+            Inbox::Lost(Lost::Imu, n) => self.losses.imu += u64::from(n),
+            Inbox::Lost(Lost::Can, n) => self.losses.can += u64::from(n),
+            Inbox::Lost(Lost::Gnss, n) => self.losses.gnss += u64::from(n),
             Inbox::Gpio(gpio::News::IgnitionOff) => {
                 say!("the ignition is off");
                 self.parking = true;
@@ -335,7 +331,7 @@ mod tests {
             }
         }
         sink.take(can_at(1100)).unwrap();
-        sink.take(Inbox::Imu(imu::News::Lost(7))).unwrap();
+        sink.take(Inbox::Lost(Lost::Imu, 7)).unwrap();
         assert!(pool.try_iter().count() > 5, "buffers of written frames go back");
         let (counts, losses) = sink.finish(&path).unwrap();
         assert_eq!((counts.imu, counts.can, counts.frames), (100, 100, 32));

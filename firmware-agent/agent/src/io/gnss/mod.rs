@@ -30,16 +30,8 @@ const SILENT: Duration = Duration::from_secs(5);
 /// Between two tries to open.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What a receiver says.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum News {
-    /// A fix.
-    Fix(GnssFix),
-    /// Fixes that were damaged on the way.
-    Lost(u32),
-    /// Something that a person should know.
-    Said(String),
-}
+/// What a receiver says: fixes, and words about them.
+pub(crate) type News = crate::io::news::News<GnssFix>;
 
 /// What one line of a receiver meant.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,7 +177,7 @@ fn listen(
                 }
             }
             let news = match meaning {
-                Meaning::Fix(fix) => News::Fix(fix),
+                Meaning::Fix(fix) => News::Sample(fix),
                 Meaning::Damaged => News::Lost(1),
                 Meaning::NoFix | Meaning::Other => continue,
             };

@@ -134,8 +134,8 @@ fn a_serial_receiver_is_read_its_noise_is_passed_over_and_its_absence_is_said() 
     });
     running.until(|n| says(n, "is back"));
     running.until(|n| says(n, "has a position"));
-    let fix = running.until(|n| matches!(n, News::Fix(_)));
-    assert!(matches!(fix, News::Fix(f) if (f.course_deg - 77.52).abs() < 1e-3), "{fix:?}");
+    let fix = running.until(|n| matches!(n, News::Sample(_)));
+    assert!(matches!(fix, News::Sample(f) if (f.course_deg - 77.52).abs() < 1e-3), "{fix:?}");
     running.until(|n| *n == News::Lost(1));
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
@@ -155,8 +155,8 @@ fn gpsd_is_asked_and_taken_up_again_when_it_comes_back() {
         BufReader::new(stream.try_clone().unwrap()).read_line(&mut asked).unwrap();
         assert!(asked.starts_with("?WATCH={\"enable\":true,\"json\":true}"), "{asked}");
         stream.write_all(b"{\"class\":\"VERSION\"}\n{\"class\":\"TPV\",\"mode\":2,\"lat\":1.5,\"lon\":2.5}\n").unwrap();
-        let fix = running.until(|n| matches!(n, News::Fix(_)));
-        assert!(matches!(fix, News::Fix(f) if f.lat_deg == 1.5 && f.wall.is_none()), "{fix:?}");
+        let fix = running.until(|n| matches!(n, News::Sample(_)));
+        assert!(matches!(fix, News::Sample(f) if f.lat_deg == 1.5 && f.wall.is_none()), "{fix:?}");
         // Ends here: the next turn is a new connection.
     }
 }
