@@ -59,6 +59,7 @@ run() {
     timeout 120 "$program" write "$work" 2b & writer=$!
     timeout 180 "$program" check "$work" | tee "$out/check.jsonl" || failed=1
     wait "$writer" || failed=1
+    timeout 60 "$program" answers models/artifacts/student.gguf | tee -a "$out/check.jsonl" || failed=1
     say "times, ours"
     memory "$out/memory.txt" & watcher=$!
     timeout 200 "$program" time "$work" 2b | tee "$out/ours.jsonl" || failed=1

@@ -14,10 +14,10 @@ fn main() -> Result<(), String> {
     }
     let home = std::env::var_os("CUDA_HOME").or_else(|| std::env::var_os("CUDA_PATH"));
     let nvcc = home.map_or_else(|| PathBuf::from("nvcc"), |home| PathBuf::from(home).join("bin/nvcc"));
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?).join("kernels.ptx");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let status = Command::new(&nvcc)
         .args(["-ptx", "-O3", "--use_fast_math", "-arch=compute_80", "-o"])
-        .arg(&out)
+        .arg(out.join("kernels.ptx"))
         .arg("cuda/kernels.cu")
         .status()
         .map_err(|error| {

@@ -6,6 +6,8 @@
 
 pub mod calibration;
 pub mod convert;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod decode;
 pub mod engine;
 pub mod error;

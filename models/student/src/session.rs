@@ -24,6 +24,8 @@ pub use load::{Asked, Texts, texts};
 use crate::calibration::label_probability;
 use crate::decode::{self, Decoded, End, First, Mode, Outcome, Plan, Question, Score, Stats, Trie};
 use crate::engine::{EngineLanguage, EngineVision};
+#[cfg(feature = "cuda")]
+use crate::error::Place;
 use crate::error::{Result, StudentError};
 use crate::file::ModelFile;
 use crate::frames::{Pruner, Pruning, cut, fit};
@@ -511,20 +513,19 @@ fn backends(file: &ModelFile, room: Room, options: &Options) -> Result<Halves> {
         }
         Device::Cuda(_) => return Err(call("this build has no CUDA".to_owned())),
     };
-    let language = language(file, room, &device, options.backend)?;
+    #[cfg(feature = "cuda")]
+    if let (Device::Cuda(number), Backend::Engine) = (options.device, options.backend) {
+        let shape = file.shape()?;
+        if crate::cuda::refuses(&shape.text, &shape.vision).is_none() {
+            let gpu = crate::cuda::Gpu::open(number).place("CUDA device")?;
+            let language = Box::new(crate::cuda::CudaLanguage::load(file, room, &gpu)?);
+            let seeing = Box::new(crate::cuda::CudaVision::load(file, &gpu)?);
+            return Ok((language, seeing, format!("{words}, engine")));
+        }
+    }
+    let language = Box::new(CandleLanguage::load(file, room, &device)?);
     let seeing = Box::new(Vision::load(file, &device)?);
     Ok((language, seeing, words))
-}
-
-/// The language half of [`Backend::Engine`] on a GPU, of candle everywhere.
-fn language(file: &ModelFile, room: Room, device: &candle_core::Device, backend: Backend) -> Result<Box<dyn Language>> {
-    #[cfg(feature = "cuda")]
-    if device.is_cuda() && backend == Backend::Engine {
-        return Ok(Box::new(crate::llm::cuda::CudaLanguage::load(file, room, device)?));
-    }
-    #[cfg(not(feature = "cuda"))]
-    let _ = backend;
-    Ok(Box::new(CandleLanguage::load(file, room, device)?))
 }
 
 fn call(what: String) -> StudentError {

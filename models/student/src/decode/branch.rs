@@ -3,10 +3,10 @@
 //! Terms: *pending* tokens are part of the answer and not yet in the branch's cache; the *draft* follows them and is
 //! part of nothing until verified. What the cache keeps is the prompt and the answer up to the last fed token.
 
-use super::logits::{reduce, softmax};
 use super::{First, Mode, Plan, Question, Stats, Trie};
 use crate::error::{Result, StudentError};
-use crate::llm::Row;
+use crate::llm::logits::softmax;
+use crate::llm::{Row, RowRead};
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,10 +121,31 @@ impl<'a> Branch<'a> {
         marks.extend((0..=self.draft.len()).map(|_| true));
     }
 
-    /// Takes the logits of the step: `from` begins with this branch's.
-    pub(super) fn take(&mut self, from: &[f32], vocab: usize, stats: &mut Stats) -> Result<Option<First>> {
+    /// Writes for each row with logits which of them are asked for: the watched tokens for the first of the answer, the
+    /// ends, the known ways.
+    pub(super) fn write_asked(&self, asked: &mut Vec<Vec<u32>>) {
+        let mut node = self.node;
+        for i in 0..=self.draft.len() {
+            let watch: &[u32] = if i == 0 && !self.asked { self.question.watch } else { &[] };
+            let ways = self.ways(node).iter().map(|(token, _)| *token);
+            asked.push(watch.iter().chain(self.ends).copied().chain(ways).collect());
+            let next = self.draft.get(i).zip(node);
+            node = self.question.trie.zip(next).and_then(|(trie, (token, node))| trie.child(node, *token));
+        }
+    }
+
+    /// The known ways on from a node.
+    fn ways(&self, node: Option<u32>) -> &'a [(u32, u32)] {
+        match (self.question.trie, node) {
+            (Some(trie), Some(node)) => trie.children(node),
+            _ => &[],
+        }
+    }
+
+    /// Takes what was read in the step: `from` begins with this branch's rows.
+    pub(super) fn take(&mut self, from: &[RowRead], stats: &mut Stats) -> Result<Option<First>> {
         let draft = std::mem::take(&mut self.draft);
-        let mut rows = from.chunks_exact(vocab);
+        let mut rows = from.iter();
         self.kept += self.pending.len();
         self.pending.clear();
         stats.drafted += draft.len() as u32;
@@ -134,12 +155,12 @@ impl<'a> Branch<'a> {
                 let what = format!("branch {}: the backend gave fewer logits than were marked", self.id);
                 return Err(StudentError::Call { place: "decode", what });
             };
-            let token = self.choose(row)?;
+            let watch = if self.asked { 0 } else { self.question.watch.len() };
+            let (watched, picked) = row.picked.split_at_checked(watch).unwrap_or_default();
+            let token = self.choose(row, picked)?;
             if !self.asked {
                 self.asked = true;
-                let logit = |t: &u32| row.get(*t as usize).copied().unwrap_or(f32::NEG_INFINITY);
-                let watched = self.question.watch.iter().map(logit).collect();
-                first = Some(First { question: self.place(), token, watched });
+                first = Some(First { question: self.place(), token, watched: watched.to_vec() });
             }
             self.put(token);
             if self.ended() || draft.get(verified) != Some(&token) {
@@ -156,31 +177,36 @@ impl<'a> Branch<'a> {
         Ok(first)
     }
 
-    /// The token that the row says, and what it says of the known ways.
-    fn choose(&mut self, row: &[f32]) -> Result<u32> {
-        let reduced = reduce(row)?;
-        let mut token = reduced.best;
-        let ways = match (self.question.trie, self.node) {
-            (Some(trie), Some(node)) => trie.children(node),
-            _ => &[],
-        };
-        let plain = |t: u32| row.get(t as usize).copied().unwrap_or(f32::NEG_INFINITY);
+    /// The token that the row says, and what it says of the known ways: `picked` has the logits of the ends and of them.
+    fn choose(&mut self, row: &RowRead, picked: &[f32]) -> Result<u32> {
+        let ways = self.ways(self.node);
+        if picked.len() != self.ends.len() + ways.len() {
+            let what = format!("branch {}: the backend gave other logits than were asked for", self.id);
+            return Err(StudentError::Call { place: "decode", what });
+        }
+        let (of_ends, of_ways) = picked.split_at(self.ends.len());
+        let mut token = row.best;
         // An answer may end with any end token: its end counts with the likeliest of them.
-        let end = self.ends.iter().map(|t| plain(*t)).fold(f32::NEG_INFINITY, f32::max);
-        let logit = |t: u32| if self.ends.contains(&t) { end } else { plain(t) };
+        let end = of_ends.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let of_way = |i: usize| if self.ends.contains(&ways[i].0) { end } else { of_ways[i] };
+        let logit = |t: u32| match ways.iter().position(|way| way.0 == t) {
+            _ if self.ends.contains(&t) => end,
+            Some(i) => of_ways[i],
+            None => row.max,
+        };
         if self.only.is_some() && !ways.is_empty() {
             let best = ways.iter().fold(ways[0].0, |best, w| if logit(w.0) > logit(best) { w.0 } else { best });
             token = best;
         }
         if ways.len() > 1 {
-            let of: Vec<f32> = ways.iter().map(|w| logit(w.0)).collect();
-            let known = of.iter().map(|l| reduced.log_p(*l).exp()).sum::<f64>().min(1.0);
+            let of: Vec<f32> = (0..ways.len()).map(of_way).collect();
+            let known = of.iter().map(|l| row.log_p(*l).exp()).sum::<f64>().min(1.0);
             let shares: Vec<(u32, f32)> = ways.iter().map(|w| w.0).zip(softmax(&of)).collect();
             let taken = shares.iter().find(|(t, _)| *t == token || self.both_end(*t, token));
             self.log_share += taken.map_or(0.0, |(_, share)| f64::from(*share).ln());
             self.choices.push(Choice { at: self.tokens.len(), ways: shares, known: known as f32 });
         }
-        self.log_tokens = (self.log_tokens.0 + reduced.log_p(logit(token)), self.log_tokens.1 + 1);
+        self.log_tokens = (self.log_tokens.0 + row.log_p(logit(token)), self.log_tokens.1 + 1);
         Ok(token)
     }
 

@@ -18,7 +18,6 @@
 
 mod branch;
 pub mod limits;
-mod logits;
 mod score;
 mod trie;
 
@@ -133,6 +132,7 @@ pub fn run(
     }
     let mut stats = Stats::default();
     let (mut rows, mut marks, mut logits) = (Vec::new(), Vec::new(), Vec::new());
+    let mut asked: Vec<Vec<u32>> = Vec::new();
     let mut alone = plan.first;
     for _ in 0..MAX_STEPS {
         let takes_part = |branch: &Branch<'_>| !branch.ended() && alone.is_none_or(|one| one == branch.place());
@@ -151,22 +151,23 @@ pub fn run(
         let (mut left, mut begins) = (taking, Vec::with_capacity(taking));
         rows.clear();
         marks.clear();
-        logits.clear();
+        asked.clear();
         for branch in branches.iter_mut().filter(|b| takes_part(b)) {
             // What earlier branches left over goes to later ones: prevention, the longest, is the last but two.
             let share = (spare / left).min(plan.draft.min(MAX_DRAFT));
             (spare, left) = (spare - branch.propose(share, plan.through.min(MAX_THROUGH)), left - 1);
-            begins.push((branch.place(), marks.iter().filter(|m| **m).count()));
+            begins.push((branch.place(), asked.len()));
             branch.write_rows(&mut rows, &mut marks);
+            branch.write_asked(&mut asked);
         }
-        language.step(&rows, &marks, &mut logits)?;
+        let wanted: Vec<&[u32]> = asked.iter().map(Vec::as_slice).collect();
+        let read = language.step_read(&rows, &marks, &wanted, &mut logits)?;
         stats.steps += 1;
         stats.rows += rows.len() as u32;
-        stats.logit_rows += marks.iter().filter(|m| **m).count() as u32;
+        stats.logit_rows += read.len() as u32;
         for (place, begin) in begins {
             let branch = &mut branches[place];
-            let from = logits.get(begin * vocab..).unwrap_or_default();
-            let first = branch.take(from, vocab, &mut stats)?;
+            let first = branch.take(read.get(begin..).unwrap_or_default(), &mut stats)?;
             language.truncate(place as u8, branch.kept());
             if let Some(first) = first {
                 on_first(first);

@@ -5,9 +5,9 @@
 //! vocabulary. The question is read once and copied to a branch for each option; all tokens of an option stand in one
 //! step, so that any number of options costs one pass for each group of them that the branches hold. Draws nothing.
 
-use super::logits::{Reduced, reduce, softmax};
 use super::trie::Trie;
 use crate::error::{Result, StudentError};
+use crate::llm::logits::{Reduced, reduce, softmax};
 use crate::llm::{Language, Row};
 
 /// Most options of one question: a window of 20 s has 201 instants.

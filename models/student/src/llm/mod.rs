@@ -8,8 +8,7 @@
 pub(crate) mod branches;
 mod cache;
 pub mod candle;
-#[cfg(feature = "cuda")]
-pub mod cuda;
+pub(crate) mod logits;
 
 use crate::{
     error::{Result, StudentError},
@@ -71,6 +70,43 @@ impl Room {
     }
 }
 
+/// What decoding reads of one row of logits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowRead {
+    /// The largest logit's token; the first of several.
+    pub best: u32,
+    /// Its logit.
+    pub max: f32,
+    /// Logarithm of the sum of the exponentials of all logits.
+    pub lse: f32,
+    /// Logits of the tokens that were asked for, in their order.
+    pub picked: Vec<f32>,
+}
+
+impl RowRead {
+    /// Logarithm of the probability of a token with this logit.
+    pub(crate) fn log_p(&self, logit: f32) -> f64 {
+        f64::from(logit) - f64::from(self.lse)
+    }
+
+    /// Refuses logits that are no numbers: then the weights or the device are broken, and an answer would be a guess.
+    ///
+    /// # Errors
+    /// [`StudentError::Call`].
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.max.is_finite() && self.lse.is_finite() { Ok(()) } else { Err(logits::broken()) }
+    }
+}
+
+/// Refuses other than one list of tokens for each marked row.
+///
+/// # Errors
+/// [`StudentError::Call`].
+pub(crate) fn read_rows(marks: &[bool], wanted: &[&[u32]]) -> Result<()> {
+    let marked = marks.iter().filter(|mark| **mark).count();
+    if marked == wanted.len() { Ok(()) } else { Err(call(format!("{} lists for {marked} rows", wanted.len()))) }
+}
+
 /// The language half with its caches. A call that fails leaves the lengths as they were.
 pub trait Language: Send {
     /// Its sizes.
@@ -123,6 +159,30 @@ pub trait Language: Send {
     /// # Errors
     /// [`StudentError::Call`] for rows that break [`Row`]'s rule, [`StudentError::Limit`] past the room.
     fn step(&mut self, rows: &[Row], logits_of: &[bool], out: &mut Vec<f32>) -> Result<()>;
+    /// As [`Language::step`], but what decoding reads of each marked row comes back: `wanted` has for each the tokens
+    /// whose logits are asked for. A backend may leave the rest of the logits where they are; `logits` is room for one
+    /// that does not.
+    ///
+    /// # Errors
+    /// As [`Language::step`], and for logits that are no numbers.
+    fn step_read(
+        &mut self,
+        rows: &[Row],
+        logits_of: &[bool],
+        wanted: &[&[u32]],
+        logits: &mut Vec<f32>,
+    ) -> Result<Vec<RowRead>> {
+        read_rows(logits_of, wanted)?;
+        logits.clear();
+        self.step(rows, logits_of, logits)?;
+        let vocab = self.shape().vocab;
+        let read = |(row, tokens): (&[f32], &&[u32])| {
+            let logits::Reduced { best, max, lse } = logits::reduce(row)?;
+            let logit = |token: &u32| row.get(*token as usize).copied().unwrap_or(f32::NEG_INFINITY);
+            Ok(RowRead { best, max, lse, picked: tokens.iter().map(logit).collect() })
+        };
+        logits.chunks_exact(vocab).zip(wanted).map(read).collect()
+    }
 }
 
 /// The vision tower with the projector behind it.

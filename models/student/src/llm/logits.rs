@@ -10,18 +10,18 @@ const LANES: usize = 16;
 
 /// One row, reduced.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Reduced {
+pub(crate) struct Reduced {
     /// The largest logit's token; the first of several.
-    pub(super) best: u32,
+    pub(crate) best: u32,
     /// Its logit.
-    pub(super) max: f32,
+    pub(crate) max: f32,
     /// Logarithm of the sum of exponentials.
-    pub(super) lse: f32,
+    pub(crate) lse: f32,
 }
 
 impl Reduced {
     /// Logarithm of the probability of a token with this logit.
-    pub(super) fn log_p(&self, logit: f32) -> f64 {
+    pub(crate) fn log_p(&self, logit: f32) -> f64 {
         f64::from(logit) - f64::from(self.lse)
     }
 }
@@ -31,16 +31,19 @@ impl Reduced {
 /// # Errors
 /// [`StudentError::Call`] if a logit is not a number or infinite upwards: then the weights or the device are broken,
 /// and an answer would be a guess.
-pub(super) fn reduce(row: &[f32]) -> Result<Reduced> {
+pub(crate) fn reduce(row: &[f32]) -> Result<Reduced> {
     let max = maximum(row);
     let sum = sum_exp(row, max);
-    let broken =
-        || StudentError::Call { place: "decode", what: "the model gave logits that are not finite".to_owned() };
     if !max.is_finite() || !sum.is_finite() || sum <= 0.0 {
         return Err(broken());
     }
     let best = row.iter().position(|v| *v == max).ok_or_else(broken)?;
     Ok(Reduced { best: best as u32, max, lse: max + sum.ln() })
+}
+
+/// The error for them.
+pub(crate) fn broken() -> StudentError {
+    StudentError::Call { place: "decode", what: "the model gave logits that are not finite".to_owned() }
 }
 
 fn maximum(row: &[f32]) -> f32 {
@@ -81,7 +84,7 @@ fn exp(x: f32) -> f32 {
 }
 
 /// Softmax over some logits only: shares in their order. Empty for none.
-pub(super) fn softmax(logits: &[f32]) -> Vec<f32> {
+pub(crate) fn softmax(logits: &[f32]) -> Vec<f32> {
     let max = maximum(logits);
     let exps: Vec<f64> = logits.iter().map(|v| f64::from(v - max).exp()).collect();
     let sum: f64 = exps.iter().sum();
