@@ -52,7 +52,7 @@ use crate::io::camera::clock::monotonic_now;
 use crate::io::camera::source::{self as camera_source, News as CameraNews};
 use crate::io::gpio;
 use crate::io::wall::WallClock;
-use crate::link::RunningLink;
+use crate::link::{NoStore, RunningLink};
 use crate::pipeline::Samples;
 use crate::show::say;
 use crate::student::{Done, News, StudentLink};
@@ -136,7 +136,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let made_up = drawn || drives.iter().any(|(_, info)| info.simulated || info.synthetic);
     let flags = Flags { replayed: !live || played, simulated: made_up, ..Flags::default() };
     let store = config.resolve(&config.link.outbox.store);
-    let link = crate::link::start(&config, &config.link.broker.to_string(), &store)?;
+    let brokers: Vec<String> = config.link.all_brokers().iter().map(ToString::to_string).collect();
+    let link = crate::link::start(&config, &brokers, &store, NoStore::GoOn)?;
     let agent = Agent::new(convert::agent(&config, link.boot, flags, model));
     match evidence::recover(&RealDisk, &config.resolve(&config.evidence.dir)) {
         Ok(0) => {}
@@ -184,6 +185,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         wall: live.then(WallClock::new),
         panic_signal: convert::panic_signal(&config),
         parking: None,
+        keeping: keep::Keeping::default(),
     };
     let (sealing, looking) = (watch.stage("seal"), watch.stage("look"));
     let lamp = AtomicU8::new(gpio::Lamp::On as u8);
@@ -388,6 +390,8 @@ struct Core {
     panic_signal: Option<u8>,
     /// When the ignition went off.
     parking: Option<Instant>,
+    /// How the disk takes evidence.
+    keeping: keep::Keeping,
 }
 
 impl Core {
@@ -500,6 +504,7 @@ impl Core {
                 None
             }
             Inbox::Sealed(event, file) => {
+                self.keeping.sealed(file.is_some());
                 self.agent.on_evidence(&event, file);
                 None
             }
@@ -544,6 +549,7 @@ impl Core {
                 }
                 Output::Report(report) => self.link.send(&Message::Report(report)),
                 Output::Health(mut health) => {
+                    self.keeping.complete(&mut health);
                     self.link.complete(&mut health);
                     self.link.send(&Message::Health(health));
                 }
