@@ -26,6 +26,8 @@ pub(crate) struct RunningLink {
     pub(crate) boot: u32,
     refused: u64,
     words: Words,
+    /// Whether its state is worth a word.
+    daemon: bool,
 }
 
 /// What to do when the outbox cannot be opened.
@@ -72,7 +74,13 @@ pub(crate) fn start(config: &Config, urls: &[String], store: &Path, without: NoS
         ..OutboxLimits::default()
     }
     .clamped();
-    Ok(RunningLink { link: Link::start(link, store, opened)?, boot, refused: 0, words: Words::new(names) })
+    Ok(RunningLink {
+        link: Link::start(link, store, opened)?,
+        boot,
+        refused: 0,
+        words: Words::new(names),
+        daemon: without == NoStore::GoOn,
+    })
 }
 
 /// The store, what waits in it, and the number of this start; or why not, and whether the disk is at fault. Anything else, another agent
@@ -172,13 +180,24 @@ impl RunningLink {
     }
 
     /// Waits for the acknowledgements for at most `within` and says goodbye. True when nothing waits any more.
-    pub(crate) fn finish(self, within: Duration) -> bool {
-        let delivered = self.link.drain(within);
+    pub(crate) fn finish(mut self, within: Duration) -> bool {
+        let mut delivered = false;
+        for _ in 0..(within.as_millis() / LOOK.as_millis()).max(1) {
+            delivered = self.link.drain(LOOK);
+            if self.daemon {
+                self.look();
+            }
+            if delivered {
+                break;
+            }
+        }
         let stats = self.link.stop(Duration::from_secs(1));
         delivered && stats.waiting == 0
     }
 }
 
+/// How often the link is looked at while its end is waited for.
+const LOOK: Duration = Duration::from_millis(250);
 /// A broker that is away for less is not worth a word.
 const AWAY: Duration = Duration::from_secs(5);
 

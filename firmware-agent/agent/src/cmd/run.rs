@@ -72,6 +72,8 @@ const BUFFERS: usize = 16;
 const BUFFER_BYTES: usize = 256 << 10;
 /// The core looks at the clock at least this often.
 const TICK: Duration = Duration::from_millis(20);
+/// How often the core asks for commands of the fleet, and how the link is.
+const COMMANDS: Duration = Duration::from_millis(50);
 /// At the end, how long to wait for evidence files and the student.
 const LAST_REPORTS: Duration = Duration::from_secs(3);
 /// At the end, how long to wait for the broker.
@@ -397,12 +399,17 @@ struct Core {
 impl Core {
     fn run(&mut self, arrivals: &Receiver<Inbox>, stop: &AtomicBool) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let mut ended = false;
+        let (mut ended, mut heard) = (false, begun);
         // After the end of the source the open events still wait for their files.
         while !(stop.load(Ordering::Relaxed) || ended && !self.agent.awaiting() || self.parked()) {
             self.pulse.busy(Instant::now(), watch::CORE);
             self.look_at_clock();
             self.journal.tick(&self.agent, self.agent.now());
+            // By the clock and not when there is nothing else to do: sensors may leave no such moment.
+            if heard.elapsed() >= COMMANDS {
+                heard = Instant::now();
+                self.commands();
+            }
             match arrivals.recv_timeout(TICK) {
                 Ok(Inbox::End) => {
                     ended = true;
@@ -423,7 +430,6 @@ impl Core {
             } else if !ended && self.realtime {
                 self.agent.on_tick(MonoTime(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)));
             }
-            self.commands();
             self.drain(None);
         }
         // The end has limits of its own.

@@ -121,3 +121,42 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use agent_wire::{Losses, Storage, UnitId, WallQuality};
+
+    use super::*;
+
+    #[test]
+    fn health_says_how_the_disk_takes_evidence() {
+        let mut health = Health {
+            unit: UnitId::new("u").unwrap(),
+            boot: 1,
+            uptime_s: 0,
+            clock: WallQuality::None,
+            alignment_pct: 0,
+            ring_video_ms: 0,
+            outbox_waiting: 0,
+            outbox_expired: 0,
+            events: 0,
+            disturbances: 0,
+            losses: Losses::default(),
+            flags: agent_wire::Flags::default(),
+            broker: 0,
+            storage: Storage::default(),
+        };
+        let mut keeping = Keeping::default();
+        let mut says = |keeping: &Keeping| {
+            keeping.complete(&mut health);
+            (health.storage.evidence_failing, health.storage.evidence_lost)
+        };
+        keeping.sealed(true);
+        assert_eq!(says(&keeping), (false, 0));
+        keeping.sealed(false);
+        keeping.sealed(false);
+        assert_eq!(says(&keeping), (true, 2));
+        keeping.sealed(true);
+        assert_eq!(says(&keeping), (false, 2), "what was lost stays lost");
+    }
+}
