@@ -12,6 +12,7 @@ use agent_wire::{Severity, UnitId};
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
+pub(crate) use super::broker::BrokerUrl;
 use super::camera::CameraConfig;
 pub(crate) use super::can::CanPreset;
 pub(crate) use super::evidence::{EvidenceConfig, Persist};

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::config::imu::ImuKind;
-use crate::config::link::BrokerUrl;
+use crate::config::types::BrokerUrl;
 use crate::io::gpio::{self, Lines as _};
 use crate::io::imu::{self, ImuReport};
 use crate::io::news::Told;

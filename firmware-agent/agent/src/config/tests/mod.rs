@@ -10,7 +10,7 @@ use agent_core::samples::VehicleSignal;
 use agent_wire::Severity;
 
 use super::command::EXIT_BAD_CONFIGURATION;
-use super::link::BrokerUrl;
+use super::types::BrokerUrl;
 use super::*;
 
 /// A file that sets something in every section, in both forms where there are two.
