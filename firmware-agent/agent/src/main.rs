@@ -14,6 +14,7 @@ mod page;
 mod pipeline;
 #[cfg(test)]
 mod power_tests;
+mod room;
 mod show;
 mod store_page;
 mod student;

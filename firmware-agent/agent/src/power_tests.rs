@@ -65,7 +65,7 @@ impl Default for Truth {
     }
 }
 
-fn config(boot: u32) -> AgentConfig {
+pub(crate) fn config(boot: u32) -> AgentConfig {
     let mut fusion = FusionConfig { cool_down: Span(0), join_window: Span(0), ..FusionConfig::default() };
     fusion.signals.push(SignalRule { index: 0, threshold: 0.5, above: true, severity: Severity::Minor }).unwrap();
     let rates = RingRates { video_mbit_s: 0.5, fps: 10, imu_hz: 50, can_hz: 50, gnss_hz: 1 };

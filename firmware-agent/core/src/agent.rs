@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use agent_wire::limits::LADDER_FALLS;
 use agent_wire::{
-    Alert, EventId, EventKind, EventTime, EvidenceFile, Flags, Health, LadderFall, Losses, Position, Report,
+    Alert, EventId, EventKind, EventTime, EvidenceFile, Flags, Health, LadderFall, Losses, Position, Report, Storage,
     StudentOutcome, StudentRefusal, WallQuality,
 };
 
@@ -580,6 +580,8 @@ impl Agent {
             disturbances: self.counts.disturbances,
             losses: self.losses.total(),
             flags: self.flags(None),
+            broker: 0,
+            storage: Storage::default(),
         }
     }
 }

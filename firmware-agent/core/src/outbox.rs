@@ -5,13 +5,13 @@
 //! *evict* gives them up because a cap is reached.
 //!
 //! The written policy:
-//! 1. Sending order: alerts, then reports, then the rest; oldest first within each.
+//! 1. Sending order: alerts, then reports, then the rest; within each those of crashes first, and the oldest first. So a crash
+//!    alert stands behind other crash alerts alone, whatever waited through an outage.
 //! 2. A crash entry is never expired and never evicted. It leaves only by acknowledgement.
 //! 3. At a cap, the lowest class of lesser entries goes first and the oldest of it first. A lesser entry never evicts
 //!    one of a higher class: it is refused instead.
 //! 4. A crash entry is refused only when the outbox is full of crash entries.
-//! 5. Lesser entries also have a cap of their own, so that a crash alert never stands behind more of them than go out
-//!    in a few seconds.
+//! 5. Lesser entries also have a cap of their own, so that crashes always find places.
 //!
 //! It holds no payload, touches no disk and reads no clock: the caller stores what was admitted, deletes what was
 //! given up or acknowledged, and says so ([`Outbox::on_deleted`]).
@@ -79,7 +79,7 @@ pub struct OutboxLimits {
 impl Default for OutboxLimits {
     fn default() -> Self {
         Self {
-            // At 100 ms of round trip 32 in flight are 320 messages a second: 1024 lesser ones clear in about 3 s.
+            // At 100 ms of round trip 32 in flight are 320 messages a second.
             window: 32,
             entries: 4096,
             bytes: 4 << 20,
@@ -166,8 +166,8 @@ struct Slot {
 pub struct Outbox {
     limits: OutboxLimits,
     slots: BTreeMap<u64, Slot>,
-    /// Stored entries in sending order.
-    ready: BTreeSet<(Class, u64)>,
+    /// Stored entries in sending order: class, whether lesser, key.
+    ready: BTreeSet<(Class, bool, u64)>,
     /// Lesser entries that are not acknowledged, in sending order: the last class is given up first.
     lesser: BTreeSet<(Class, u64)>,
     /// The same, by the time at which they grow too old.
@@ -195,6 +195,11 @@ impl Outbox {
             waiting_bytes: 0,
             given_up: GivenUp::default(),
         }
+    }
+
+    /// Gives new entries keys from `key` on, where none was given yet.
+    pub fn begin_at(&mut self, key: u64) {
+        self.next_key = self.next_key.max(key);
     }
 
     /// Takes back an entry that was found on disk at the start, `age` old. Caps are not applied here, so that a
@@ -236,7 +241,7 @@ impl Outbox {
         if self.in_flight.len() >= self.limits.window {
             return None;
         }
-        let (_, key) = self.ready.pop_first()?;
+        let (.., key) = self.ready.pop_first()?;
         let slot = self.slots.get_mut(&key)?;
         slot.state = State::InFlight { since: now };
         self.in_flight.insert(key);
@@ -271,7 +276,7 @@ impl Outbox {
         for key in std::mem::take(&mut self.in_flight) {
             if let Some(slot) = self.slots.get_mut(&key) {
                 slot.state = State::Stored;
-                self.ready.insert((slot.entry.class, key));
+                self.ready.insert((slot.entry.class, !slot.entry.crash, key));
             }
         }
     }
@@ -378,7 +383,7 @@ impl Outbox {
     fn insert(&mut self, entry: Entry, expires: MonoTime) {
         self.waiting += 1;
         self.waiting_bytes += entry.bytes;
-        self.ready.insert((entry.class, entry.key));
+        self.ready.insert((entry.class, !entry.crash, entry.key));
         if !entry.crash {
             self.lesser.insert((entry.class, entry.key));
             self.ages.insert((expires, entry.key));
@@ -388,8 +393,8 @@ impl Outbox {
 
     /// Takes an entry that still waits out of every list.
     fn unlink(&mut self, slot: &Slot) {
-        let Entry { key, class, bytes, .. } = slot.entry;
-        self.ready.remove(&(class, key));
+        let Entry { key, class, crash, bytes } = slot.entry;
+        self.ready.remove(&(class, !crash, key));
         self.lesser.remove(&(class, key));
         self.ages.remove(&(slot.expires, key));
         self.in_flight.remove(&key);

@@ -21,14 +21,15 @@ fn admit(outbox: &mut Outbox, class: Class, crash: bool) -> u64 {
 }
 
 #[test]
-fn alerts_then_reports_then_the_rest_and_the_oldest_first() {
+fn alerts_then_reports_then_the_rest_each_with_crashes_first_and_the_oldest_first() {
     let mut o = Outbox::new(OutboxLimits { window: 10, ..small() });
     let other = admit(&mut o, Class::Other, false);
     let report = admit(&mut o, Class::Report, true);
-    let first = admit(&mut o, Class::Alert, false);
+    let lesser = admit(&mut o, Class::Alert, false);
+    let first = admit(&mut o, Class::Alert, true);
     let second = admit(&mut o, Class::Alert, true);
     let order: Vec<u64> = std::iter::from_fn(|| o.next_to_send(T0)).map(|e| e.key).collect();
-    assert_eq!(order, [first, second, report, other]);
+    assert_eq!(order, [first, second, lesser, report, other]);
     o.on_disconnected();
     assert_eq!(o.next_to_send(T0).unwrap().key, first);
 }
@@ -157,10 +158,10 @@ proptest! {
                     }
                 }
                 Op::Send => {
-                    let due = live.iter().filter(|(k, _)| !flying.contains(k)).map(|(k, (c, ..))| (*c, *k)).min();
+                    let due = live.iter().filter(|(k, _)| !flying.contains(k)).map(|(k, (c, crash, _))| (*c, !*crash, *k)).min();
                     let due = if flying.len() < limits.window { due } else { None };
                     let sent = o.next_to_send(now);
-                    prop_assert_eq!(sent.map(|e| (e.class, e.key)), due);
+                    prop_assert_eq!(sent.map(|e| (e.class, !e.crash, e.key)), due);
                     flying.extend(sent.map(|e| e.key));
                 }
                 Op::Ack(n) => {

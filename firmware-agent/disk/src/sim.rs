@@ -4,11 +4,16 @@
 //! sectors, in any order, each whole or not at all; a length set since then, or not. Of the names changed since their
 //! folder was synced a beginning, in order, as the journals of file systems keep it; that a file's own sync brings its name
 //! along is not assumed. A file whose name was lost is lost.
+//!
+//! It can also be a bad disk ([`Faults`]): full, read-only, slow, or failing when it is read, written or synced. A failed sync is as
+//! treacherous as with the kernel: what it should have made safe is still read as written, no later sync speaks of it, and the next
+//! power cut takes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::{Disk, DiskFile, How, folder_of};
 
@@ -17,6 +22,28 @@ const SECTOR: usize = 512;
 
 /// When the power goes: at this operation, from 0. Writes, lengths, syncs, and changes of names count; reads do not.
 pub type Cut = Option<u64>;
+
+/// What a disk does wrong, until it is told otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Most bytes in all files: a change that would pass them fails as on a full disk (ENOSPC).
+    pub capacity: Option<u64>,
+    /// Reading the content of files fails (EIO).
+    pub reads: bool,
+    /// Changes of files and names fail (EIO).
+    pub writes: bool,
+    /// Syncs of files fail (EIO).
+    pub syncs: bool,
+    /// Changes of files and names fail as on a disk that the kernel has made read-only (EROFS).
+    pub read_only: bool,
+    /// Each change and sync takes so long.
+    pub slow: Duration,
+}
+
+/// Linux's numbers of errors.
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+const EROFS: i32 = 30;
 
 #[derive(Clone, Debug)]
 enum Change {
@@ -58,8 +85,40 @@ struct State {
     operations: u64,
     cut: Cut,
     off: bool,
-    fault: Option<io::ErrorKind>,
+    faults: Faults,
     seed: u64,
+}
+
+impl State {
+    fn used(&self) -> u64 {
+        let size = |inode: &usize| self.inodes.get(*inode).map_or(0, |i| i.now.len() as u64);
+        self.names.values().map(size).sum()
+    }
+
+    fn writable(&self) -> io::Result<()> {
+        match self.faults {
+            Faults { read_only: true, .. } => Err(io::Error::from_raw_os_error(EROFS)),
+            Faults { writes: true, .. } => Err(io::Error::from_raw_os_error(EIO)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the disk takes a change of this file.
+    fn takes(&self, inode: usize, change: &Change) -> io::Result<()> {
+        self.writable()?;
+        let Some(capacity) = self.faults.capacity else { return Ok(()) };
+        let len = self.inodes.get(inode).map_or(0, |i| i.now.len() as u64);
+        let wanted = match change {
+            Change::Write(at, data) => at.saturating_add(data.len() as u64),
+            Change::Len(len) => *len,
+        };
+        // What has its place keeps it.
+        let more = wanted.saturating_sub(len);
+        if more > 0 && self.used().saturating_add(more) > capacity {
+            return Err(io::Error::from_raw_os_error(ENOSPC));
+        }
+        Ok(())
+    }
 }
 
 /// A simulated disk; its clones are the same disk.
@@ -137,9 +196,15 @@ impl SimDisk {
         self.state().off
     }
 
-    /// Every change fails with this from now on, or no longer.
-    pub fn set_fault(&self, fault: Option<io::ErrorKind>) {
-        self.state().fault = fault;
+    /// What is wrong with the disk from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.state().faults = faults;
+    }
+
+    /// Bytes in all files.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.state().used()
     }
 
     /// The disk after the power went and came back: what was synced, and some of the rest. Open files are gone.
@@ -174,17 +239,23 @@ impl SimDisk {
             return Err(io::Error::other("the power is gone"));
         }
         state.operations += 1;
-        match state.fault {
-            Some(kind) => Err(io::Error::new(kind, "a simulated fault")),
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// A slow disk makes its caller wait, and nobody else.
+    fn wait(&self) {
+        let slow = self.state().faults.slow;
+        if !slow.is_zero() {
+            std::thread::sleep(slow);
         }
     }
 
     /// A change of a file: it may have reached the disk even if the power went with it.
     fn change(&self, inode: usize, change: Change) -> io::Result<()> {
+        self.wait();
         let mut state = self.state();
         let was_off = state.off;
-        let done = Self::step(&mut state);
+        let done = Self::step(&mut state).and_then(|()| state.takes(inode, &change));
         let begun = done.is_ok() || (state.off && !was_off);
         if let (true, Some(inode)) = (begun, state.inodes.get_mut(inode)) {
             match &change {
@@ -197,9 +268,10 @@ impl SimDisk {
     }
 
     fn naming(&self, naming: Naming) -> io::Result<()> {
+        self.wait();
         let mut state = self.state();
         let was_off = state.off;
-        let done = Self::step(&mut state);
+        let done = Self::step(&mut state).and_then(|()| state.writable());
         if done.is_ok() || (state.off && !was_off) {
             apply(&mut state.names, &naming);
             state.namings.push(naming);
@@ -311,6 +383,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        self.wait();
         let mut state = self.state();
         Self::step(&mut state)?;
         // The journal is one for all folders: with these names go all that were changed before them.
@@ -345,6 +418,9 @@ impl DiskFile for SimFile {
     }
 
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        if self.disk.state().faults.reads {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         self.with(|inode| {
             let at = usize::try_from(at).unwrap_or(usize::MAX);
             let from = inode.now.get(at..at.saturating_add(into.len()));
@@ -362,13 +438,21 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.wait();
         let mut state = self.disk.state();
         SimDisk::step(&mut state)?;
+        let failing = state.faults.syncs;
         if let Some(inode) = state.inodes.get_mut(self.inode) {
-            inode.synced.clone_from(&inode.now);
-            inode.changes.clear();
+            for change in std::mem::take(&mut inode.changes) {
+                match change {
+                    // The kernel takes them for clean from now on.
+                    _ if failing => {}
+                    Change::Write(at, data) => put(&mut inode.synced, at, &data),
+                    Change::Len(len) => inode.synced.resize(usize::try_from(len).unwrap_or(0), 0),
+                }
+            }
         }
-        Ok(())
+        if failing { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
     }
 
     fn try_lock(&self) -> io::Result<bool> {
@@ -392,83 +476,5 @@ impl Drop for SimFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn disk(seed: u64) -> SimDisk {
-        let disk = SimDisk::new(seed);
-        disk.make_folder(Path::new("/d")).unwrap();
-        disk
-    }
-
-    #[test]
-    fn what_was_synced_is_there_and_the_rest_may_be_there_in_any_part() {
-        let path = Path::new("/d/a");
-        let (mut lengths, mut tails) = (BTreeSet::new(), BTreeSet::new());
-        for seed in 0..300 {
-            let disk = disk(seed);
-            let file = disk.open(path, How::Create).unwrap();
-            file.write_at(0, &[1; 1024]).unwrap();
-            file.sync().unwrap();
-            disk.sync_folder(Path::new("/d")).unwrap();
-            file.write_at(512, &[2; 2048]).unwrap();
-            let bytes = disk.after_cut().read(path, 10_000).unwrap();
-            assert!(bytes[..512] == [1; 512] && bytes.len() >= 1024);
-            lengths.insert(bytes.len());
-            tails.insert(bytes[512..].iter().step_by(512).copied().collect::<Vec<_>>());
-        }
-        // Lost, torn and reordered: a later sector without an earlier one.
-        assert!(lengths.contains(&1024) && lengths.contains(&2560), "{lengths:?}");
-        assert!(
-            tails.contains(&vec![1]) && tails.contains(&vec![2, 2, 2, 2]) && tails.contains(&vec![1, 2, 2, 2]),
-            "{tails:?}"
-        );
-    }
-
-    #[test]
-    fn a_name_that_was_not_synced_may_be_lost_though_the_content_was_synced() {
-        let (mut lost, mut kept) = (0, 0);
-        for seed in 0..100 {
-            let disk = disk(seed);
-            let file = disk.open(Path::new("/d/a"), How::Create).unwrap();
-            file.write_at(0, b"x").unwrap();
-            file.sync().unwrap();
-            match disk.after_cut().exists(Path::new("/d/a")) {
-                true => kept += 1,
-                false => lost += 1,
-            }
-        }
-        assert!(lost > 20 && kept > 20, "{lost} lost, {kept} kept");
-    }
-
-    #[test]
-    fn replacing_leaves_the_old_or_the_new_at_every_cut() {
-        let path = Path::new("/d/a");
-        let mut seen = BTreeSet::new();
-        for seed in 0..50 {
-            for cut in 0..6 {
-                let disk = disk(seed);
-                disk.replace(path, &[1; 700]).unwrap();
-                disk.cut_at(Some(disk.operations() + cut));
-                let replaced = disk.replace(path, &[2; 900]).is_ok();
-                let bytes = disk.after_cut().read(path, 1000).unwrap();
-                assert!(bytes == [1; 700] && !replaced || bytes == [2; 900], "seed {seed}, cut {cut}");
-                seen.insert((cut, bytes[0]));
-            }
-        }
-        assert!(seen.contains(&(4, 1)) && seen.contains(&(4, 2)), "{seen:?}");
-    }
-
-    #[test]
-    fn after_the_cut_nothing_goes_and_a_fault_ends_when_it_is_taken_away() {
-        let disk = disk(1);
-        let file = disk.open(Path::new("/d/a"), How::Create).unwrap();
-        disk.set_fault(Some(io::ErrorKind::StorageFull));
-        assert_eq!(file.write_at(0, b"x").unwrap_err().kind(), io::ErrorKind::StorageFull);
-        disk.set_fault(None);
-        file.write_at(0, b"x").unwrap();
-        disk.cut_at(Some(disk.operations()));
-        assert!(file.sync().is_err() && file.len().is_err() && disk.is_off());
-        assert!(disk.open(Path::new("/d/b"), How::Create).is_err());
-    }
-}
+#[path = "sim_tests.rs"]
+mod tests;

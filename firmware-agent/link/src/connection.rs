@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
 use rumqttc::{AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS};
-use rumqttc::{StateError, mqttbytes};
+use rumqttc::{StateError, SubscribeReasonCode, mqttbytes};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -48,6 +48,8 @@ pub(crate) enum Signal {
     },
     /// An acknowledgement of nothing that waits: a second one, or an invented one.
     StrayAck,
+    /// The broker does not let this unit hear commands.
+    SubscriptionRefused,
     Command(Vec<u8>),
     Ended(End),
 }
@@ -154,12 +156,17 @@ impl Connection {
 
     fn on_event(&mut self, event: Event) -> Option<Signal> {
         match event {
-            Event::Incoming(Packet::ConnAck(_)) => {
+            // A second one breaks the protocol; rumqttc ends the session over it. Whether the broker claims to have a session of ours
+            // does not matter: nothing of an old one is used.
+            Event::Incoming(Packet::ConnAck(_)) if !self.up => {
                 self.up = true;
                 self.last_progress = Instant::now();
                 Some(Signal::Up)
             }
             Event::Incoming(Packet::PubAck(ack)) => Some(self.on_puback(ack.pkid)),
+            Event::Incoming(Packet::SubAck(ack)) if ack.return_codes.contains(&SubscribeReasonCode::Failure) => {
+                Some(Signal::SubscriptionRefused)
+            }
             Event::Incoming(Packet::Publish(publish)) if publish.topic == self.command_topic => {
                 Some(Signal::Command(publish.payload.to_vec()))
             }

@@ -9,6 +9,7 @@
 
 pub mod backoff;
 pub mod broker;
+mod choice;
 mod commands;
 mod connection;
 pub mod limits;

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const QUEUE: usize = 128;
 /// Places of [`QUEUE`] that only crash messages may take.
 pub const QUEUE_RESERVED: usize = 32;
+/// Brokers of one unit.
+pub const MAX_BROKERS: usize = 8;
 /// Messages stored in one transaction at most.
 pub const BATCH: usize = 32;
 /// Events between the connection's task and the link.
@@ -41,6 +43,10 @@ pub const SET_ASIDE: u32 = 8;
 pub const COMMANDS_MUTED: Duration = Duration::from_secs(600);
 /// The watchdog never waits longer than this.
 pub const WATCHDOG_CAP: Duration = Duration::from_secs(120);
+/// A failed store is made anew this soon at first, then twice as late each time.
+pub const REOPEN_FIRST: Duration = Duration::from_secs(1);
+/// But never later: it may mean writing everything that waits.
+pub const REOPEN_CAP: Duration = Duration::from_secs(16);
 /// How often ages, the watchdog and pending deletions are looked at.
 pub const TICK: Duration = Duration::from_millis(200);
 

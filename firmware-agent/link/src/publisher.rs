@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::backoff::BackoffConfig;
 use crate::broker::{Broker, BrokerError};
 use crate::commands::CommandRefusal;
-use crate::limits::{COMMANDS, QUEUE, QUEUE_RESERVED};
+use crate::limits::{COMMANDS, MAX_BROKERS, QUEUE, QUEUE_RESERVED};
 use crate::store::{Opened, Store};
 use crate::tls::{Tls, TlsError};
 use crate::worker::{Request, Worker};
@@ -24,9 +24,15 @@ use crate::worker::{Request, Worker};
 /// Everything that a link must be told.
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
-    /// Where the broker is.
+    /// Where the preferred broker is.
     pub broker: Broker,
-    /// Certificates, for `mqtts`.
+    /// Others, in the order in which they are preferred after it; at most [`MAX_BROKERS`] in all.
+    pub others: Vec<Broker>,
+    /// After failing for so long a broker gives way to the next.
+    pub fall_over: Duration,
+    /// While another than the preferred one is in use, those before it are tried so often.
+    pub return_after: Duration,
+    /// Certificates, for `mqtts`: the same for all brokers.
     pub tls: Option<Tls>,
     /// MQTT client id; two connections with the same id throw each other out.
     pub client_id: String,
@@ -62,6 +68,9 @@ impl LinkConfig {
         let name = unit.as_str().bytes();
         Self {
             broker,
+            others: Vec::new(),
+            fall_over: Duration::from_secs(30),
+            return_after: Duration::from_secs(300),
             tls: None,
             client_id: format!("{fleet}-{unit}"),
             seed: name.fold(u64::from(boot), |seed, byte| seed.wrapping_mul(0x100_0000_01B3) ^ u64::from(byte)),
@@ -141,6 +150,8 @@ pub struct LinkStats {
     pub commit_time: Duration,
     /// Failures of the store.
     pub store_errors: u64,
+    /// The store does not work now: what is new is held in memory alone.
+    pub store_failing: bool,
     /// Messages that are only in memory because the store failed.
     pub not_durable: usize,
     /// Messages that the broker does not have yet.
@@ -155,8 +166,14 @@ pub struct LinkStats {
     pub acked_other: u64,
     /// Acknowledgements of nothing that waited.
     pub stray_acks: u64,
+    /// Sessions in which the broker refused the subscription to commands.
+    pub subscriptions_refused: u64,
     /// Given up by the written policy.
     pub given_up: GivenUp,
+    /// Which broker is in use or tried: its place in the order of preference, from 0.
+    pub broker: usize,
+    /// How often another broker came into use.
+    pub broker_changes: u64,
     /// Sessions that stood.
     pub connects: u64,
     /// Sessions or attempts that ended.
@@ -212,13 +229,17 @@ impl Link {
     /// # Errors
     /// The client id or the certificates are unusable, or the system gives no thread.
     pub fn start(config: LinkConfig, store: Store, opened: Opened) -> Result<Self, LinkError> {
-        let secure = config.broker.secure(config.tls.as_ref())?;
-        config.broker.options(&config.client_id, config.keep_alive, secure.as_ref())?;
+        let mut brokers = Vec::with_capacity(1 + config.others.len());
+        for broker in std::iter::once(&config.broker).chain(&config.others).take(MAX_BROKERS) {
+            let secure = broker.secure(config.tls.as_ref())?;
+            broker.options(&config.client_id, config.keep_alive, secure.as_ref())?;
+            brokers.push((broker.clone(), secure));
+        }
         let (requests, request_queue) = mpsc::channel(QUEUE);
         let (stop, stop_signal) = oneshot::channel();
         let (command_sender, commands) = mpsc::channel(COMMANDS);
         let shared = Arc::new(Shared::default());
-        let worker = Worker::new(config, secure, store, opened, Arc::clone(&shared), command_sender);
+        let worker = Worker::new(config, brokers, store, opened, Arc::clone(&shared), command_sender);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new()
             .name("link".to_owned())
@@ -340,15 +361,15 @@ fn class_of(message: &Message) -> Result<(Class, bool), EnqueueError> {
 }
 
 /// A status of this unit, encoded.
-pub(crate) fn status_bytes(config: &LinkConfig, state: agent_wire::UnitState) -> Vec<u8> {
+pub(crate) fn status_bytes(config: &LinkConfig, state: agent_wire::UnitState, broker: u8) -> Vec<u8> {
     let mut version = heapless::String::<VERSION_BYTES>::new();
     for c in config.version.chars() {
         if version.push(c).is_err() {
             break;
         }
     }
-    let status =
-        agent_wire::Status { unit: config.unit.clone(), boot: config.boot, state, version, config: config.config };
+    let (unit, boot) = (config.unit.clone(), config.boot);
+    let status = agent_wire::Status { unit, boot, state, version, config: config.config, broker };
     // A status always fits (see agent-wire's tests); an empty payload would be refused by the listener by name.
     encode(&Message::Status(status), &mut [0; MESSAGE_BYTES]).map(<[u8]>::to_vec).unwrap_or_default()
 }

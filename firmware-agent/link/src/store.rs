@@ -9,6 +9,7 @@
 //!
 //! It decides nothing about what is kept: see [`agent_core::outbox`].
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -82,6 +83,33 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether it is the disk that fails, and not that something else stands in the store's place.
+    #[must_use]
+    pub fn disk_fails(&self) -> bool {
+        match self {
+            Self::InUse(_) => false,
+            Self::File { source, .. } => is_of_disk(source),
+            Self::Database { source, .. } => match &**source {
+                redb::Error::Io(error) => is_of_disk(error),
+                redb::Error::PreviousIo => true,
+                _ => false,
+            },
+        }
+    }
+}
+
+/// Whether an error is that of a disk that is full, read-only or failing.
+#[must_use]
+pub fn is_of_disk(error: &io::Error) -> bool {
+    /// Linux's number of an error of input or output.
+    const EIO: i32 = 5;
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
+    ) || error.raw_os_error() == Some(EIO)
+}
+
 /// The open store.
 #[derive(Debug)]
 pub struct Store {
@@ -92,6 +120,10 @@ pub struct Store {
     /// Boot counter that survived, or a floor for it.
     boot: u32,
     command: u64,
+    /// Whether what is on disk has been read: if not, it must not be replaced.
+    known: bool,
+    /// Records that are no messages were found: the file stays, under another name.
+    foreign: bool,
 }
 
 impl Store {
@@ -125,8 +157,25 @@ impl Store {
         if boot == 0 && set_aside.is_some() {
             boot = boot_floor();
         }
-        let store = Self { disk, path: path.to_owned(), db: Some(db), boot, command: loaded.command };
+        let foreign = loaded.unreadable > 0;
+        let (path, command) = (path.to_owned(), loaded.command);
+        let store = Self { disk, path, db: Some(db), boot, command, known: true, foreign };
         Ok((store, Opened { waiting: loaded.waiting, set_aside, unreadable: loaded.unreadable }))
+    }
+
+    /// A store whose disk does not work at the start: every commit fails until [`Store::reopen`] has found it working. The number of
+    /// this start is drawn at random from a range that no counter reaches: event ids must not come again, and no clock can be trusted.
+    #[must_use]
+    pub fn without_disk(disk: Arc<dyn Disk>, path: &Path) -> Self {
+        let drawn = RandomState::new().build_hasher().finish();
+        let boot = (1 << 31) | (drawn as u32 >> 1);
+        Self { disk, path: path.to_owned(), db: None, boot, command: 0, known: false, foreign: false }
+    }
+
+    /// The number of this start, as [`Store::next_boot`] or [`Store::without_disk`] made it.
+    #[must_use]
+    pub const fn boot(&self) -> u32 {
+        self.boot
     }
 
     /// Counts this start of the agent, durably, and returns the number, from 1.
@@ -172,15 +221,54 @@ impl Store {
         self.db.is_some()
     }
 
-    /// Opens the file again after a failure. Nothing is set aside: the messages in it are still in memory.
+    /// Makes the store anew after a failure, from everything that waits: another file, synced, in place of the old one. The old one
+    /// cannot be gone on with: after a failed sync the kernel takes pages for written that never reached the disk.
+    ///
+    /// A store that could not be read at the start is opened instead, and gives what waits in it.
     ///
     /// # Errors
-    /// It still fails.
-    pub fn reopen(&mut self) -> Result<(), StoreError> {
+    /// It still fails; the old file is as it was.
+    pub fn reopen<'a>(&mut self, waiting: impl Iterator<Item = &'a Stored>) -> Result<Option<Opened>, StoreError> {
         self.db = None;
-        let (db, _) = open_and_load(&*self.disk, &self.path).map_err(|f| f.into_error(&self.path))?;
-        self.db = Some(db);
-        Ok(())
+        if !self.known {
+            self.disk.make_folder(folder_of(&self.path)).map_err(|e| file_error(&self.path, e))?;
+            let (found, opened) = Self::open_on(Arc::clone(&self.disk), &self.path)?;
+            // This start keeps the number that it has.
+            *self = Self { boot: self.boot, ..found };
+            return Ok(Some(opened));
+        }
+        let new = beside(&self.path, ".new");
+        let waiting: Vec<&Stored> = waiting.collect();
+        match self.build(&new, &waiting) {
+            Ok(db) => self.db = Some(db),
+            Err(error) => {
+                // Its room is given back; when that fails it is made over next time.
+                let _ = self.disk.remove(&new);
+                return Err(error);
+            }
+        }
+        Ok(None)
+    }
+
+    /// A whole store under another name, then under its own.
+    fn build(&self, new: &Path, waiting: &[&Stored]) -> Result<Database, StoreError> {
+        let disk = &*self.disk;
+        disk.open(new, How::Create).map(drop).map_err(|e| file_error(new, e))?;
+        let (db, _) = open_and_load(disk, new).map_err(|f| f.into_error(new))?;
+        let meta = [(BOOT, u64::from(self.counted())), (COMMAND, self.command)];
+        write_guarded(&db, waiting, &[], &meta).map_err(|e| database_error(new, e))?;
+        if self.foreign {
+            disk.rename(&self.path, &aside_name(disk, &self.path)).map_err(|e| file_error(&self.path, e))?;
+        }
+        disk.rename(new, &self.path).map_err(|e| file_error(&self.path, e))?;
+        let folder = folder_of(&self.path);
+        disk.sync_folder(folder).map_err(|e| file_error(folder, e))?;
+        Ok(db)
+    }
+
+    /// The count of starts: a number that was drawn is none.
+    fn counted(&self) -> u32 {
+        if self.boot < 1 << 31 { self.boot } else { read_boot_file(&*self.disk, &self.path).unwrap_or(0) }
     }
 
     /// Closes the file as a failing disk would, for tests.
@@ -193,16 +281,16 @@ impl Store {
         let Some(db) = &self.db else {
             return Err(database_error(&self.path, StorageError::DatabaseClosed.into()));
         };
-        // redb asserts its invariants: a panic over a damaged file must not take the link down.
-        let done = catch_unwind(AssertUnwindSafe(|| write(db, puts, deletes, meta)));
-        let error = match done {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(e)) => e,
-            Err(_) => redb::Error::Corrupted("redb panicked while it wrote".to_owned()),
-        };
+        let Err(error) = write_guarded(db, puts, deletes, meta) else { return Ok(()) };
         self.db = None;
         Err(database_error(&self.path, error))
     }
+}
+
+/// redb asserts its invariants: a panic over a damaged file must not take the link down.
+fn write_guarded(db: &Database, puts: &[&Stored], deletes: &[u64], meta: &[(&str, u64)]) -> Result<(), redb::Error> {
+    catch_unwind(AssertUnwindSafe(|| write(db, puts, deletes, meta)))
+        .unwrap_or_else(|_| Err(redb::Error::Corrupted("redb panicked while it wrote".to_owned())))
 }
 
 fn write(db: &Database, puts: &[&Stored], deletes: &[u64], meta: &[(&str, u64)]) -> Result<(), redb::Error> {
@@ -404,81 +492,5 @@ pub(crate) fn unix_ms() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    fn stored(key: u64) -> Stored {
-        Stored {
-            key,
-            class: Class::Alert,
-            crash: true,
-            kind: MessageKind::Alert,
-            created_unix_ms: 5,
-            payload: vec![key as u8; 100],
-        }
-    }
-
-    #[test]
-    fn what_was_committed_is_there_again_and_boots_grow() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("outbox.redb");
-        let (mut store, opened) = Store::open(&path).unwrap();
-        assert_eq!(opened, Opened::default());
-        assert_eq!(store.next_boot().unwrap(), 1);
-        store.commit(&[&stored(1), &stored(2)], &[]).unwrap();
-        store.commit(&[&stored(3)], &[1]).unwrap();
-        store.set_command_counter(9).unwrap();
-        assert!(matches!(Store::open(&path), Err(StoreError::InUse(_))));
-        drop(store);
-        let (mut store, opened) = Store::open(&path).unwrap();
-        assert_eq!(opened.waiting, [stored(2), stored(3)]);
-        assert_eq!(store.command_counter(), 9);
-        assert_eq!(store.next_boot().unwrap(), 2);
-    }
-
-    #[test]
-    fn an_unreadable_store_is_set_aside_and_boots_go_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("outbox.redb");
-        let (mut store, _) = Store::open(&path).unwrap();
-        assert_eq!(store.next_boot().unwrap(), 1);
-        store.commit(&[&stored(1)], &[]).unwrap();
-        drop(store);
-        let whole = fs::read(&path).unwrap();
-        // Garbage, a cut file, and a file whose inner half is overwritten.
-        let mut holed = whole.clone();
-        holed[512..].fill(0xA5);
-        for (n, bytes) in [vec![7u8; 9000], whole[..whole.len() / 3].to_vec(), holed].into_iter().enumerate() {
-            fs::write(&path, &bytes).unwrap();
-            let (mut store, opened) = Store::open(&path).unwrap();
-            let (aside, why) = opened.set_aside.expect("set aside");
-            assert_eq!(fs::read(&aside).unwrap().len(), bytes.len(), "kept as it was: {why}");
-            assert!(opened.waiting.is_empty());
-            assert_eq!(store.next_boot().unwrap(), 2 + n as u32);
-            store.commit(&[&stored(4)], &[]).unwrap();
-        }
-        fs::remove_file(beside(&path, ".boot")).unwrap();
-        fs::write(&path, b"x").unwrap();
-        let (mut store, _) = Store::open(&path).unwrap();
-        assert!(store.next_boot().unwrap() > 1_000_000, "above every counter that was ever reached");
-    }
-
-    #[test]
-    fn a_record_that_is_no_message_is_counted_and_the_others_are_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("outbox.redb");
-        let (mut store, _) = Store::open(&path).unwrap();
-        store.commit(&[&stored(1), &Stored { payload: vec![0; MESSAGE_BYTES + 1], ..stored(2) }], &[]).unwrap();
-        drop(store);
-        let (_, opened) = Store::open(&path).unwrap();
-        assert_eq!((opened.waiting, opened.unreadable), (vec![stored(1)], 1));
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_is_an_error_that_names_the_file() {
-        let error = Store::open(Path::new("/no/such/folder/outbox.redb")).unwrap_err();
-        assert!(error.to_string().contains("/no/such/folder/outbox.redb"), "{error}");
-    }
-}
+#[path = "store_tests.rs"]
+mod tests;

@@ -24,9 +24,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{self, Instant};
 
 use crate::backoff::Backoff;
+use crate::broker::Broker;
+use crate::choice::Choice;
 use crate::commands::{CommandRefusal, judge};
 use crate::connection::{Connection, End, Sent, Signal};
-use crate::limits::{BATCH, COMMANDS_MUTED, TICK, WATCHDOG_CAP};
+use crate::limits::{BATCH, COMMANDS_MUTED, REOPEN_CAP, REOPEN_FIRST, TICK, WATCHDOG_CAP};
 use crate::publisher::{EnqueueError, LinkConfig, Shared, status_bytes};
 use crate::store::{Opened, Store, StoreError, Stored, unix_ms};
 
@@ -34,8 +36,9 @@ use crate::store::{Opened, Store, StoreError, Stored, unix_ms};
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Pending deletions that are worth a transaction of their own before the tick.
 const DELETE_BATCH: usize = 64;
-/// How often a failed store is opened again.
-const REOPEN_EVERY: Duration = Duration::from_secs(1);
+
+/// Keys begin here while the disk does not work from the start on: above any that can stand on it.
+const KEYS_WITHOUT_DISK: u64 = 1 << 62;
 
 /// One message on its way from the caller to the link's thread.
 pub(crate) struct Request {
@@ -59,8 +62,9 @@ enum Phase {
 
 pub(crate) struct Worker {
     config: LinkConfig,
-    /// Made once: certificates are not parsed again for each connection.
-    secure: Option<Arc<ClientConfig>>,
+    /// In order of preference. TLS is made once: certificates are not parsed again for each connection.
+    brokers: Vec<(Broker, Option<Arc<ClientConfig>>)>,
+    choice: Choice,
     store: Store,
     outbox: Outbox,
     /// Payloads of all entries that wait. As large as the outbox's caps allow.
@@ -70,8 +74,12 @@ pub(crate) struct Worker {
     /// Keys that are still on disk and must not be.
     deletes: BTreeSet<u64>,
     connection: Option<Connection>,
+    /// A session with a preferred broker, beside the one in use, until it answers or fails.
+    trial: Option<Connection>,
     next_try: Instant,
     next_reopen: Instant,
+    /// How long after another failure of the store.
+    reopen_wait: Duration,
     backoff: Backoff,
     watchdog: Duration,
     commands: mpsc::Sender<Command>,
@@ -79,12 +87,15 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     start: Instant,
     phase: Phase,
+    /// Time that a test has let pass.
+    #[cfg(test)]
+    skipped: Duration,
 }
 
 impl Worker {
     pub(crate) fn new(
         config: LinkConfig,
-        secure: Option<Arc<ClientConfig>>,
+        brokers: Vec<(Broker, Option<Arc<ClientConfig>>)>,
         store: Store,
         opened: Opened,
         shared: Arc<Shared>,
@@ -97,8 +108,11 @@ impl Worker {
             unsaved: BTreeSet::new(),
             deletes: BTreeSet::new(),
             connection: None,
+            trial: None,
             next_try: start,
             next_reopen: start,
+            reopen_wait: REOPEN_FIRST,
+            choice: Choice::new(brokers.len(), config.fall_over, config.return_after, start),
             backoff: Backoff::new(config.backoff, config.seed),
             watchdog: config.watchdog,
             commands,
@@ -108,15 +122,21 @@ impl Worker {
             phase: Phase::Running,
             store,
             config,
-            secure,
+            brokers,
+            #[cfg(test)]
+            skipped: tests::SKIPPED.get(),
         };
+        if !worker.store.is_open() {
+            // Whatever waits on the disk that does not work now has lower keys.
+            worker.outbox.begin_at(KEYS_WITHOUT_DISK);
+        }
         worker.restore(opened);
         worker
     }
 
     fn restore(&mut self, opened: Opened) {
-        let (now, unix_ms) = (self.now(), unix_ms());
-        self.shared.lock().restored = opened.waiting.len() as u64;
+        let (now, unix_ms) = (self.now(), self.unix_ms());
+        self.shared.lock().restored += opened.waiting.len() as u64;
         for stored in opened.waiting {
             let entry =
                 Entry { key: stored.key, class: stored.class, crash: stored.crash, bytes: stored.payload.len() };
@@ -141,6 +161,7 @@ impl Worker {
                 Some(first) = requests.recv() => self.take(first, &mut requests),
                 signal = next_signal(&mut self.connection) => self.on_signal(signal),
                 () = time::sleep_until(retry), if self.connection.is_none() => self.connect(),
+                signal = next_signal(&mut self.trial) => self.on_trial(signal),
                 _ = tick.tick() => self.on_tick(requests.is_empty()),
                 told = &mut stop, if self.phase == Phase::Running => match told {
                     Ok(within) => self.phase = Phase::Draining(Instant::now() + within),
@@ -154,13 +175,23 @@ impl Worker {
             self.take(first, &mut requests);
         }
         self.persist();
-        self.connection = None;
+        (self.connection, self.trial) = (None, None);
         self.shared.lock().connected = false;
         self.show();
     }
 
     fn now(&self) -> MonoTime {
-        MonoTime(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        let passed = self.start.elapsed();
+        #[cfg(test)]
+        let passed = passed + self.skipped;
+        MonoTime(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn unix_ms(&self) -> u64 {
+        #[cfg(test)]
+        return unix_ms() + self.skipped.as_millis() as u64;
+        #[cfg(not(test))]
+        unix_ms()
     }
 
     /// Takes a request and those that came with it into the outbox, with one disk sync for all.
@@ -201,7 +232,7 @@ impl Worker {
         };
         self.forget(&admitted.evicted);
         let key = admitted.key;
-        self.payloads.insert(key, Stored { key, class, crash, kind, created_unix_ms: unix_ms(), payload });
+        self.payloads.insert(key, Stored { key, class, crash, kind, created_unix_ms: self.unix_ms(), payload });
         self.unsaved.insert(key);
         (Ok(key), done)
     }
@@ -223,18 +254,11 @@ impl Worker {
 
     /// Brings the disk to what the outbox says.
     fn persist(&mut self) {
-        if self.unsaved.is_empty() && self.deletes.is_empty() {
+        if !self.store.is_open() && !self.reopen() {
             return;
         }
-        if !self.store.is_open() {
-            if Instant::now() < self.next_reopen {
-                return;
-            }
-            self.next_reopen = Instant::now() + REOPEN_EVERY;
-            if let Err(error) = self.store.reopen() {
-                self.on_store_error(&error);
-                return;
-            }
+        if self.unsaved.is_empty() && self.deletes.is_empty() {
+            return;
         }
         let began = Instant::now();
         let puts: Vec<&Stored> = self.unsaved.iter().filter_map(|key| self.payloads.get(key)).collect();
@@ -244,39 +268,113 @@ impl Worker {
             self.on_store_error(&error);
             return;
         }
-        self.unsaved.clear();
-        self.deletes.clear();
-        for key in deletes {
-            self.outbox.on_deleted(key);
-        }
+        self.on_saved();
         let mut stats = self.shared.lock();
         stats.stored += stored;
         stats.commits += 1;
         stats.commit_time += began.elapsed();
     }
 
+    /// Tries to have a store again; it then holds everything that waits, or gives what had waited in it all the time.
+    fn reopen(&mut self) -> bool {
+        if Instant::now() < self.next_reopen {
+            return false;
+        }
+        match self.store.reopen(self.payloads.values()) {
+            Ok(found) => {
+                self.reopen_wait = REOPEN_FIRST;
+                match found {
+                    Some(opened) => self.restore(opened),
+                    None => {
+                        self.shared.lock().stored += self.unsaved.len() as u64;
+                        self.on_saved();
+                    }
+                }
+                true
+            }
+            Err(error) => {
+                self.on_store_error(&error);
+                false
+            }
+        }
+    }
+
+    /// The disk is as the outbox says.
+    fn on_saved(&mut self) {
+        self.unsaved.clear();
+        for key in std::mem::take(&mut self.deletes) {
+            self.outbox.on_deleted(key);
+        }
+    }
+
     fn on_store_error(&mut self, error: &StoreError) {
-        self.next_reopen = Instant::now() + REOPEN_EVERY;
+        self.next_reopen = Instant::now() + self.reopen_wait;
+        self.reopen_wait = (self.reopen_wait * 2).min(REOPEN_CAP);
         let mut stats = self.shared.lock();
         stats.store_errors += 1;
         stats.last_store_error = Some(error.to_string().chars().take(200).collect());
     }
 
     fn connect(&mut self) {
-        let topic = self.topic(MessageKind::Status);
+        let (before, which) = (self.choice.at(), self.choice.next(Instant::now()));
+        if before != which {
+            self.backoff.reset();
+            self.shared.lock().broker_changes += 1;
+        }
+        match self.open(which) {
+            Ok(connection) => self.connection = Some(connection),
+            Err(why) => self.drop_connection(&why),
+        }
+    }
+
+    /// Begins a session with a broker.
+    fn open(&self, which: usize) -> Result<Connection, String> {
         let config = &self.config;
+        let (broker, secure) = self.brokers.get(which).ok_or("there is no such broker")?;
         // Checked when the link was started; a failure here counts as a lost connection.
-        let options = config.broker.options(&config.client_id, config.keep_alive, self.secure.as_ref());
-        match options {
-            Ok(mut options) => {
-                let will = status_bytes(config, UnitState::Lost);
-                options.set_last_will(LastWill::new(topic, will, QoS::AtLeastOnce, true));
-                let commands = self.topic(MessageKind::Command);
-                self.connection = Some(Connection::open(options, config.connect_timeout_s, commands));
+        let options = broker.options(&config.client_id, config.keep_alive, secure.as_ref());
+        let mut options = options.map_err(|e| e.to_string())?;
+        let will = self.status(UnitState::Lost, which);
+        options.set_last_will(LastWill::new(self.topic(MessageKind::Status), will, QoS::AtLeastOnce, true));
+        Ok(Connection::open(options, config.connect_timeout_s, self.topic(MessageKind::Command)))
+    }
+
+    fn status(&self, state: UnitState, broker: usize) -> Vec<u8> {
+        status_bytes(&self.config, state, u8::try_from(broker).unwrap_or(u8::MAX))
+    }
+
+    /// Begins to try a preferred broker when it is time.
+    fn try_preferred(&mut self) {
+        let now = Instant::now();
+        let in_use = self.connection.as_ref().is_some_and(|c| c.up);
+        if self.trial.is_none()
+            && in_use
+            && self.phase == Phase::Running
+            && let Some(which) = self.choice.trial(now)
+        {
+            match self.open(which) {
+                Ok(connection) => self.trial = Some(connection),
+                Err(_) => self.choice.trial_failed(now),
             }
-            Err(error) => {
-                self.on_end(End { why: error.to_string(), refused: false, unreadable: false });
+        }
+    }
+
+    fn on_trial(&mut self, signal: Signal) {
+        match signal {
+            Signal::Up => {
+                // The broker that is left publishes the last will; what it had not acknowledged goes to the other one.
+                self.outbox.on_disconnected();
+                self.connection = self.trial.take();
+                self.choice.returned(Instant::now());
+                self.shared.lock().broker_changes += 1;
+                self.on_up();
             }
+            Signal::Ended(_) => {
+                self.trial = None;
+                self.choice.trial_failed(Instant::now());
+            }
+            // Nothing was sent and nothing subscribed to.
+            Signal::Acked { .. } | Signal::StrayAck | Signal::SubscriptionRefused | Signal::Command(_) => {}
         }
     }
 
@@ -307,6 +405,7 @@ impl Worker {
             Signal::Up => self.on_up(),
             Signal::Acked { what, gap } => self.on_acked(what, gap),
             Signal::StrayAck => self.shared.lock().stray_acks += 1,
+            Signal::SubscriptionRefused => self.shared.lock().subscriptions_refused += 1,
             Signal::Command(payload) => self.on_command(&payload),
             Signal::Ended(end) => self.on_end(end),
         }
@@ -320,7 +419,7 @@ impl Worker {
         }
         // Alerts go before the status.
         self.send_waiting();
-        let status = status_bytes(&self.config, UnitState::Online);
+        let status = self.status(UnitState::Online, self.choice.at());
         let topic = self.topic(MessageKind::Status);
         let muted = self.commands_muted_until.is_some_and(|until| Instant::now() < until);
         let Some(connection) = &mut self.connection else { return };
@@ -336,6 +435,7 @@ impl Worker {
 
     fn on_acked(&mut self, what: Sent, gap: Duration) {
         self.backoff.reset();
+        self.choice.worked();
         if gap <= self.config.watchdog / 2 {
             self.watchdog = self.config.watchdog;
         }
@@ -388,6 +488,7 @@ impl Worker {
     fn on_end(&mut self, end: End) {
         self.connection = None;
         self.outbox.on_disconnected();
+        self.choice.failed(Instant::now());
         self.next_try = Instant::now() + self.backoff.next_wait(end.refused);
         if end.unreadable {
             // Someone may have put a retained monster on the command topic: alerts go before commands.
@@ -407,6 +508,7 @@ impl Worker {
         self.expire();
         self.persist();
         self.watch();
+        self.try_preferred();
         match self.phase {
             Phase::Running | Phase::Done => {}
             Phase::Draining(until) => {
@@ -432,7 +534,7 @@ impl Worker {
 
     fn say_goodbye(&mut self) {
         let topic = self.topic(MessageKind::Status);
-        let status = status_bytes(&self.config, UnitState::Stopped);
+        let status = self.status(UnitState::Stopped, self.choice.at());
         self.phase = Phase::Done;
         if let Some(connection) = self.connection.as_mut().filter(|c| c.up)
             && connection.publish(&topic, true, &status, Sent::Status).is_ok()
@@ -461,6 +563,8 @@ impl Worker {
         stats.in_flight = self.outbox.in_flight();
         stats.given_up = self.outbox.given_up();
         stats.not_durable = self.unsaved.len();
+        stats.store_failing = !self.store.is_open();
+        stats.broker = self.choice.at();
         drop(stats);
         self.shared.changed();
     }
@@ -474,51 +578,5 @@ async fn next_signal(connection: &mut Option<Connection>) -> Signal {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::broker::Broker;
-    use agent_wire::UnitId;
-
-    fn worker(folder: &std::path::Path) -> Worker {
-        let (store, opened) = Store::open(&folder.join("outbox.redb")).unwrap();
-        let name = UnitId::new("u").unwrap();
-        let config = LinkConfig::new(Broker::parse("mqtt://127.0.0.1:1").unwrap(), name.clone(), name, 1);
-        Worker::new(config, None, store, opened, Arc::new(Shared::default()), mpsc::channel(1).0)
-    }
-
-    fn request() -> (Request, std_mpsc::Receiver<Result<u64, EnqueueError>>) {
-        let (done, answer) = std_mpsc::sync_channel(1);
-        let payload = vec![1; 50];
-        (Request { class: Class::Alert, crash: true, kind: MessageKind::Alert, payload, done: Some(done) }, answer)
-    }
-
-    #[test]
-    fn a_failing_disk_is_said_the_message_is_sent_all_the_same_and_stored_when_the_disk_works_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut worker = worker(folder.path());
-        let (_hold, mut none) = mpsc::channel(1);
-        let mut put = |worker: &mut Worker| {
-            let (request, answer) = request();
-            worker.take(request, &mut none);
-            answer.recv().unwrap()
-        };
-        let saved = put(&mut worker).unwrap();
-        worker.store.break_for_test();
-        worker.next_reopen = Instant::now() + Duration::from_secs(3600);
-        let EnqueueError::NotDurable { key: sent } = put(&mut worker).unwrap_err() else { panic!("it was said") };
-        let EnqueueError::NotDurable { key: kept } = put(&mut worker).unwrap_err() else { panic!("it was said") };
-        assert_eq!(worker.shared.lock().not_durable, 2);
-        // Both can be sent; one of each is acknowledged while the disk is away.
-        let now = worker.now();
-        let order: Vec<u64> = std::iter::from_fn(|| worker.outbox.next_to_send(now)).map(|e| e.key).collect();
-        assert_eq!(order, [saved, sent, kept]);
-        worker.on_acked(Sent::Entry(saved), Duration::ZERO);
-        worker.on_acked(Sent::Entry(sent), Duration::ZERO);
-        worker.next_reopen = Instant::now();
-        worker.persist();
-        assert!(worker.unsaved.is_empty() && worker.deletes.is_empty());
-        drop(worker);
-        let (_, opened) = Store::open(&folder.path().join("outbox.redb")).unwrap();
-        assert_eq!(opened.waiting.iter().map(|s| s.key).collect::<Vec<_>>(), [kept]);
-    }
-}
+#[path = "worker_tests.rs"]
+mod tests;

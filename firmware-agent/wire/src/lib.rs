@@ -20,12 +20,13 @@ pub mod message;
 pub mod report;
 pub mod units;
 mod v1;
+mod v2;
 
 pub use envelope::{DecodeError, EncodeError, decode, encode};
 pub use ids::{EventId, Hash8, UnitId};
 pub use message::{
     Alert, Command, CommandAction, EventKind, Evidence, EvidenceSource, Flags, Health, Losses, Message, MessageKind,
-    Severity, Status, UnitState,
+    Severity, Status, Storage, UnitState,
 };
 pub use report::{
     Answer, EdrSummary, EvidenceFile, Grounding, GroundingCheck, Interval, LadderFall, LadderReason, Report,

@@ -179,6 +179,24 @@ pub struct Status {
     pub version: String<VERSION_BYTES>,
     /// Configuration in force.
     pub config: Hash8,
+    /// Which broker this came by: its place in the unit's order of preference, 0 the preferred one.
+    #[serde(default)]
+    pub broker: u8,
+}
+
+/// What the unit's disk does and does not do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Storage {
+    /// The outbox cannot be written: messages are held in memory and sent from there; a power cut would lose them.
+    pub outbox_failing: bool,
+    /// How many messages are in memory alone.
+    pub not_durable: u32,
+    /// The last evidence file could not be made safe.
+    pub evidence_failing: bool,
+    /// Events since the start whose evidence could not be made safe.
+    pub evidence_lost: u32,
+    /// Lesser evidence files that went since the start to make room.
+    pub evidence_rotated: u32,
 }
 
 /// Periodic state of the unit.
@@ -208,6 +226,12 @@ pub struct Health {
     pub losses: Losses,
     /// Circumstances.
     pub flags: Flags,
+    /// Which broker is in use: its place in the unit's order of preference, 0 the preferred one.
+    #[serde(default)]
+    pub broker: u8,
+    /// How its disk is.
+    #[serde(default)]
+    pub storage: Storage,
 }
 
 /// What a command asks for.

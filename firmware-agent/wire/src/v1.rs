@@ -1,5 +1,5 @@
 //! The report as version 1 of the envelope wrote it: read for as long as units with it may be on the road, never written.
-//! Every other message of version 1 is as it is now.
+//! Status and health are those of version 2 (`v2.rs`), every other message is as it is now.
 
 use heapless::Vec;
 use serde::{Deserialize, Serialize};

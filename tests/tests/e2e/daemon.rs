@@ -86,6 +86,24 @@ fn the_alert_and_the_report_of_a_crash_arrive_and_the_evidence_is_what_the_repor
 }
 
 #[test]
+fn with_the_preferred_broker_away_the_next_one_gets_everything_and_status_says_which() {
+    let Some(broker) = Mosquitto::start(free_port()) else { return };
+    let unit = Unit::new(broker.port, false);
+    let path = unit.folder.path().join("unit.toml");
+    let alone = format!("broker = \"mqtt://127.0.0.1:{}\"", broker.port);
+    let both = format!("brokers = [\"mqtt://127.0.0.1:{}\", \"{}\"]\nfall_over_s = 5", free_port(), broker.url());
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace(&alone, &both)).unwrap();
+    let (alerts, reports) =
+        (Ear::start(&broker, "fleet/demo/+/alert", 1), Ear::start(&broker, "fleet/demo/+/report", 1));
+    let status = Ear::start(&broker, "fleet/demo/demo-unit/status", 2);
+    let ended = unit.start().end(LIMIT).with_code(0);
+    assert_eq!(id(&inner(&alerts.end(), "alert")[0]), id(&inner(&reports.end(), "report")[0]));
+    assert!(inner(&status.end(), "status").iter().all(|s| s["broker"] == 1));
+    let words = format!("the broker in use is {}; it was mqtt://127.0.0.1:", broker.url());
+    assert!(ended.stderr.contains(&words), "{}", ended.stderr);
+}
+
+#[test]
 fn sigterm_stops_a_paced_run_cleanly_and_says_goodbye() {
     let Some(broker) = Mosquitto::start(free_port()) else { return };
     let unit = Unit::new(broker.port, true);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agent_link::{Broker, ListenConfig, Listener, Received};
-use agent_wire::{Answer, Message, StudentOutcome, WallQuality};
+use agent_wire::{Answer, Message, Storage, StudentOutcome, WallQuality};
 use serde_json::json;
 
 use crate::cli::ListenArgs;
@@ -155,9 +155,11 @@ pub(crate) fn line(message: &Message, books: &Books) -> String {
             let student = student(&r.student, books);
             format!("{} {} {}{edr}, {student}, {file}", r.event, word(&r.kind), word(&r.severity))
         }
-        Message::Status(s) => format!("{} (start {}, version {})", word(&s.state), s.boot, s.version),
+        Message::Status(s) => {
+            format!("{} (start {}, version {}{})", word(&s.state), s.boot, s.version, by_broker(s.broker))
+        }
         Message::Health(h) => format!(
-            "up {} s, {} events, {} waiting, video ring {:.1} s, mounting {} %, lost {} frames {} IMU {} CAN",
+            "up {} s, {} events, {} waiting, video ring {:.1} s, mounting {} %, lost {} frames {} IMU {} CAN{}{}",
             h.uptime_s,
             h.events,
             h.outbox_waiting,
@@ -165,10 +167,32 @@ pub(crate) fn line(message: &Message, books: &Books) -> String {
             h.alignment_pct,
             h.losses.frames,
             h.losses.imu,
-            h.losses.can
+            h.losses.can,
+            by_broker(h.broker),
+            disk(&h.storage)
         ),
         Message::Command(c) => format!("command {}", c.counter),
     }
+}
+
+/// Which broker, unless it is the preferred one.
+fn by_broker(place: u8) -> String {
+    if place == 0 { String::new() } else { format!(", by broker {} in order of preference", u32::from(place) + 1) }
+}
+
+/// What is wrong with the unit's disk; nothing where nothing is.
+fn disk(storage: &Storage) -> String {
+    let mut out = String::new();
+    if storage.outbox_failing {
+        out += &format!(", OUTBOX FAILING ({} messages in memory alone)", storage.not_durable);
+    }
+    if storage.evidence_failing {
+        out += ", EVIDENCE FAILING";
+    }
+    if storage.evidence_lost > 0 {
+        out += &format!(", evidence of {} events not safe", storage.evidence_lost);
+    }
+    out
 }
 
 /// The JSON word of a value, with spaces.

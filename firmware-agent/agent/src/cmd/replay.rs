@@ -22,6 +22,7 @@ use crate::cli::ReplayArgs;
 use crate::config::{Config, Purpose};
 use crate::evidence::Durability;
 use crate::exit::{Outcome, bad_input};
+use crate::link::NoStore;
 use crate::pipeline::{Pipeline, Samples, Sink};
 use crate::show::say;
 use crate::store_page::PageStore;
@@ -59,7 +60,7 @@ pub(crate) fn replay_to(args: &ReplayArgs) -> anyhow::Result<Replayed> {
     let link = args
         .broker
         .as_deref()
-        .map(|url| crate::link::start(&config, url, &args.out.join("outbox.redb")))
+        .map(|url| crate::link::start(&config, &[url.to_owned()], &args.out.join("outbox.redb"), NoStore::Refuse))
         .transpose()?;
     let mut sink = ReplaySink::new(args, &config, link)?;
     let mut student = Inline::start(&config)?;

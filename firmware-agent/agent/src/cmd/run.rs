@@ -52,7 +52,7 @@ use crate::io::camera::clock::monotonic_now;
 use crate::io::camera::source::{self as camera_source, News as CameraNews};
 use crate::io::gpio;
 use crate::io::wall::WallClock;
-use crate::link::RunningLink;
+use crate::link::{NoStore, RunningLink};
 use crate::pipeline::Samples;
 use crate::show::say;
 use crate::student::{Done, News, StudentLink};
@@ -72,6 +72,8 @@ const BUFFERS: usize = 16;
 const BUFFER_BYTES: usize = 256 << 10;
 /// The core looks at the clock at least this often.
 const TICK: Duration = Duration::from_millis(20);
+/// How often the core asks for commands of the fleet, and how the link is.
+const COMMANDS: Duration = Duration::from_millis(50);
 /// At the end, how long to wait for evidence files and the student.
 const LAST_REPORTS: Duration = Duration::from_secs(3);
 /// At the end, how long to wait for the broker.
@@ -136,7 +138,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let made_up = drawn || drives.iter().any(|(_, info)| info.simulated || info.synthetic);
     let flags = Flags { replayed: !live || played, simulated: made_up, ..Flags::default() };
     let store = config.resolve(&config.link.outbox.store);
-    let link = crate::link::start(&config, &config.link.broker.to_string(), &store)?;
+    let brokers: Vec<String> = config.link.all_brokers().iter().map(ToString::to_string).collect();
+    let link = crate::link::start(&config, &brokers, &store, NoStore::GoOn)?;
     let agent = Agent::new(convert::agent(&config, link.boot, flags, model));
     match evidence::recover(&RealDisk, &config.resolve(&config.evidence.dir)) {
         Ok(0) => {}
@@ -184,6 +187,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         wall: live.then(WallClock::new),
         panic_signal: convert::panic_signal(&config),
         parking: None,
+        keeping: keep::Keeping::default(),
     };
     let (sealing, looking) = (watch.stage("seal"), watch.stage("look"));
     let lamp = AtomicU8::new(gpio::Lamp::On as u8);
@@ -388,17 +392,24 @@ struct Core {
     panic_signal: Option<u8>,
     /// When the ignition went off.
     parking: Option<Instant>,
+    /// How the disk takes evidence.
+    keeping: keep::Keeping,
 }
 
 impl Core {
     fn run(&mut self, arrivals: &Receiver<Inbox>, stop: &AtomicBool) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let mut ended = false;
+        let (mut ended, mut heard) = (false, begun);
         // After the end of the source the open events still wait for their files.
         while !(stop.load(Ordering::Relaxed) || ended && !self.agent.awaiting() || self.parked()) {
             self.pulse.busy(Instant::now(), watch::CORE);
             self.look_at_clock();
             self.journal.tick(&self.agent, self.agent.now());
+            // By the clock and not when there is nothing else to do: sensors may leave no such moment.
+            if heard.elapsed() >= COMMANDS {
+                heard = Instant::now();
+                self.commands();
+            }
             match arrivals.recv_timeout(TICK) {
                 Ok(Inbox::End) => {
                     ended = true;
@@ -419,7 +430,6 @@ impl Core {
             } else if !ended && self.realtime {
                 self.agent.on_tick(MonoTime(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)));
             }
-            self.commands();
             self.drain(None);
         }
         // The end has limits of its own.
@@ -500,6 +510,7 @@ impl Core {
                 None
             }
             Inbox::Sealed(event, file) => {
+                self.keeping.sealed(file.is_some());
                 self.agent.on_evidence(&event, file);
                 None
             }
@@ -544,6 +555,7 @@ impl Core {
                 }
                 Output::Report(report) => self.link.send(&Message::Report(report)),
                 Output::Health(mut health) => {
+                    self.keeping.complete(&mut health);
                     self.link.complete(&mut health);
                     self.link.send(&Message::Health(health));
                 }

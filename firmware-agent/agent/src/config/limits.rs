@@ -47,6 +47,9 @@ const _: () = assert!(MAX_CAN_FILTERS + agent_drive::limits::MAX_MAPPINGS <= 512
 const _: () = assert!(MAX_TRIGGER_SIGNALS <= u8::MAX as usize, "the core counts custom signals in a byte");
 const _: () = assert!(MAX_FRAME_BYTES <= MAX_MEMORY_MB as usize * 1_000_000);
 
+/// Most brokers of one unit: what the link takes.
+pub(crate) const MAX_BROKERS: usize = agent_link::limits::MAX_BROKERS;
+
 /// Most messages in flight: what the core's outbox is sized for.
 pub(crate) const MAX_IN_FLIGHT: u32 = agent_core::limits::MAX_OUTBOX_WINDOW as u32;
 

@@ -9,6 +9,7 @@
 //! This module reads configuration files and nothing else: not the models, DBC files or drives that they name (`doctor`
 //! and `run` do), no environment, no clock. What a configuration means for events is decided in the core.
 
+mod broker;
 #[cfg_attr(
     not(all(feature = "v4l2", feature = "gstreamer")),
     allow(dead_code, reason = "words that only some cameras are asked for")
@@ -22,6 +23,7 @@ pub(crate) mod gnss;
 pub(crate) mod gpio;
 pub(crate) mod imu;
 pub(crate) mod limits;
+mod link;
 mod memory;
 mod model_choice;
 mod reader;

@@ -15,15 +15,16 @@ use super::gnss::gnss;
 use super::gpio::gpio;
 use super::imu::imu;
 use super::limits;
+use super::link::link;
 use super::memory::{MemoryPlan, mb};
 use super::model_choice::ModelChoice;
 use super::reader::{At, Section, refuse, text, whole};
 use super::tree::{Files, Node, Spot, Table, Value};
 use super::types::{
-    Ask, BrokerUrl, CanConfig, CanPreset, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, LinkConfig,
-    OutboxConfig, Persist, RingsConfig, SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend,
-    StudentConfig, StudentDevice, StudentPruning, TelemetryTriggerConfig, Threshold, TlsConfig, TriggerConfig,
-    TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
+    Ask, CanConfig, CanPreset, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, Persist, RingsConfig,
+    SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend, StudentConfig, StudentDevice, StudentPruning,
+    TelemetryTriggerConfig, Threshold, TriggerConfig, TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass,
+    VisionTriggerConfig,
 };
 
 /// Reads the whole tree. `None`, or problems noted in `files`, mean that there is no configuration.
@@ -492,44 +493,6 @@ fn student(files: &mut Files, top: &mut Section<'_>) -> Option<StudentConfig> {
         thermal_zone,
         hot_c,
     })
-}
-
-fn link(files: &mut Files, top: &mut Section<'_>) -> Option<LinkConfig> {
-    let mut s = top.section(files, "link");
-    let broker = s.checked(files, "broker", "a URL such as \"mqtt://host:1883\"", BrokerUrl::parse);
-    // rumqttc refuses a keep-alive below 5 s; MQTT holds it in 16 bits.
-    let keep_alive_s = s.whole(files, "keep_alive_s", 5, u32::from(u16::MAX)).value;
-    let in_flight = s.whole(files, "in_flight", 1, limits::MAX_IN_FLIGHT).value;
-    let health_interval_s = s.whole(files, "health_interval_s", 5, 86_400).value;
-    let tls = tls(files, &mut s);
-    let mut o = s.section(files, "outbox");
-    let outbox = OutboxConfig {
-        store: o.path(files, "store"),
-        max_messages: o.whole(files, "max_messages", 100, limits::MAX_OUTBOX_MESSAGES).value,
-        max_mb: o.whole(files, "max_mb", 1, limits::MAX_OUTBOX_MB).value,
-        lesser_max_age_h: o.whole(files, "lesser_max_age_h", 1, 8760).value,
-    };
-    o.finish(files);
-    s.finish(files);
-    Some(LinkConfig { broker: broker?.value, keep_alive_s, in_flight, health_interval_s, tls, outbox })
-}
-
-/// A certificate without its key, or a key without its certificate, proves nothing.
-fn tls(files: &mut Files, link: &mut Section<'_>) -> TlsConfig {
-    let mut s = link.section(files, "tls");
-    let ca = s.path_or_none(files, "ca").value;
-    let certificate = s.path_or_none(files, "certificate");
-    let key = s.path_or_none(files, "key");
-    let lone = match (&certificate.value, &key.value) {
-        (Some(_), None) => certificate.spot.map(|spot| (spot, "certificate", "but link.tls.key is none")),
-        (None, Some(_)) => key.spot.map(|spot| (spot, "key", "but link.tls.certificate is none")),
-        _ => None,
-    };
-    if let Some((spot, name, reason)) = lone {
-        refuse(files, spot, s.key(name), reason.to_owned());
-    }
-    s.finish(files);
-    TlsConfig { ca, certificate: certificate.value, key: key.value }
 }
 
 fn evidence(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig>) -> EvidenceConfig {

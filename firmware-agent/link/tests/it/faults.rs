@@ -166,5 +166,6 @@ fn agent_status() -> agent_wire::Message {
         state: agent_wire::UnitState::Online,
         version: heapless::String::new(),
         config: agent_wire::Hash8::default(),
+        broker: 0,
     })
 }

@@ -7,7 +7,11 @@
     reason = "test code, also the functions outside #[test]"
 )]
 
+mod brokers;
 mod faults;
+mod liars;
+mod net;
 mod real;
+mod storms;
 mod support;
 mod tls;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use agent_link::{Broker, Link, LinkConfig, Store};
 use agent_wire::{
-    Alert, EventId, EventKind, EventTime, Flags, Hash8, Health, Losses, Message, Report, Severity, StudentOutcome,
-    StudentRefusal, UnitId, WallQuality,
+    Alert, EventId, EventKind, EventTime, Flags, Hash8, Health, Losses, Message, Report, Severity, Storage,
+    StudentOutcome, StudentRefusal, UnitId, WallQuality,
 };
 
 /// How long a test waits for what must happen: far above what it takes, so that a loaded machine passes.
@@ -83,6 +83,8 @@ pub(crate) fn health() -> Message {
         disturbances: 0,
         losses: Losses::default(),
         flags: Flags::default(),
+        broker: 0,
+        storage: Storage::default(),
     })
 }
 
@@ -237,6 +239,26 @@ pub(crate) enum Act {
     OutOfOrderThenHold,
     /// Sends bytes that are no MQTT packet after the first publish.
     Garbage,
+    /// Says in the CONNACK that it still has a session, though none was asked for.
+    OldSession,
+    /// Takes the connection and never sends a CONNACK.
+    NoConnack,
+    /// A second CONNACK after the first publish.
+    ConnackAgain,
+    /// Acknowledges an id that is never used besides each that is.
+    AckUnknown,
+    /// Acknowledges the next id, which has not been sent yet, in place of each that has.
+    AckAhead,
+    /// Acknowledges the first ids as soon as the session stands, as if they were left over from the session before.
+    AckOfBefore,
+    /// Answers a publish of QoS 1 as if it were of QoS 2.
+    Pubrec,
+    /// Acknowledges every publish but the first of the session.
+    AckAllButFirst,
+    /// Refuses the subscription to commands.
+    NoSubscription,
+    /// Acknowledges a subscription that nobody made, with every publish.
+    StraySuback,
 }
 
 /// One publish that a scripted broker took.
@@ -312,7 +334,13 @@ fn serve(mut stream: TcpStream, act: Act, connection: usize, log: &Mutex<Vec<Tak
         match head >> 4 {
             1 => {
                 let code = if let Act::Refuse(code) = act { code } else { 0 };
-                stream.write_all(&[0x20, 2, 0, code]).ok()?;
+                if !matches!(act, Act::NoConnack) {
+                    stream.write_all(&[0x20, 2, u8::from(matches!(act, Act::OldSession)), code]).ok()?;
+                }
+                if matches!(act, Act::AckOfBefore) {
+                    let acks: Vec<u8> = (1..=5).flat_map(|id| [0x40, 2, 0, id]).collect();
+                    stream.write_all(&acks).ok()?;
+                }
             }
             3 => {
                 let topic_end = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
@@ -338,6 +366,12 @@ fn serve(mut stream: TcpStream, act: Act, connection: usize, log: &Mutex<Vec<Tak
                     Act::OutOfOrderThenHold => {}
                     Act::AckTwice => stream.write_all(&[ack, ack].concat()).ok()?,
                     Act::Garbage => stream.write_all(&[0xF5; 64]).ok()?,
+                    Act::ConnackAgain => stream.write_all(&[[0x20, 2, 0, 0], ack].concat()).ok()?,
+                    Act::AckUnknown => stream.write_all(&[[0x40, 2, 3, 0x84], ack].concat()).ok()?,
+                    Act::AckAhead => stream.write_all(&[0x40, 2, id[0], id[1].wrapping_add(40)]).ok()?,
+                    Act::Pubrec => stream.write_all(&[0x50, 2, id[0], id[1]]).ok()?,
+                    Act::AckAllButFirst if publishes == 1 => {}
+                    Act::StraySuback => stream.write_all(&[&[0x90, 3, 9, 9, 1][..], &ack[..]].concat()).ok()?,
                     Act::Slow(wait) => {
                         thread::sleep(wait);
                         stream.write_all(&ack).ok()?;
@@ -345,7 +379,12 @@ fn serve(mut stream: TcpStream, act: Act, connection: usize, log: &Mutex<Vec<Tak
                     _ => stream.write_all(&ack).ok()?,
                 }
             }
-            8 => stream.write_all(&[0x90, 3, body[0], body[1], 1]).ok()?,
+            8 => {
+                let granted = if matches!(act, Act::NoSubscription) { 0x80 } else { 1 };
+                stream.write_all(&[0x90, 3, body[0], body[1], granted]).ok()?;
+            }
+            // A release of a QoS 2 publish: answered, or such a session would end over that.
+            6 => stream.write_all(&[0x70, 2, body[0], body[1]]).ok()?,
             12 => stream.write_all(&[0xD0, 0]).ok()?,
             _ => return None,
         }

@@ -14,19 +14,19 @@ use rcgen::{KeyUsagePurpose, date_time_ymd};
 use crate::support::*;
 
 /// An authority that signs; its name matters to nobody but OpenSSL, which wants them different.
-struct Authority {
+pub(crate) struct Authority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate and its key, PEM.
-struct Signed {
+pub(crate) struct Signed {
     certificate: String,
     key: String,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -48,7 +48,7 @@ impl Authority {
         Signed { certificate, key: key.serialize_pem() }
     }
 
-    fn broker(&self) -> Signed {
+    pub(crate) fn broker(&self) -> Signed {
         self.sign(&["localhost", "127.0.0.1", "::1"], ExtendedKeyUsagePurpose::ServerAuth, LONG)
     }
 
@@ -60,7 +60,7 @@ impl Authority {
 const LONG: (i32, i32) = (2020, 2090);
 
 /// Mosquitto with this certificate, asking for one of `clients` if given.
-fn mosquitto(port: u16, address: &str, own: &Signed, clients: Option<&Authority>) -> Option<Mosquitto> {
+pub(crate) fn mosquitto(port: u16, address: &str, own: &Signed, clients: Option<&Authority>) -> Option<Mosquitto> {
     let mut files = vec![("broker.pem", own.certificate.clone()), ("broker.key", own.key.clone())];
     let mut lines = "certfile FOLDER/broker.pem\nkeyfile FOLDER/broker.key\n".to_owned();
     if let Some(clients) = clients {
@@ -70,7 +70,7 @@ fn mosquitto(port: u16, address: &str, own: &Signed, clients: Option<&Authority>
     Mosquitto::start_with(port, address, &files, &lines)
 }
 
-fn tls(authority: &Authority, unit: Option<&Signed>) -> Tls {
+pub(crate) fn tls(authority: &Authority, unit: Option<&Signed>) -> Tls {
     Tls {
         ca_pem: authority.pem.clone().into_bytes(),
         client_pem: unit.map(|u| (u.certificate.clone().into_bytes(), u.key.clone().into_bytes())),

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use agent_wire::envelope::{OLDEST_VERSION, VERSION};
 use agent_wire::{Message, decode};
 
-use crate::samples::{bytes_of, frozen, frozen_v1};
+use crate::samples::{bytes_of, frozen, frozen_v1, frozen_v2};
 
 fn folder_of(version: u8) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}"))
@@ -69,14 +69,16 @@ fn frozen_json_reads_to_the_same_message_and_back() {
 
 /// Units with an older version stay on the road: what they write is read for ever, and what was added since is absent.
 #[test]
-fn frozen_bytes_and_json_of_version_1_are_still_read() {
-    assert_eq!(OLDEST_VERSION, 1);
-    for (stem, message) in frozen_v1() {
-        let read = |suffix: &str| fs::read_to_string(folder_of(1).join(format!("{stem}.{suffix}"))).unwrap();
-        let bytes = from_hex(&read("hex"));
-        assert_eq!(bytes[2], 1, "{stem}: not of version 1");
-        assert_eq!(decode(&bytes).as_ref(), Ok(&message), "{stem}: read otherwise than when it was frozen");
-        assert_eq!(serde_json::from_str::<Message>(&read("json")).unwrap(), message, "{stem}: JSON read otherwise");
+fn frozen_bytes_and_json_of_older_versions_are_still_read() {
+    assert_eq!((OLDEST_VERSION, VERSION), (1, 3));
+    for (version, messages) in [(1, frozen_v1()), (2, frozen_v2())] {
+        for (stem, message) in messages {
+            let read = |suffix| fs::read_to_string(folder_of(version).join(format!("{stem}.{suffix}"))).unwrap();
+            let bytes = from_hex(&read("hex"));
+            assert_eq!(bytes[2], version, "{stem}: not of version {version}");
+            assert_eq!(decode(&bytes).as_ref(), Ok(&message), "{stem}: read otherwise than when it was frozen");
+            assert_eq!(serde_json::from_str::<Message>(&read("json")).unwrap(), message, "{stem}: JSON read otherwise");
+        }
     }
 }
 
@@ -85,6 +87,7 @@ fn frozen_bytes_and_json_of_version_1_are_still_read() {
 fn every_frozen_file_belongs_to_a_message() {
     belongs(&folder(), &frozen());
     belongs(&folder_of(1), &frozen_v1());
+    belongs(&folder_of(2), &frozen_v2());
 }
 
 fn belongs(folder: &std::path::Path, frozen: &[(&'static str, Message)]) {

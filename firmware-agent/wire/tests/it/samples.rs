@@ -8,7 +8,7 @@ use agent_wire::limits::{LADDER_FALLS, MESSAGE_BYTES};
 use agent_wire::{
     Alert, Answer, Command, CommandAction, DeltaV, EdrSummary, EventId, EventKind, EventTime, Evidence, EvidenceFile,
     EvidenceSource, Flags, Grounding, GroundingCheck, Hash8, Health, Interval, LadderFall, LadderReason, Losses,
-    Message, PeakAcceleration, Position, Quality, Report, Severity, SeverityEstimate, Status, StudentAnswers,
+    Message, PeakAcceleration, Position, Quality, Report, Severity, SeverityEstimate, Status, Storage, StudentAnswers,
     StudentOutcome, StudentRefusal, UnitId, UnitState, Verdict, WallQuality, encode,
 };
 use heapless::{String, Vec};
@@ -154,6 +154,7 @@ pub(crate) fn longest_status() -> Message {
         state: UnitState::Lost,
         version: full_text(),
         config: HASH,
+        broker: u8::MAX,
     })
 }
 
@@ -171,6 +172,14 @@ pub(crate) fn longest_health() -> Message {
         disturbances: u32::MAX,
         losses: longest_losses(),
         flags: ALL_FLAGS,
+        broker: u8::MAX,
+        storage: Storage {
+            outbox_failing: true,
+            not_durable: u32::MAX,
+            evidence_failing: true,
+            evidence_lost: u32::MAX,
+            evidence_rotated: u32::MAX,
+        },
     })
 }
 
@@ -328,9 +337,22 @@ fn refused_report() -> Message {
     })
 }
 
-/// What the frozen messages of version 1 are to a reader of today: what version 2 added is absent.
-pub(crate) fn frozen_v1() -> std::vec::Vec<(&'static str, Message)> {
+/// What the frozen messages of version 2 are to a reader of today: what version 3 added is absent.
+pub(crate) fn frozen_v2() -> std::vec::Vec<(&'static str, Message)> {
     let mut messages = frozen();
+    for (_, message) in &mut messages {
+        match message {
+            Message::Status(status) => status.broker = 0,
+            Message::Health(health) => (health.broker, health.storage) = (0, Storage::default()),
+            _ => {}
+        }
+    }
+    messages
+}
+
+/// What the frozen messages of version 1 are to a reader of today: what version 2 added is absent too.
+pub(crate) fn frozen_v1() -> std::vec::Vec<(&'static str, Message)> {
+    let mut messages = frozen_v2();
     for (_, message) in &mut messages {
         let Message::Report(report) = message else { continue };
         report.student_falls.clear();
@@ -374,6 +396,7 @@ pub(crate) fn frozen() -> std::vec::Vec<(&'static str, Message)> {
                 state: UnitState::Online,
                 version: text("0.1.0"),
                 config: HASH,
+                broker: 1,
             }),
         ),
         (
@@ -396,6 +419,14 @@ pub(crate) fn frozen() -> std::vec::Vec<(&'static str, Message)> {
                     multi_event: false,
                     no_vision: true,
                     no_telemetry: false,
+                },
+                broker: 1,
+                storage: Storage {
+                    outbox_failing: true,
+                    not_durable: 2,
+                    evidence_failing: false,
+                    evidence_lost: 1,
+                    evidence_rotated: 300,
                 },
             }),
         ),

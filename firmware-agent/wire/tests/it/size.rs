@@ -25,8 +25,8 @@ fn the_limits_and_the_worst_sizes_are_the_promised_ones() {
         [
             (MessageKind::Alert, 244),
             (MessageKind::Report, 950),
-            (MessageKind::Status, 82),
-            (MessageKind::Health, 110),
+            (MessageKind::Status, 83),
+            (MessageKind::Health, 128),
             (MessageKind::Command, 97),
         ]
     );

@@ -1,4 +1,4 @@
-//! Every variant of every enum with its number on the wire and its word in JSON, frozen for versions 1 and 2: the frozen
+//! Every variant of every enum with its number on the wire and its word in JSON, frozen for versions 1 to 3: the frozen
 //! messages show only some of them, and two variants that change places would pass unseen.
 //!
 //! IF THIS FAILS, REVERT YOUR CHANGE. A new variant needs a new version: old readers refuse the whole message.

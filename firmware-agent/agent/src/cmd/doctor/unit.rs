@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::config::imu::ImuKind;
+use crate::config::types::BrokerUrl;
 use crate::io::gpio::{self, Lines as _};
 use crate::io::imu::{self, ImuReport};
 use crate::io::news::Told;
@@ -158,14 +159,11 @@ fn probe(folder: &Path) -> std::io::Result<f64> {
     written.map(|()| ms)
 }
 
-/// Whether the broker's port answers. What it says to the unit's certificate, `run` finds out.
+/// Whether the port of a broker answers. What they say to the unit's certificate, `run` finds out.
 pub(super) fn broker(config: &Config, _seconds: f64) -> Value {
-    let broker = &config.link.broker;
-    let place = format!("{}:{}", broker.host, broker.port);
-    let address = (broker.host.as_str(), broker.port);
-    let reach = || -> std::io::Result<()> {
+    let reach = |broker: &BrokerUrl| -> std::io::Result<()> {
         let mut last = std::io::Error::other("the name has no address");
-        for address in address.to_socket_addrs()? {
+        for address in (broker.host.as_str(), broker.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, BROKER) {
                 Ok(_) => return Ok(()),
                 Err(e) => last = e,
@@ -173,13 +171,23 @@ pub(super) fn broker(config: &Config, _seconds: f64) -> Value {
         }
         Err(last)
     };
-    match reach() {
-        Ok(()) => json!({"check": "broker", "works": true, "broker": place, "tried": "a TCP connection"}),
-        Err(e) => json!({
-            "check": "broker", "works": false, "broker": place, "why": e.to_string(),
-            "advice": "messages wait on disk meanwhile, crashes for as long as it takes",
-        }),
+    let mut why = Vec::new();
+    for broker in config.link.all_brokers() {
+        let place = format!("{}:{}", broker.host, broker.port);
+        match reach(broker) {
+            Ok(()) => {
+                return json!({
+                    "check": "broker", "works": true, "broker": place, "tried": "a TCP connection", "before_it": why,
+                });
+            }
+            Err(e) => why.push(format!("{place}: {e}")),
+        }
     }
+    let broker = config.link.all_brokers().first().map(|b| format!("{}:{}", b.host, b.port));
+    json!({
+        "check": "broker", "works": false, "broker": broker, "why": why.join("; "),
+        "advice": "messages wait on disk meanwhile, crashes for as long as it takes",
+    })
 }
 
 #[cfg(test)]

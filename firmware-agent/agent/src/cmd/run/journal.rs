@@ -339,15 +339,28 @@ pub(super) fn write(disk: &dyn Disk, jobs: &Receiver<Job>, back: SyncSender<Vec<
     let mut hands = Hands { disk, open: None, back };
     let mut failing = false;
     while let Ok(job) = jobs.recv() {
+        let of_file = matches!(job, Job::Begin(_) | Job::Append(_));
+        // With no file open an addition goes nowhere, and says nothing of the disk.
+        let adds = matches!(job, Job::Append(_)) && hands.open.is_some();
         pulse.busy(Instant::now(), watch::SEAL);
         let done = hands.perform(job);
         pulse.idle();
-        if let (Err(error), false) = (&done, failing) {
-            say!("journal: {error}; recording goes on in memory");
-            // What follows in this file would not be read.
-            hands.open = None;
+        match done {
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    say!("journal: {error}; recording goes on in memory");
+                }
+                if of_file {
+                    // What follows in this file would not be read.
+                    hands.open = None;
+                }
+            }
+            Ok(()) if adds && failing => {
+                failing = false;
+                say!("journal: the disk takes it again");
+            }
+            Ok(()) => {}
         }
-        failing = done.is_err();
     }
 }
 

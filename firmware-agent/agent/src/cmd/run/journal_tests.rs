@@ -5,7 +5,7 @@ use std::sync::mpsc::sync_channel;
 use agent_core::agent::Output;
 use agent_core::samples::{FrameMeta, ImuSample, SignalSample, VehicleSignal, VideoCodec};
 use agent_core::vision::Detections;
-use agent_disk::SimDisk;
+use agent_disk::{Faults, SimDisk};
 use agent_drive::{DriveReader, DriveRecord};
 use agent_wire::Flags;
 
@@ -203,11 +203,11 @@ fn a_full_disk_ends_the_journal_and_nothing_else_and_it_goes_on_when_there_is_ro
     let mut bench = Bench::new("[evidence]\npersist = \"always\"\n");
     let mut open = hands(&disk);
     bench.run(&disk, &mut open, 12.0, &mut |_, _| {});
-    disk.set_fault(Some(std::io::ErrorKind::StorageFull));
+    disk.set_faults(Faults { capacity: Some(0), ..Faults::default() });
     let mut alerts = 0;
     bench.run(&disk, &mut open, 15.0, &mut |ms, agent| airbag(20_000)(ms, agent));
     alerts += bench.agent.counts().events;
-    disk.set_fault(None);
+    disk.set_faults(Faults::default());
     bench.run(&disk, &mut open, 15.0, &mut |_, _| {});
     let last = all(&disk, "/state/evidence/.journal").iter().map(|f| f.last_ms).max().unwrap();
     assert_eq!(alerts, 1, "an event while the disk is full is an event");

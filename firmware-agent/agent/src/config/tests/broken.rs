@@ -330,7 +330,7 @@ const RULES: &[Case] = &[
     (
         "another protocol",
         "[link]\nbroker = \"http://a:80\"\n",
-        &["2:10: link.broker is \"http://a:80\", not of the form mqtt://host:port"],
+        &["2:10: link.broker is \"http://a:80\", not of the form mqtt://host:port or mqtts://host:port"],
     ),
     (
         "a password",
@@ -343,6 +343,16 @@ const RULES: &[Case] = &[
         "no such port",
         "[link]\nbroker = \"mqtt://a:70000\"\n",
         &["2:10: link.broker is \"mqtt://a:70000\", with \"70000\" for a port, which is a number from 1 to 65535"],
+    ),
+    (
+        "brokers that are none, or there twice",
+        "[link]\nbrokers = [\"mqtts://a\", 7, \"ws://b\", \"mqtts://a:8883\"]\nfall_over_s = 1\n",
+        &[
+            "2:25: link.brokers[1] is 7; a URL such as \"mqtt://host:1883\" is wanted",
+            "2:28: link.brokers[2] is \"ws://b\", not of the form mqtt://host:port or mqtts://host:port",
+            "2:38: link.brokers[3] is \"mqtts://a:8883\", there already",
+            "3:15: link.fall_over_s is 1, below 5",
+        ],
     ),
     ("no host", "[link]\nbroker = \"mqtt://:1883\"\n", &["2:10: link.broker is \"mqtt://:1883\", without a host"]),
     ("an empty path", "[evidence]\ndir = \"\"\n", &["2:7: evidence.dir is \"\", empty"]),
@@ -488,7 +498,7 @@ fn each_broken_configuration_says_exactly_what_and_where() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert_eq!(count, 84, "a case was added or lost");
+    assert_eq!(count, 85, "a case was added or lost");
 }
 
 #[test]

@@ -54,6 +54,7 @@ harsh_events = false
 ask = "all"
 [link]
 broker = "mqtt://[fd00::1]:18830"
+brokers = ["mqtts://a.example", "mqtt://[fd00::1]"]
 [link.outbox]
 store = "/var/lib/firmware-agent/outbox.redb"
 [evidence]
@@ -114,7 +115,14 @@ fn a_file_states_only_what_differs() {
     assert_eq!(config.trigger.signals[0].threshold, Threshold::Above(2.0));
     assert_eq!(config.trigger.signals[1].threshold, Threshold::Below(450.5));
     assert_eq!(config.trigger.signals[1].severity, Severity::Severe);
-    assert_eq!(config.link.broker, BrokerUrl { host: "fd00::1".to_owned(), port: 18830 });
+    let broker = |host: &str, port, secure| BrokerUrl { host: host.to_owned(), port, secure };
+    assert_eq!(config.link.broker, broker("fd00::1", 18830, false));
+    assert_eq!(config.link.all_brokers(), [broker("a.example", 8883, true), broker("fd00::1", 1883, false)]);
+    assert_eq!(
+        good("").link.all_brokers(),
+        [broker("127.0.0.1", 1883, false)],
+        "the one alone, where there is no list"
+    );
     assert_eq!(config.student.ask, Ask::All);
     assert!(config.sources.repeat && config.sources.realtime);
     let can = &config.sources.can;
