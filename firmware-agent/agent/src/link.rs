@@ -2,11 +2,11 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_core::outbox::OutboxLimits;
 use agent_core::time::Span;
-use agent_link::{Broker, EnqueueError, Link, LinkConfig, Store, Tls};
+use agent_link::{Broker, CommandPolicy, EnqueueError, Link, LinkConfig, Store, Tls};
 use agent_wire::{Command, Health, Message};
 use anyhow::Context as _;
 
@@ -17,12 +17,17 @@ use crate::show::say;
 /// How long a message may take to reach the disk before it is said that it did not.
 const STORE_WITHIN: Duration = Duration::from_secs(10);
 
+/// Refused commands are said no more often than this.
+const REFUSALS_EVERY: Duration = Duration::from_secs(10);
+
 /// A running link.
 pub(crate) struct RunningLink {
     link: Link,
     /// Which start of the agent this is.
     pub(crate) boot: u32,
     refused: u64,
+    /// Refused commands that were said, and when the last word of them was.
+    commands_said: (u64, Option<Instant>),
 }
 
 /// Opens the outbox at `store` and connects to `url` in the background.
@@ -41,6 +46,8 @@ pub(crate) fn start(config: &Config, url: &str, store: &Path) -> anyhow::Result<
     let tls = &config.link.tls;
     let file = |path: &Option<PathBuf>| path.as_ref().map(|path| config.resolve(path));
     link.tls = certificates(file(&tls.ca).as_deref(), file(&tls.certificate).as_deref(), file(&tls.key).as_deref())?;
+    link.commands =
+        CommandPolicy { keys: config.commands.keys.clone(), max_per_minute: config.commands.max_per_minute };
     link.keep_alive = Duration::from_secs(u64::from(config.link.keep_alive_s));
     let outbox = &config.link.outbox;
     link.limits = OutboxLimits {
@@ -52,7 +59,7 @@ pub(crate) fn start(config: &Config, url: &str, store: &Path) -> anyhow::Result<
         ..OutboxLimits::default()
     }
     .clamped();
-    Ok(RunningLink { link: Link::start(link, store, opened)?, boot, refused: 0 })
+    Ok(RunningLink { link: Link::start(link, store, opened)?, boot, refused: 0, commands_said: (0, None) })
 }
 
 /// Largest PEM file that is read, bytes.
@@ -115,13 +122,28 @@ impl RunningLink {
         health.outbox_expired = small(stats.given_up.total());
     }
 
-    /// The next command from the fleet.
-    pub(crate) fn command(&self) -> Option<Command> {
+    /// The next command from the fleet. Refused ones are said, with their number and the reason of the last; never what was in
+    /// them.
+    pub(crate) fn command(&mut self) -> Option<Command> {
+        if self.commands_said.1.is_none_or(|at| at.elapsed() >= REFUSALS_EVERY) {
+            self.say_refusals();
+        }
         self.link.try_command()
     }
 
+    fn say_refusals(&mut self) {
+        let (refused, why) = self.link.refusals();
+        let said = self.commands_said.0;
+        if refused > said {
+            let why = why.map(|why| why.to_string()).unwrap_or_default();
+            say!("{} commands refused, the last one: {why} ({refused} since the start)", refused - said);
+            self.commands_said = (refused, Some(Instant::now()));
+        }
+    }
+
     /// Waits for the acknowledgements for at most `within` and says goodbye. True when nothing waits any more.
-    pub(crate) fn finish(self, within: Duration) -> bool {
+    pub(crate) fn finish(mut self, within: Duration) -> bool {
+        self.say_refusals();
         let delivered = self.link.drain(within);
         let stats = self.link.stop(Duration::from_secs(1));
         delivered && stats.waiting == 0

@@ -5,10 +5,11 @@
 //!
 //! A file that cannot be read is set aside under another name and a fresh one is begun; [`Opened`] says so. The boot
 //! counter also stands in a small text file beside the store, because event ids must not come again when the store
-//! is lost: the fleet would drop a new crash as a duplicate.
+//! is lost: the fleet would drop a new crash as a duplicate. So do the counters of commands, which must not be taken twice.
 //!
 //! It decides nothing about what is kept: see [`agent_core::outbox`].
 
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -21,12 +22,14 @@ use agent_wire::MessageKind;
 use agent_wire::limits::MESSAGE_BYTES;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 
-use crate::limits::{SET_ASIDE, STORE_CACHE_BYTES};
+use crate::limits::{COUNTERS, SET_ASIDE, STORE_CACHE_BYTES};
 
 const OUTBOX: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("outbox");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 const BOOT: &str = "boot";
 const COMMAND: &str = "command";
+/// Largest file of counters, bytes: a line each.
+const COUNTERS_BYTES: u64 = 4096;
 const RECORD_VERSION: u8 = 1;
 const HEADER: usize = 12;
 
@@ -91,7 +94,8 @@ pub struct Store {
     db: Option<Database>,
     /// Boot counter that survived, or a floor for it.
     boot: u32,
-    command: u64,
+    /// Highest counters of accepted commands, by name.
+    commands: BTreeMap<String, u64>,
 }
 
 impl Store {
@@ -125,7 +129,12 @@ impl Store {
         if boot == 0 && set_aside.is_some() {
             boot = boot_floor();
         }
-        let store = Self { disk, path: path.to_owned(), db: Some(db), boot, command: loaded.command };
+        let mut commands = read_counters(&*disk, path);
+        for (name, counter) in loaded.commands {
+            let known = commands.entry(name).or_default();
+            *known = counter.max(*known);
+        }
+        let store = Self { disk, path: path.to_owned(), db: Some(db), boot, commands };
         Ok((store, Opened { waiting: loaded.waiting, set_aside, unreadable: loaded.unreadable }))
     }
 
@@ -143,19 +152,28 @@ impl Store {
         Ok(boot)
     }
 
-    /// Counter of the last command that was accepted.
+    /// Highest counter of accepted commands of that name, which begins with `command`; 0 if there was none.
     #[must_use]
-    pub const fn command_counter(&self) -> u64 {
-        self.command
+    pub fn command_counter(&self, name: &str) -> u64 {
+        self.commands.get(name).copied().unwrap_or(0)
     }
 
-    /// Keeps the counter of the last accepted command, durably.
+    /// Keeps the counter of an accepted command, durably, in the store and beside it: a store that is lost brings no command back.
     ///
     /// # Errors
-    /// It could not be written.
-    pub fn set_command_counter(&mut self, counter: u64) -> Result<(), StoreError> {
-        self.command = counter;
-        self.transact(&[], &[], &[(COMMAND, counter)])
+    /// It could not be written, or there are too many names. Then the command must not be carried out.
+    pub fn set_command_counter(&mut self, name: &str, counter: u64) -> Result<(), StoreError> {
+        let file = counters_file(&self.path);
+        if !self.commands.contains_key(name) && self.commands.len() >= COUNTERS {
+            return Err(file_error(&file, io::Error::other("holds as many counters as it may")));
+        }
+        let mut commands = self.commands.clone();
+        commands.insert(name.to_owned(), counter);
+        let text: String = commands.iter().map(|(name, counter)| format!("{name} {counter}\n")).collect();
+        self.disk.replace(&file, text.as_bytes()).map_err(|e| file_error(&file, e))?;
+        self.transact(&[], &[], &[(name, counter)])?;
+        self.commands = commands;
+        Ok(())
     }
 
     /// Stores and deletes in one durable transaction: one sync of the disk, whatever the number of messages.
@@ -256,7 +274,7 @@ struct Loaded {
     waiting: Vec<Stored>,
     unreadable: usize,
     boot: u32,
-    command: u64,
+    commands: BTreeMap<String, u64>,
 }
 
 enum Failure {
@@ -336,7 +354,12 @@ fn load(db: &Database) -> Result<Loaded, redb::Error> {
     let meta = transaction.open_table(META)?;
     let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map_or(0, |v| v.value()));
     loaded.boot = u32::try_from(number(BOOT)?).unwrap_or(u32::MAX);
-    loaded.command = number(COMMAND)?;
+    for row in meta.iter()? {
+        let (name, counter) = row?;
+        if name.value().starts_with(COMMAND) && loaded.commands.len() < COUNTERS {
+            loaded.commands.insert(name.value().to_owned(), counter.value());
+        }
+    }
     Ok(loaded)
 }
 
@@ -393,6 +416,19 @@ fn read_boot_file(disk: &dyn Disk, path: &Path) -> Option<u32> {
     std::str::from_utf8(&disk.read(&boot_file(path), 64).ok()?).ok()?.trim().parse().ok()
 }
 
+fn counters_file(path: &Path) -> PathBuf {
+    beside(path, ".commands")
+}
+
+/// A line each: name and number. What is no such line is passed over.
+fn read_counters(disk: &dyn Disk, path: &Path) -> BTreeMap<String, u64> {
+    let bytes = disk.read(&counters_file(path), COUNTERS_BYTES).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    let counters = lines.filter_map(|(name, n)| Some((name.to_owned(), n.parse().ok()?)));
+    counters.filter(|(name, _)| name.starts_with(COMMAND)).take(COUNTERS).collect()
+}
+
 /// With both counters lost, minutes of Unix time: above any counter that starts ever reached, and growing.
 fn boot_floor() -> u32 {
     u32::try_from(unix_ms() / 60_000).unwrap_or(u32::MAX - 1)
@@ -429,12 +465,12 @@ mod tests {
         assert_eq!(store.next_boot().unwrap(), 1);
         store.commit(&[&stored(1), &stored(2)], &[]).unwrap();
         store.commit(&[&stored(3)], &[1]).unwrap();
-        store.set_command_counter(9).unwrap();
+        store.set_command_counter("command", 9).unwrap();
         assert!(matches!(Store::open(&path), Err(StoreError::InUse(_))));
         drop(store);
         let (mut store, opened) = Store::open(&path).unwrap();
         assert_eq!(opened.waiting, [stored(2), stored(3)]);
-        assert_eq!(store.command_counter(), 9);
+        assert_eq!((store.command_counter("command"), store.command_counter("command:x")), (9, 0));
         assert_eq!(store.next_boot().unwrap(), 2);
     }
 
@@ -445,6 +481,7 @@ mod tests {
         let (mut store, _) = Store::open(&path).unwrap();
         assert_eq!(store.next_boot().unwrap(), 1);
         store.commit(&[&stored(1)], &[]).unwrap();
+        store.set_command_counter("command:x", 7).unwrap();
         drop(store);
         let whole = fs::read(&path).unwrap();
         // Garbage, a cut file, and a file whose inner half is overwritten.
@@ -456,6 +493,7 @@ mod tests {
             let (aside, why) = opened.set_aside.expect("set aside");
             assert_eq!(fs::read(&aside).unwrap().len(), bytes.len(), "kept as it was: {why}");
             assert!(opened.waiting.is_empty());
+            assert_eq!(store.command_counter("command:x"), 7, "a command does not come again with a lost store");
             assert_eq!(store.next_boot().unwrap(), 2 + n as u32);
             store.commit(&[&stored(4)], &[]).unwrap();
         }
@@ -463,6 +501,35 @@ mod tests {
         fs::write(&path, b"x").unwrap();
         let (mut store, _) = Store::open(&path).unwrap();
         assert!(store.next_boot().unwrap() > 1_000_000, "above every counter that was ever reached");
+    }
+
+    /// Whenever the power goes, a counter that was said to be kept is there after it, so that no command is taken twice.
+    #[test]
+    fn no_power_cut_brings_a_command_back() {
+        let path = Path::new("/state/outbox.redb");
+        let (mut cuts, mut kept_at_all) = (0, 0);
+        let live = |disk: &agent_disk::SimDisk| -> u64 {
+            let Ok((mut store, _)) = Store::open_on(Arc::new(disk.clone()), path) else { return 0 };
+            (1..=5).take_while(|n| store.set_command_counter("command:k", *n).is_ok()).last().unwrap_or(0)
+        };
+        let whole = agent_disk::SimDisk::new(1);
+        whole.make_folder(Path::new("/state")).unwrap();
+        assert_eq!(live(&whole), 5);
+        for cut in 0..whole.operations() {
+            let disk = agent_disk::SimDisk::new(cut);
+            disk.make_folder(Path::new("/state")).unwrap();
+            disk.cut_at(Some(cut));
+            let kept = live(&disk);
+            let after = disk.after_cut();
+            if after.make_folder(Path::new("/state")).is_err() {
+                continue;
+            }
+            let (store, _) = Store::open_on(Arc::new(after), path).unwrap();
+            let found = store.command_counter("command:k");
+            assert!(found >= kept && found <= kept + 1, "cut at {cut}: {kept} was kept, {found} is there");
+            (cuts, kept_at_all) = (cuts + 1, kept_at_all + u64::from(kept > 0));
+        }
+        assert!(cuts > 20 && kept_at_all > 10, "{cuts} {kept_at_all}");
     }
 
     #[test]

@@ -46,8 +46,14 @@ impl Mosquitto {
 
     /// Waits until its log has a line with `text`.
     pub(crate) fn wait_log(&self, text: &str) {
+        self.wait_log_times(text, 1);
+    }
+
+    /// Waits until its log has `text` so many times.
+    pub(crate) fn wait_log_times(&self, text: &str, times: usize) {
         let log = self.folder.path().join("log");
-        eventually(text, || std::fs::read(&log).is_ok_and(|l| String::from_utf8_lossy(&l).contains(text)));
+        let count = |l: Vec<u8>| String::from_utf8_lossy(&l).matches(text).count();
+        eventually(text, || std::fs::read(&log).is_ok_and(|l| count(l) >= times));
     }
 }
 

@@ -10,13 +10,13 @@ use super::broker::{Ear, Mosquitto, free_port, messages};
 use super::samples::{demo, files, sha256_8, text};
 
 /// A unit on the demo's drive, in a folder of its own.
-struct Unit {
-    folder: tempfile::TempDir,
+pub(crate) struct Unit {
+    pub(crate) folder: tempfile::TempDir,
     port: u16,
 }
 
 impl Unit {
-    fn new(port: u16, realtime: bool) -> Self {
+    pub(crate) fn new(port: u16, realtime: bool) -> Self {
         let this = Self { folder: tempfile::tempdir().unwrap(), port };
         fs::copy(demo().file("demo.dbc"), this.folder.path().join("demo.dbc")).unwrap();
         this.configure(&[&demo().file("demo.mcap")], realtime);
@@ -35,7 +35,7 @@ impl Unit {
         fs::write(self.folder.path().join("unit.toml"), base + &more).unwrap();
     }
 
-    fn start(&self) -> Running {
+    pub(crate) fn start(&self) -> Running {
         Running::start(self.folder.path(), &["run", "--config", "unit.toml"])
     }
 

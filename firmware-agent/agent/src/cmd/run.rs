@@ -43,6 +43,7 @@ use agent_worker::pulse::Pulse;
 use anyhow::Context as _;
 use watch::{Teller, Watch};
 
+use crate::certificates::DailyLook;
 use crate::cli::RunArgs;
 use crate::config::camera::CameraKind;
 use crate::config::types::SourceKind;
@@ -55,6 +56,7 @@ use crate::io::wall::WallClock;
 use crate::link::RunningLink;
 use crate::pipeline::Samples;
 use crate::show::say;
+use crate::signer::Signer;
 use crate::student::{Done, News, StudentLink};
 use crate::{convert, evidence};
 
@@ -157,7 +159,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         simulated: made_up,
         ..drives.first().map_or_else(Default::default, |d| d.1.clone())
     };
-    let (journal, journal_jobs, journal_back) = journal::of(&config, link.boot, &info);
+    let signer = Signer::of_unit(&config, flags);
+    let (journal, journal_jobs, journal_back) = journal::of(&config, link.boot, &info, signer.clone());
     let mut watch = Watch::default();
     let (to_eyes, frames) = sync_channel::<(FrameMeta, Vec<u8>, SystemTime)>(FRAMES);
     let (to_seal, seals) = sync_channel::<(EventId, PathBuf, PathBuf)>(SEALS);
@@ -173,6 +176,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         quota: u64::from(config.evidence.quota_mb) * 1_000_000,
         event_bytes: config.memory().event_bytes(),
         info,
+        signer,
+        certificates: DailyLook::default(),
         journal,
         latency: args.latency_log.as_ref().map(std::fs::File::create).transpose().context("making the latency log")?,
         unseen: 0,
@@ -226,7 +231,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         let stopper = Arc::clone(&stop);
         let (stop_after, lamp_shown) = (args.stop_after_s, &lamp);
         name("signals").spawn_scoped(scope, move || wait_for_signal(&stopper, stop_after, watch, lamp_shown))?;
-        let ended = core.run(&arrivals, &stop);
+        let ended = core.run(&config, &arrivals, &stop);
         stop.store(true, Ordering::Relaxed);
         // Keep taking until the source has seen the flag, so that it never waits for a full inbox.
         while !matches!(arrivals.recv_timeout(Duration::from_secs(2)), Ok(Inbox::End) | Err(_)) {}
@@ -374,6 +379,8 @@ struct Core {
     quota: u64,
     event_bytes: u64,
     info: DriveInfo,
+    signer: Signer,
+    certificates: DailyLook,
     journal: journal::Journal,
     latency: Option<std::fs::File>,
     unseen: u32,
@@ -391,7 +398,7 @@ struct Core {
 }
 
 impl Core {
-    fn run(&mut self, arrivals: &Receiver<Inbox>, stop: &AtomicBool) -> anyhow::Result<()> {
+    fn run(&mut self, config: &Config, arrivals: &Receiver<Inbox>, stop: &AtomicBool) -> anyhow::Result<()> {
         let begun = Instant::now();
         let mut ended = false;
         // After the end of the source the open events still wait for their files.
@@ -419,7 +426,7 @@ impl Core {
             } else if !ended && self.realtime {
                 self.agent.on_tick(MonoTime(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)));
             }
-            self.commands();
+            self.commands(config);
             self.drain(None);
         }
         // The end has limits of its own.

@@ -13,9 +13,11 @@
     not(all(feature = "v4l2", feature = "gstreamer")),
     allow(dead_code, reason = "words that only some cameras are asked for")
 )]
+mod broker;
 pub(crate) mod camera;
 pub(crate) mod can;
 mod command;
+mod commands;
 pub(crate) mod error;
 mod evidence;
 pub(crate) mod gnss;

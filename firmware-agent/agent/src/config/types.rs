@@ -5,7 +5,6 @@
 //! of the user's file ([`Config::resolve`]), so that the hash does not depend on where that folder is.
 //! Nothing here reads files.
 
-use core::fmt;
 use std::path::{Path, PathBuf};
 
 use agent_core::samples::VehicleSignal;
@@ -13,9 +12,11 @@ use agent_wire::{Severity, UnitId};
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
+pub(crate) use super::broker::BrokerUrl;
 use super::camera::CameraConfig;
 pub(crate) use super::can::CanPreset;
-pub(crate) use super::evidence::{EvidenceConfig, Persist};
+pub(crate) use super::commands::CommandsConfig;
+pub(crate) use super::evidence::{EvidenceConfig, KeyFile, Persist};
 
 /// Everything that the agent can be told.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) student: StudentConfig,
     /// The way out.
     pub(crate) link: LinkConfig,
+    /// Whose commands are taken.
+    pub(crate) commands: CommandsConfig,
     /// Files of events.
     pub(crate) evidence: EvidenceConfig,
     /// Where samples come from.
@@ -473,67 +476,6 @@ pub(crate) struct OutboxConfig {
     pub(crate) max_mb: u32,
     /// Messages of lesser severity than a collision are given up after this long, hours.
     pub(crate) lesser_max_age_h: u32,
-}
-
-/// An MQTT broker: `mqtt://host:port`. No user and password: a configuration is printed and hashed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BrokerUrl {
-    /// Host name or address, without the brackets of IPv6.
-    pub(crate) host: String,
-    /// TCP port.
-    pub(crate) port: u16,
-}
-
-impl BrokerUrl {
-    /// Checks and takes a URL; without a port it is 1883.
-    ///
-    /// # Errors
-    /// Why it was refused, as the end of the sentence `link.broker is ..., `.
-    pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        let Some(rest) = url.strip_prefix("mqtt://") else {
-            return Err("not of the form mqtt://host:port".to_owned());
-        };
-        if rest.contains('@') {
-            return Err("with a user: credentials have no place in a configuration that is printed".to_owned());
-        }
-        let (host, port) = match rest.strip_prefix('[').and_then(|r| r.split_once(']')) {
-            Some((host, "")) => (host, None),
-            Some((host, port)) => (host, port.strip_prefix(':').or(Some(""))),
-            None => rest.split_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
-        };
-        let bracketed = rest.starts_with('[');
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') || (bracketed && c == ':');
-        if host.is_empty() {
-            return Err("without a host".to_owned());
-        }
-        if let Some(c) = host.chars().find(|c| !fits(*c)) {
-            return Err(format!("with {c:?} in the host; the form is mqtt://host:port"));
-        }
-        let port = match port {
-            None => 1883,
-            Some(port) => match port.parse::<u16>() {
-                Ok(port) if port > 0 => port,
-                _ => return Err(format!("with {port:?} for a port, which is a number from 1 to 65535")),
-            },
-        };
-        Ok(Self { host: host.to_owned(), port })
-    }
-}
-
-impl fmt::Display for BrokerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "mqtt://[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "mqtt://{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl Serialize for BrokerUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
 }
 
 /// `[sources]`

@@ -9,6 +9,7 @@ use agent_wire::{CommandAction, EventId, Severity};
 use agent_worker::pulse::Pulse;
 
 use super::{Core, Inbox, watch};
+use crate::config::Config;
 use crate::evidence;
 use crate::show::say;
 
@@ -37,7 +38,7 @@ impl Core {
         // Evidence of crashes stands apart from lesser evidence, which may be rotated away.
         let crash = view.event().severity >= Severity::Severe;
         let folder = if crash { self.folder.clone() } else { self.folder.join(evidence::LESSER) };
-        match evidence::write_part(&RealDisk, &folder, &view, &self.info) {
+        match evidence::write_part(&RealDisk, &folder, &view, &self.info, &self.signer) {
             Ok((part, path)) => {
                 if let Err(full) = self.to_seal.try_send((event.clone(), part, path)) {
                     let (TrySendError::Full(job) | TrySendError::Disconnected(job)) = full;
@@ -53,7 +54,8 @@ impl Core {
         }
     }
 
-    pub(super) fn commands(&mut self) {
+    pub(super) fn commands(&mut self, config: &Config) {
+        self.certificates.tick(config);
         while let Some(command) = self.link.command() {
             match command.action {
                 CommandAction::SendHealth => self.agent.request_health(),
