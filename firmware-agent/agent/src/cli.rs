@@ -47,7 +47,8 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Resolves and prints the effective configuration, or every error with its line
     CheckConfig(CheckConfigArgs),
-    /// Says what works on this unit, as JSON lines with advice: camera, CAN, IMU, GNSS, lines, clock, models, disk, broker
+    /// Says what works on this unit, as JSON lines with advice: camera, CAN, IMU, GNSS, lines, clock, models, disk, broker,
+    /// certificates, the unit's key, commands
     Doctor(DoctorArgs),
 }
 

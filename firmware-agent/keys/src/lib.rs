@@ -207,7 +207,10 @@ mod tests {
     #[test]
     fn signatures_are_those_of_the_standard() {
         let bytes = |hex: &str| -> Vec<u8> {
-            hex.as_bytes().chunks(2).map(|d| u8::from_str_radix(core::str::from_utf8(d).unwrap(), 16).unwrap()).collect()
+            hex.as_bytes()
+                .chunks(2)
+                .map(|d| u8::from_str_radix(core::str::from_utf8(d).unwrap(), 16).unwrap())
+                .collect()
         };
         let seed = bytes("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb");
         let key = SecretKey::from_seed(&seed.try_into().unwrap()).unwrap();

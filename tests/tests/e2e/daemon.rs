@@ -24,7 +24,7 @@ impl Unit {
     }
 
     /// Writes its configuration.
-    fn configure(&self, drives: &[&Path], realtime: bool) {
+    pub(crate) fn configure(&self, drives: &[&Path], realtime: bool) {
         let base = fs::read_to_string(demo().file("demo.toml")).unwrap();
         let drives: Vec<String> = drives.iter().map(|d| format!("\"{}\"", text(d))).collect();
         let more = format!(
@@ -135,7 +135,7 @@ fn crash_files(unit: &Unit) -> Vec<String> {
 }
 
 /// A drive of ten seconds in which the airbag goes off after one.
-fn airbag_drive(folder: &Path) -> PathBuf {
+pub(crate) fn airbag_drive(folder: &Path) -> PathBuf {
     let line =
         |i: u32| format!("({}.{:06}) can0 050#{:02X}00000000000000\n", i / 50, i % 50 * 20_000, u8::from(i >= 50));
     fs::write(folder.join("airbag.log"), (0..500).map(line).collect::<String>()).unwrap();

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 
 use super::binary::{LIMIT, run};
 use super::broker::{Ear, Mosquitto, free_port};
-use super::daemon::Unit;
+use super::daemon::{Unit, airbag_drive};
 use super::samples::{demo, files, text};
 
 /// `inspect --verify` of a file: its one line.
@@ -15,6 +17,12 @@ fn verified(file: &Path, key: Option<&str>, code: i32) -> Value {
     let mut args = vec!["inspect", "--verify", "--json", text(file)];
     args.extend(key.into_iter().flat_map(|key| ["--key", key]));
     run(&crate::tidy::root(), &args).with_code(code).json_lines().remove(0)
+}
+
+/// The configuration of a unit whose drive does not end before the test does.
+fn endless(folder: &Path) -> String {
+    let config = fs::read_to_string(folder.join("unit.toml")).unwrap();
+    config.replace("realtime = true", "realtime = true\nloop = true")
 }
 
 fn public(file: &Path) -> String {
@@ -77,6 +85,83 @@ fn evidence_of_a_run_is_signed_by_the_unit_and_what_is_done_to_it_shows() {
     assert!(inspected["loss"].is_null() && inspected["metadata"].as_array().unwrap().len() == 1, "{inspected}");
 }
 
+/// The real process, killed in the middle of an event: what its journal left verifies as far as it goes, and is said to be cut.
+#[test]
+fn what_a_kill_leaves_is_signed_as_far_as_it_goes() {
+    let Some(broker) = Mosquitto::start(free_port()) else { return };
+    let unit = Unit::new(broker.port, true);
+    let folder = unit.folder.path();
+    let drive = airbag_drive(folder);
+    unit.configure(&[&drive], true);
+    let ear = Ear::open(&broker, "fleet/demo/demo-unit/alert");
+    let running = unit.start();
+    ear.until("the alert", |lines| !lines.is_empty());
+    let journal = folder.join("evidence/.journal");
+    // Files come and go there.
+    let grown = || {
+        fs::read_dir(&journal).is_ok_and(|list| {
+            list.flatten().any(|file| {
+                let named = text(&file.path()).contains(".demo-unit_00000001_000001");
+                named && file.metadata().is_ok_and(|m| m.len() > 6000)
+            })
+        })
+    };
+    super::binary::eventually("the journal is for the event", grown);
+    running.signal("KILL");
+    assert_eq!(running.end(LIMIT).code, None);
+    unit.configure(&[&drive], false);
+    unit.start().end(LIMIT).with_code(0);
+    let file = folder.join("evidence/demo-unit_00000001_000001.cut-000001.mcap");
+    let shown = verified(&file, Some(text(&folder.join("unit-key.pem"))), 5);
+    assert_eq!((&shown["verdict"], &shown["of"]), (&"cut".into(), &"demo-unit_00000001 journal 000001".into()));
+    assert!(shown["parts"].as_u64() > Some(2) && shown["faults"].as_array().unwrap().is_empty(), "{shown}");
+    // The event of the second start has its whole file, by the same key.
+    let file = folder.join("evidence/demo-unit_00000002_000001.mcap");
+    assert_eq!(verified(&file, Some(text(&folder.join("unit-key.pem"))), 0)["verdict"], "intact");
+}
+
+/// A certificate signed by an authority, and its key, PEM; it ends in so many days.
+fn certificate(authority: &Issuer<'_, KeyPair>, days: u64) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.not_after = (SystemTime::now() + Duration::from_secs(days * 86_400 + 3600)).into();
+    (params.signed_by(&key, authority).unwrap().pem(), key.serialize_pem())
+}
+
+#[test]
+fn a_unit_reaches_its_broker_by_tls_and_says_in_time_that_its_certificate_ends() {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "fleet authority");
+    let ca = params.self_signed(&key).unwrap().pem();
+    let authority = Issuer::new(params, key);
+    let ((broker_pem, broker_key), (unit_pem, unit_key)) = (certificate(&authority, 400), certificate(&authority, 9));
+    let port = free_port();
+    let lines =
+        "certfile FOLDER/broker.pem\nkeyfile FOLDER/broker.key\ncafile FOLDER/ca.pem\nrequire_certificate true\n";
+    let files = [("broker.pem", broker_pem), ("broker.key", broker_key), ("ca.pem", ca.clone())];
+    let Some(broker) = Mosquitto::start_with(port, &files, lines) else { return };
+    let unit = Unit::new(port, false);
+    let folder = unit.folder.path();
+    for (name, text) in [("ca.pem", ca), ("unit.pem", unit_pem), ("unit.key", unit_key)] {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    let tls = "[link.tls]\nca = \"ca.pem\"\ncertificate = \"unit.pem\"\nkey = \"unit.key\"\n";
+    let config = fs::read_to_string(folder.join("unit.toml")).unwrap().replace("mqtt://", "mqtts://");
+    fs::write(folder.join("unit.toml"), config + tls).unwrap();
+    let ended = unit.start().end(LIMIT).with_code(0);
+    broker.wait_log("fleet/demo/demo-unit/report");
+    assert!(!ended.stderr.contains("the rest waits"), "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("unit.pem) expires in 9 days").count(), 1, "{}", ended.stderr);
+    let doctor = run(folder, &["doctor", "--config", "unit.toml", "--seconds", "0.1"]);
+    let lines = doctor.json_lines();
+    let line = lines.iter().find(|l| l["check"] == "certificates").unwrap();
+    assert!(line["works"] == true && line["advice"].as_array().unwrap().len() == 1, "{line}");
+    let key = lines.iter().find(|l| l["check"] == "key").unwrap();
+    assert_eq!(key["public"], public(&folder.join("unit-key.pem")), "{key}");
+}
+
 /// Keys are those that everybody has: OpenSSL reads ours and makes some for us.
 #[test]
 fn keys_go_to_and_fro_with_openssl() {
@@ -109,7 +194,7 @@ fn a_unit_obeys_its_fleets_key_alone_and_each_command_once_also_after_a_kill() {
     let folder = unit.folder.path();
     run(folder, &["keys", "make", "fleet.pem"]).with_code(0);
     run(folder, &["keys", "make", "thief.pem"]).with_code(0);
-    let config = fs::read_to_string(folder.join("unit.toml")).unwrap();
+    let config = endless(folder);
     let keys = format!("\n[commands]\nkeys = [\"{}\"]\n", public(&folder.join("fleet.pem")));
     fs::write(folder.join("unit.toml"), config + &keys).unwrap();
     let shown = run(folder, &["check-config", "unit.toml"]).with_code(0);
@@ -149,6 +234,7 @@ fn a_unit_obeys_its_fleets_key_alone_and_each_command_once_also_after_a_kill() {
 
     // After the kill the old ones are old, and a new one is taken.
     let running = unit.start();
+    super::binary::eventually("it records", || running.said().contains("first frame in the ring"));
     broker.wait_log_times("fleet/demo/demo-unit/command (QoS 1)", 2);
     send("fleet.pem", "102", &["--send-health"]);
     send("fleet.pem", "103", &["--send-health"]);
@@ -169,14 +255,14 @@ fn without_keys_a_unit_says_that_nobody_commands_it() {
     run(folder, &["keys", "make", "fleet.pem"]).with_code(0);
     let shown = run(folder, &["check-config", "unit.toml"]).with_code(0);
     assert!(shown.stdout.contains("# commands: no command that changes anything"), "{}", shown.stdout);
-    let ear = Ear::open(&broker, "fleet/demo/demo-unit/status");
+    fs::write(folder.join("unit.toml"), endless(folder)).unwrap();
     let running = unit.start();
+    super::binary::eventually("it records", || running.said().contains("first frame in the ring"));
     broker.wait_log("fleet/demo/demo-unit/command (QoS 1)");
     let command = ["command", "--key", "fleet.pem", "--fleet", "demo", "--unit", "demo-unit", "--send-health"];
     let url = broker.url();
     run(folder, &[&command[..], &["--broker", &url, "--out", "command.bin"]].concat()).with_code(0);
     assert_eq!(&fs::read(folder.join("command.bin")).unwrap()[..2], b"FC");
-    ear.until("online", |lines| lines.iter().any(|l| l["message"]["status"]["state"] == "online"));
     // The refusal is said within a moment, or at the end.
     broker.wait_log("Received PUBACK from demo-demo-unit");
     running.signal("TERM");

@@ -6,7 +6,8 @@ use std::io::Read;
 
 use super::input::{Head, Input};
 use super::{ChunkSeen, Seen, definition};
-use crate::container::{Fields, MAGIC, OP_CHANNEL, OP_SCHEMA};
+use crate::chain::Hash;
+use crate::container::{Fields, MAGIC, OP_CHANNEL, OP_METADATA, OP_SCHEMA};
 use crate::error::DriveError;
 use crate::limits::MAX_RECORD_BYTES;
 
@@ -24,6 +25,8 @@ pub(super) enum Tail {
     Missing(&'static str),
     /// It does not fit.
     Wrong(String),
+    /// The checksum of the data does not fit, and everything else does.
+    Data,
 }
 
 impl From<&str> for Tail {
@@ -38,7 +41,7 @@ const CUT: Tail = Tail::Missing("the index at the end is cut; every part is ther
 #[derive(Default)]
 struct Said {
     chunks: Vec<ChunkSeen>,
-    metadata: Vec<(u64, u64, String)>,
+    metadata: Vec<(u64, u64, Hash)>,
     attachments: Vec<(u64, u64)>,
     /// Where the records of each kind stand, from and to.
     groups: BTreeMap<u8, (u64, u64)>,
@@ -60,9 +63,7 @@ pub(super) fn check<R: Read>(
     if !input.body(4)? {
         return Ok(Err(CUT));
     }
-    if Fields(input.bytes()).u32() != Some(data_crc) {
-        return Ok(Err("the checksum of the data does not fit".into()));
-    }
+    let fits = Fields(input.bytes()).u32() == Some(data_crc);
     let (summary, mut said) = (input.at(), Said::default());
     input.restart_crc();
     loop {
@@ -85,7 +86,8 @@ pub(super) fn check<R: Read>(
             return Ok(Err(why.into()));
         }
     }
-    footer(input, summary, &said).map(|fits| fits.and_then(|()| said.against(seen).map_err(Tail::from)))
+    let index = footer(input, summary, &said)?.and_then(|()| said.against(seen).map_err(Tail::from));
+    Ok(index.and_then(|()| if fits { Ok(()) } else { Err(Tail::Data) }))
 }
 
 /// The footer's contents and the end of the file.
@@ -128,19 +130,20 @@ impl Said {
         }
         let mut f = Fields(body);
         match op {
-            OP_SCHEMA | OP_CHANNEL if seen.definitions.contains(&definition(op, body)) => {}
+            OP_SCHEMA | OP_CHANNEL if seen.unread > 0 || seen.definitions.contains(&definition(op, body)) => {}
             OP_SCHEMA | OP_CHANNEL => return Err("the index has a channel or a schema that the data has not"),
             OP_CHUNK_INDEX => self.chunks.push(chunk_index(&mut f).ok_or(SHORT)?),
             OP_METADATA_INDEX => {
-                let (offset, length, name) = (f.u64().ok_or(SHORT)?, f.u64().ok_or(SHORT)?, f.string().ok_or(SHORT)?);
-                self.metadata.push((offset, length, name));
+                let (offset, length, name) = (f.u64().ok_or(SHORT)?, f.u64().ok_or(SHORT)?, f.bytes().ok_or(SHORT)?);
+                self.metadata.push((offset, length, definition(OP_METADATA, name)));
             }
             OP_ATTACHMENT_INDEX => self.attachments.push((f.u64().ok_or(SHORT)?, f.u64().ok_or(SHORT)?)),
             OP_STATISTICS => {
                 self.statistics += 1;
                 let messages = f.u64().ok_or(SHORT)?;
                 f.take(2 + 4 + 4 + 4).ok_or(SHORT)?;
-                if messages != seen.messages || f.u32() != Some(seen.chunks.len() as u32) {
+                let counted = seen.unread > 0 || messages == seen.messages;
+                if !counted || f.u32() != Some(seen.chunks.len() as u32) {
                     return Err("the statistics count other messages or chunks than there are");
                 }
             }

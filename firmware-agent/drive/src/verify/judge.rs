@@ -172,6 +172,11 @@ impl Judge {
                 self.verdict.cut = Some(CutOff { offset, bytes: len.saturating_sub(offset), says: why.to_owned() });
             }
             index::Tail::Missing(_) => {}
+            // It follows from any fault that was found before.
+            index::Tail::Data if !self.verdict.faults.is_empty() => {}
+            index::Tail::Data => {
+                self.fault(FaultKind::Index, 0, place, "the checksum of the data does not fit".to_owned());
+            }
             index::Tail::Wrong(why) => {
                 self.fault(FaultKind::Index, 0, place, why);
             }

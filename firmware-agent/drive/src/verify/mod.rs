@@ -238,12 +238,15 @@ struct ChunkSeen {
 #[derive(Debug, Default)]
 struct Seen {
     chunks: Vec<ChunkSeen>,
-    /// Place, length and name of metadata records; of attachments with an empty name.
-    metadata: Vec<(u64, u64, String)>,
+    /// Place, length and hash of the name of metadata records.
+    metadata: Vec<(u64, u64, Hash)>,
+    /// Place and length of attachments.
     attachments: Vec<(u64, u64)>,
     /// Hashes of all schemas and channels.
     definitions: BTreeSet<Hash>,
     messages: u64,
+    /// Chunks that could not be looked into: what the index says of their contents cannot be held against them.
+    unread: u32,
     span: Option<(MonoTime, MonoTime)>,
     unpacked: Vec<u8>,
 }
@@ -276,7 +279,7 @@ impl Seen {
                     chunk.indexes.push((channel, offset));
                 }
             }
-            OP_METADATA => self.metadata.push((offset, length, f.string().unwrap_or_default())),
+            OP_METADATA => self.metadata.push((offset, length, definition(op, f.bytes().unwrap_or_default()))),
             OP_ATTACHMENT => self.attachments.push((offset, length)),
             OP_SCHEMA | OP_CHANNEL => self.define(op, body),
             OP_MESSAGE => self.messages += 1,
@@ -303,6 +306,8 @@ impl Seen {
                     _ => {}
                 }
             }
+        } else {
+            self.unread += 1;
         }
         self.unpacked = unpacked;
     }

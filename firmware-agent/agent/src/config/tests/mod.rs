@@ -126,7 +126,10 @@ fn a_file_states_only_what_differs() {
     assert_eq!(good("").evidence.key, types::KeyFile::Auto);
     assert!(good("").commands.keys.is_empty(), "nobody's commands are taken unless somebody is named");
     let secure = good("[link]\nbroker = \"mqtts://broker.example\"\n").link.broker;
-    assert_eq!((secure.secure, secure.port, secure.to_string()), (true, 8883, "mqtts://broker.example:8883".to_owned()));
+    assert_eq!(
+        (secure.secure, secure.port, secure.to_string()),
+        (true, 8883, "mqtts://broker.example:8883".to_owned())
+    );
     assert!(config.sources.repeat && config.sources.realtime);
     let can = &config.sources.can;
     assert_eq!(can.interfaces, ["can0", "vcan1"]);
