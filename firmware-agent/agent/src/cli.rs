@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Edge agent for fleet dashcams: notices a crash, says at once that it happened and soon what it was, and keeps the
 /// evidence. Exit codes: 0 done, 1 failed, 2 wrong command line, 3 configuration refused, 4 input unreadable,
-/// 5 finished with loss, 6 finished with messages undelivered.
+/// 5 finished with loss, 6 finished with messages undelivered, 7 evidence that nobody vouches for.
 #[derive(Debug, Parser)]
 #[command(name = "firmware-agent", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -31,6 +31,10 @@ pub(crate) enum Command {
     Listen(ListenArgs),
     /// Shows a drive, an evidence file, a message, a trigger model or a model file
     Inspect(InspectArgs),
+    /// Makes and shows keys: a unit's, which signs evidence, and a fleet's, which signs commands
+    Keys(KeysArgs),
+    /// The fleet side: makes a signed command for one unit, and sends it
+    Command(CommandArgs),
     /// Makes, fetches and checks model files of the student
     Models(ModelsArgs),
     /// The student's worker: started by the other commands, or by a service manager with --listen
@@ -43,7 +47,8 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Resolves and prints the effective configuration, or every error with its line
     CheckConfig(CheckConfigArgs),
-    /// Says what works on this unit, as JSON lines with advice: camera, CAN, IMU, GNSS, lines, clock, models, disk, broker
+    /// Says what works on this unit, as JSON lines with advice: camera, CAN, IMU, GNSS, lines, clock, models, disk, broker,
+    /// certificates, the unit's key, commands
     Doctor(DoctorArgs),
 }
 
@@ -325,6 +330,74 @@ pub(crate) struct InspectArgs {
     /// JSON on stdout instead of text
     #[arg(long)]
     pub(crate) json: bool,
+    /// Hold an evidence file against its chain: what was changed, taken out, moved or added, and who signed it
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// The unit's public key that must have signed it: 64 hexadecimal digits, or a file
+    #[arg(long, requires = "verify")]
+    pub(crate) key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysArgs {
+    #[command(subcommand)]
+    pub(crate) command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Makes a secret key that its owner alone may read, and prints the public half
+    Make {
+        /// The file to make; one that is there is never replaced
+        file: PathBuf,
+    },
+    /// Prints the public half of a key
+    Show {
+        /// File of a secret or a public key (PEM, or hexadecimal digits)
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("action").required(true))]
+#[command(group = clap::ArgGroup::new("to").required(true).multiple(true))]
+pub(crate) struct CommandArgs {
+    /// The fleet's secret key (PEM)
+    #[arg(long)]
+    pub(crate) key: PathBuf,
+    /// Fleet of the unit
+    #[arg(long)]
+    pub(crate) fleet: String,
+    /// Name of the unit
+    #[arg(long)]
+    pub(crate) unit: String,
+    /// Higher than that of every earlier command of this key to this unit (default: this machine's Unix time, milliseconds)
+    #[arg(long)]
+    pub(crate) counter: Option<u64>,
+    /// Ask for a health message now
+    #[arg(long, group = "action")]
+    pub(crate) send_health: bool,
+    /// Never rotate this event's evidence away: its id, as UNIT_BOOT_SEQ
+    #[arg(long, group = "action")]
+    pub(crate) keep_evidence: Option<String>,
+    /// Send it by this broker
+    #[arg(long, group = "to")]
+    pub(crate) broker: Option<String>,
+    /// Write it to this file
+    #[arg(long, group = "to")]
+    pub(crate) out: Option<PathBuf>,
+    /// Let the broker keep it for a unit that is away; it replaces one that was kept before
+    #[arg(long, requires = "broker")]
+    pub(crate) retain: bool,
+    /// For mqtts: PEM of the authorities to trust, instead of the system's
+    #[arg(long)]
+    pub(crate) ca: Option<PathBuf>,
+    /// For mqtts: PEM of a client certificate
+    #[arg(long, requires = "tls_key")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// For mqtts: PEM of its key
+    #[arg(long, requires = "certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ use agent_disk::{Faults, SimDisk};
 use agent_wire::{Alert, EventId, Report, StudentOutcome, StudentRefusal};
 
 use super::*;
+use crate::signer::Signer;
 use crate::evidence::Durability;
 use crate::power_tests::config;
 
@@ -68,7 +69,7 @@ impl Unit {
                     let file = {
                         let view = self.agent.evidence(&event).unwrap();
                         let place = Place { folder: Path::new(FOLDER), quota: self.quota, event_bytes: EVENT_BYTES };
-                        let written = place.write(&self.disk, &view, &DriveInfo::new("simulated"));
+                        let written = place.write(&self.disk, &view, &DriveInfo::new("simulated"), &Signer::unsigned("unit-1", Flags::default()));
                         self.gone += written.gone;
                         let parts = written.parts;
                         parts.and_then(|(part, path)| evidence::seal(&self.disk, &part, &path, Durability::Synced)).ok()

@@ -1,5 +1,5 @@
 //! Evidence files: one MCAP per event with the encoded video and the raw samples around it, the event data table and
-//! the object table. Written under another name, synced, then renamed: a file with its final name is whole.
+//! the object table, chained and signed as it is written ([`agent_drive::chain`]). Written under another name, synced, then renamed: a file with its final name is whole.
 
 use std::io::{BufWriter, Read as _, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use agent_wire::{EvidenceFile, Hash8};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::signer::Signer;
 
 /// Whether to wait for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +36,10 @@ pub(crate) fn write(
     folder: &Path,
     view: &EvidenceView<'_>,
     info: &DriveInfo,
+    signer: &Signer,
     durability: Durability,
 ) -> anyhow::Result<EvidenceFile> {
-    let (part, path) = write_part(disk, folder, view, info)?;
+    let (part, path) = write_part(disk, folder, view, info, signer)?;
     seal(disk, &part, &path, durability)
 }
 
@@ -46,12 +49,14 @@ pub(crate) fn write_part(
     folder: &Path,
     view: &EvidenceView<'_>,
     info: &DriveInfo,
+    signer: &Signer,
 ) -> anyhow::Result<(PathBuf, PathBuf)> {
     disk.make_folder(folder)?;
     let name = format!("{}.mcap", view.event().id);
     let (part, path) = (folder.join(format!(".{name}.part")), folder.join(&name));
     let file = Cursor::new(disk.open(&part, How::Create).with_context(|| part.display().to_string())?);
-    let mut writer = DriveWriter::new(BufWriter::with_capacity(WRITE_BYTES, file), info)?;
+    let out = BufWriter::with_capacity(WRITE_BYTES, file);
+    let mut writer = DriveWriter::chained(out, info, signer.seal(view.event().id.to_string()))?;
     writer.write_json("/event", view.event().t_zero, &describe(view).to_string())?;
     writer.write_json("/event/edr", view.event().t_zero, &edr_json(view).to_string())?;
     write_all(&mut writer, merged(view.imu(), view.gnss(), view.can(), view.frames()))?;

@@ -20,6 +20,8 @@ pub(crate) enum Outcome {
     Loss = 5,
     /// Finished, but messages still wait in the outbox because the broker did not acknowledge them in time.
     Undelivered = 6,
+    /// Evidence was looked at, and nobody vouches for it: it was altered, is not signed, or is signed by another key.
+    NotVouched = 7,
 }
 
 impl From<Outcome> for ExitCode {

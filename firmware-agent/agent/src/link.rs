@@ -9,7 +9,7 @@ use agent_core::outbox::OutboxLimits;
 use agent_core::time::Span;
 use agent_disk::RealDisk;
 use agent_link::store::is_of_disk;
-use agent_link::{Broker, EnqueueError, Link, LinkConfig, LinkStats, Opened, Store, StoreError, Tls};
+use agent_link::{Broker, CommandPolicy, EnqueueError, Link, LinkConfig, LinkStats, Opened, Store, StoreError, Tls};
 use agent_wire::{Command, Health, Message};
 
 use crate::config::Config;
@@ -18,6 +18,9 @@ use crate::show::say;
 
 /// How long a message may take to reach the disk before it is said that it did not.
 const STORE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Refused commands are said no more often than this.
+const REFUSALS_EVERY: Duration = Duration::from_secs(10);
 
 /// A running link.
 pub(crate) struct RunningLink {
@@ -28,6 +31,8 @@ pub(crate) struct RunningLink {
     words: Words,
     /// Whether its state is worth a word.
     daemon: bool,
+    /// Refused commands that were said, and when the last word of them was.
+    commands_said: (u64, Option<Instant>),
 }
 
 /// What to do when the outbox cannot be opened.
@@ -63,6 +68,8 @@ pub(crate) fn start(config: &Config, urls: &[String], store: &Path, without: NoS
     let tls = &config.link.tls;
     let file = |path: &Option<PathBuf>| path.as_ref().map(|path| config.resolve(path));
     link.tls = certificates(file(&tls.ca).as_deref(), file(&tls.certificate).as_deref(), file(&tls.key).as_deref())?;
+    link.commands =
+        CommandPolicy { keys: config.commands.keys.clone(), max_per_minute: config.commands.max_per_minute };
     link.keep_alive = Duration::from_secs(u64::from(config.link.keep_alive_s));
     let outbox = &config.link.outbox;
     link.limits = OutboxLimits {
@@ -78,6 +85,7 @@ pub(crate) fn start(config: &Config, urls: &[String], store: &Path, without: NoS
         link: Link::start(link, store, opened)?,
         boot,
         refused: 0,
+        commands_said: (0, None),
         words: Words::new(names),
         daemon: without == NoStore::GoOn,
     })
@@ -174,13 +182,28 @@ impl RunningLink {
         stats.store_failing
     }
 
-    /// The next command from the fleet.
-    pub(crate) fn command(&self) -> Option<Command> {
+    /// The next command from the fleet. Refused ones are said, with their number and the reason of the last; never what was in
+    /// them.
+    pub(crate) fn command(&mut self) -> Option<Command> {
+        if self.commands_said.1.is_none_or(|at| at.elapsed() >= REFUSALS_EVERY) {
+            self.say_refusals();
+        }
         self.link.try_command()
+    }
+
+    fn say_refusals(&mut self) {
+        let (refused, why) = self.link.refusals();
+        let said = self.commands_said.0;
+        if refused > said {
+            let why = why.map(|why| why.to_string()).unwrap_or_default();
+            say!("{} commands refused, the last one: {why} ({refused} since the start)", refused - said);
+            self.commands_said = (refused, Some(Instant::now()));
+        }
     }
 
     /// Waits for the acknowledgements for at most `within` and says goodbye. True when nothing waits any more.
     pub(crate) fn finish(mut self, within: Duration) -> bool {
+        self.say_refusals();
         let mut delivered = false;
         for _ in 0..(within.as_millis() / LOOK.as_millis()).max(1) {
             delivered = self.link.drain(LOOK);

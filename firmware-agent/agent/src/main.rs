@@ -2,6 +2,7 @@
 //! decisions about events live in agent-core. `main` parses the command line and maps outcomes to exit codes.
 
 mod builtin;
+mod certificates;
 mod cli;
 mod cmd;
 mod config;
@@ -16,8 +17,11 @@ mod pipeline;
 mod power_tests;
 mod room;
 mod show;
+mod signer;
 mod store_page;
 mod student;
+#[cfg(test)]
+mod world_tests;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -34,6 +38,8 @@ fn main() -> ExitCode {
         cli::Command::Import(args) => cmd::import::import(args),
         cli::Command::Listen(args) => cmd::listen::listen(args),
         cli::Command::Inspect(args) => cmd::inspect::inspect(args),
+        cli::Command::Keys(args) => cmd::keys::keys(args),
+        cli::Command::Command(args) => cmd::command::command(args),
         cli::Command::Models(args) => cmd::models::models(args),
         cli::Command::Student(args) => cmd::student::student(args),
         cli::Command::Ask(args) => cmd::ask::ask(args),

@@ -26,6 +26,7 @@ use agent_sim::rng::Rng;
 use agent_wire::{Flags, Hash8, Message, MessageKind, Severity, StudentOutcome, StudentRefusal, UnitId};
 
 use crate::evidence::{self, Durability, LESSER};
+use crate::signer::Signer;
 
 const STORE: &str = "/state/outbox.redb";
 const EVIDENCE: &str = "/state/evidence";
@@ -219,7 +220,8 @@ impl Life<'_> {
             self.truth.safe.remove(&p);
         });
         let to = if crash { folder.to_owned() } else { folder.join(LESSER) };
-        let written = evidence::write_part(self.disk, &to, &view, &DriveInfo::new("simulated"));
+        let signer = Signer::unsigned("unit-1", Flags::default());
+        let written = evidence::write_part(self.disk, &to, &view, &DriveInfo::new("simulated"), &signer);
         let (part, path) = self.alive(written)?;
         let sealed = evidence::seal(self.disk, &part, &path, self.truth.durability);
         let file = self.alive(sealed)?;

@@ -11,6 +11,7 @@ use agent_drive::DriveInfo;
 use agent_wire::Severity;
 
 use crate::evidence::{self, LESSER};
+use crate::signer::Signer;
 
 /// What a disk that is not full takes: more than is buffered before a write.
 const PROBE_BYTES: usize = 256 << 10;
@@ -40,12 +41,12 @@ pub(crate) struct Written {
 impl Place<'_> {
     /// Writes the evidence of an event. On a full disk lesser evidence goes, as much as an event may need at a time, until it fits or
     /// none is left. What fits of a crash then stays as a part, which the next start finds; of a lesser event nothing stays.
-    pub(crate) fn write(&self, disk: &dyn Disk, view: &EvidenceView<'_>, info: &DriveInfo) -> Written {
+    pub(crate) fn write(&self, disk: &dyn Disk, view: &EvidenceView<'_>, info: &DriveInfo, signer: &Signer) -> Written {
         let (mut gone, room) = evidence::make_room(disk, self.folder, self.quota, self.event_bytes);
         let crash = view.event().severity >= Severity::Severe;
         let to = if crash { self.folder.to_owned() } else { self.folder.join(LESSER) };
         loop {
-            let error = match evidence::write_part(disk, &to, view, info) {
+            let error = match evidence::write_part(disk, &to, view, info, signer) {
                 Ok(parts) => return Written { parts: Ok(parts), gone, room },
                 Err(error) => error,
             };

@@ -10,17 +10,17 @@ use std::io::{Read, Seek, SeekFrom};
 use crate::error::DriveError;
 use crate::limits::{MAX_CHUNK_BYTES, MAX_RECORD_BYTES};
 
-const MAGIC: [u8; 8] = *b"\x89MCAP0\r\n";
+pub(crate) const MAGIC: [u8; 8] = *b"\x89MCAP0\r\n";
 
 pub(crate) const OP_SCHEMA: u8 = 0x03;
 pub(crate) const OP_CHANNEL: u8 = 0x04;
 pub(crate) const OP_MESSAGE: u8 = 0x05;
 const OP_FOOTER: u8 = 0x02;
-const OP_CHUNK: u8 = 0x06;
+pub(crate) const OP_CHUNK: u8 = 0x06;
 pub(crate) const OP_METADATA: u8 = 0x0C;
-const OP_DATA_END: u8 = 0x0F;
+pub(crate) const OP_DATA_END: u8 = 0x0F;
 /// Opcodes from here on are private: skipped. Others that the specification does not know are damage.
-const OP_PRIVATE: u8 = 0x80;
+pub(crate) const OP_PRIVATE: u8 = 0x80;
 
 /// What was lost of a drive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -303,7 +303,7 @@ impl Container {
 }
 
 /// Checks and decompresses a chunk record into `out`.
-fn unpack(body: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+pub(crate) fn unpack(body: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
     const SHORT: &str = "a chunk's head is malformed";
     let mut f = Fields(body);
     f.take(16).ok_or(SHORT)?;

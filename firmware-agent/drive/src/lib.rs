@@ -5,6 +5,7 @@
 //! give the same drive, byte by byte, and the same records.
 
 mod cdr;
+pub mod chain;
 mod container;
 pub mod dbc;
 mod encode;
@@ -16,9 +17,11 @@ pub mod limits;
 mod live;
 mod reader;
 mod schema;
+pub mod verify;
 mod video;
 mod writer;
 
+pub use chain::{Chained, Seal};
 pub use container::DriveLoss;
 pub use dbc::{DbcError, DbcStats, IdFilter, SignalMap, SignalMapping};
 pub use encode::{EncodeError, PictureEncoder};
@@ -27,5 +30,6 @@ pub use info::{CameraInfo, DriveInfo};
 pub use live::LiveStream;
 pub use mcap::write::NoSeek;
 pub use reader::{DriveReader, DriveRecord, ReadStats};
+pub use verify::{Verdict, verify};
 pub use video::{DecodeError, DecodeStats, SmallFrame, VideoDecoder};
 pub use writer::{DriveCounts, DriveWriter};

@@ -15,6 +15,12 @@ pub const MAX_RECORD_BYTES: usize = 16 << 20;
 pub const MAX_CHANNELS: usize = 1024;
 /// Most metadata records kept, and most entries of one of them.
 pub const MAX_METADATA: usize = 256;
+/// Most entries of a record of an evidence chain.
+pub const MAX_CHAIN_ENTRIES: usize = 16;
+/// Most parts of an evidence file that are held against each other: at a megabyte each, more than a disk of a unit holds.
+pub const MAX_PARTS: u32 = 1 << 16;
+/// Most faults of an evidence file that are named; the rest is counted.
+pub const MAX_FAULTS: usize = 64;
 /// Widest and highest picture that is decoded, pixels.
 pub const MAX_PICTURE_SIDE: usize = 4096;
 /// Widest small frame that may be asked for, pixels.

@@ -16,6 +16,7 @@ use agent_core::samples::{CanFrame, FrameMeta, GnssFix, ImuSample, VideoCodec};
 use agent_core::time::{MonoTime, WallTime};
 
 use crate::cdr::{CdrReader, ProtoField, next_field};
+use crate::chain;
 use crate::container::{self, Container, DriveLoss, Fields, OP_CHANNEL, OP_MESSAGE, OP_METADATA, OP_SCHEMA, Step};
 use crate::error::DriveError;
 use crate::h264;
@@ -305,7 +306,10 @@ impl DriveReader {
                     if name == info::RECORD {
                         self.info = DriveInfo::from_map(&map);
                     }
-                    self.metadata.push((name, map));
+                    // One behind each chunk: they are for `verify`.
+                    if name != chain::RECORD {
+                        self.metadata.push((name, map));
+                    }
                 }
             }
             _ => {}

@@ -18,6 +18,7 @@ use mcap::write::NoSeek;
 use mcap::{Compression, McapError, WriteOptions};
 
 use crate::cdr::{CdrWriter, put_bytes};
+use crate::chain::{self, Chain, Chained, Seal};
 use crate::error::DriveError;
 use crate::info::{self, DriveInfo};
 use crate::limits::{CHUNK_BYTES, MAX_CHANNELS};
@@ -52,6 +53,9 @@ pub struct DriveWriter<W: Write + Seek> {
     camera: Option<(VideoCodec, [u16; 2])>,
     counts: DriveCounts,
     buf: Vec<u8>,
+    chain: Option<Chain>,
+    /// Uncompressed bytes in the open chunk, about; counted for a chain, whose chunks end with a link.
+    open_bytes: usize,
 }
 
 impl DriveWriter<BufWriter<File>> {
@@ -65,13 +69,18 @@ impl DriveWriter<BufWriter<File>> {
     }
 }
 
-impl<W: Write> DriveWriter<NoSeek<W>> {
-    /// Begins a drive on an output that is only ever added to; each chunk is held in memory until it is whole.
+impl<W: Write> DriveWriter<NoSeek<Chained<W>>> {
+    /// Begins an evidence file on an output that is only ever added to: each chunk is held in memory until it is whole, and has a
+    /// link of the chain behind it ([`crate::chain`]).
     ///
     /// # Errors
     /// [`DriveError::Write`].
-    pub fn streaming(out: W, info: &DriveInfo) -> Result<Self, DriveError> {
-        Self::begin(NoSeek::new(out), info, true)
+    pub fn chained(out: W, info: &DriveInfo, seal: Seal) -> Result<Self, DriveError> {
+        let (chain, out) = Chain::new(out, seal);
+        let head = chain.head();
+        let mut writer = Self::begin(NoSeek::new(out), info, Some(chain))?;
+        writer.write_metadata(chain::RECORD, head)?;
+        Ok(writer)
     }
 }
 
@@ -81,20 +90,28 @@ impl<W: Write + Seek> DriveWriter<W> {
     /// # Errors
     /// [`DriveError::Write`].
     pub fn new(out: W, info: &DriveInfo) -> Result<Self, DriveError> {
-        Self::begin(out, info, false)
+        Self::begin(out, info, None)
     }
 
-    fn begin(out: W, info: &DriveInfo, no_seeking: bool) -> Result<Self, DriveError> {
+    fn begin(out: W, info: &DriveInfo, chain: Option<Chain>) -> Result<Self, DriveError> {
         let mcap = WriteOptions::new()
-            .disable_seeking(no_seeking)
+            .disable_seeking(chain.is_some())
             .compression(Some(Compression::Lz4))
-            .chunk_size(Some(CHUNK_BYTES as u64))
+            // With a chain we end the chunks, each with its link.
+            .chunk_size(chain.is_none().then_some(CHUNK_BYTES as u64))
             .profile("")
             .library(concat!("agent-drive ", env!("CARGO_PKG_VERSION")))
             .create(out)
             .map_err(write_error)?;
-        let mut writer =
-            Self { mcap, channels: BTreeMap::new(), camera: None, counts: DriveCounts::default(), buf: Vec::new() };
+        let mut writer = Self {
+            mcap,
+            channels: BTreeMap::new(),
+            camera: None,
+            counts: DriveCounts::default(),
+            buf: Vec::new(),
+            chain,
+            open_bytes: 0,
+        };
         writer.write_metadata(info::RECORD, info.to_map())?;
         Ok(writer)
     }
@@ -262,7 +279,19 @@ impl<W: Write + Seek> DriveWriter<W> {
     /// # Errors
     /// [`DriveError::Write`].
     pub fn flush(&mut self) -> Result<(), DriveError> {
-        self.mcap.flush().map_err(write_error)
+        self.mcap.flush().map_err(write_error)?;
+        self.link(false)
+    }
+
+    /// Puts a link behind what was written since the last one, if there is a chain and anything was. The open chunk has ended.
+    fn link(&mut self, last: bool) -> Result<(), DriveError> {
+        self.open_bytes = 0;
+        let Some(chain) = self.chain.as_mut().filter(|c| last || c.unlinked() > 0) else { return Ok(()) };
+        let link = chain.link(last);
+        chain.pause(true);
+        let written = self.mcap.write_metadata(&Metadata { name: chain::RECORD.to_owned(), metadata: link });
+        chain.pause(false);
+        written.and_then(|()| self.mcap.flush()).map_err(write_error)
     }
 
     /// What was written so far.
@@ -276,6 +305,10 @@ impl<W: Write + Seek> DriveWriter<W> {
     /// # Errors
     /// [`DriveError::Write`].
     pub fn finish(mut self) -> Result<(W, DriveCounts), DriveError> {
+        if self.chain.is_some() {
+            self.mcap.flush().map_err(write_error)?;
+            self.link(true)?;
+        }
         self.mcap.finish().map_err(write_error)?;
         let counts = self.counts;
         let mut out = self.mcap.into_inner();
@@ -313,9 +346,14 @@ impl<W: Write + Seek> DriveWriter<W> {
         let sequence = sequence.unwrap_or(channel.sequence);
         channel.sequence = channel.sequence.wrapping_add(1);
         let header = MessageHeader { channel_id: channel.id, sequence, log_time: t.0, publish_time: t.0 };
-        self.mcap.write_to_known_channel(&header, &self.buf).map_err(write_error)
+        self.mcap.write_to_known_channel(&header, &self.buf).map_err(write_error)?;
+        self.open_bytes += self.buf.len() + MESSAGE_OVERHEAD;
+        if self.chain.is_some() && self.open_bytes >= CHUNK_BYTES { self.flush() } else { Ok(()) }
     }
 }
+
+/// What a message takes in a chunk besides its contents: opcode, length, channel, sequence and two times.
+const MESSAGE_OVERHEAD: usize = 31;
 
 fn write_error(e: McapError) -> DriveError {
     DriveError::Write(e.to_string())

@@ -10,20 +10,23 @@
 pub mod backoff;
 pub mod broker;
 mod choice;
-mod commands;
+pub mod commands;
 mod connection;
+pub mod expiry;
 pub mod limits;
 pub mod listener;
 pub mod publisher;
+pub mod send;
 pub mod store;
 pub mod tls;
 mod worker;
 
 pub use backoff::Backoff;
 pub use broker::{Broker, BrokerError};
-pub use commands::CommandRefusal;
+pub use commands::{CommandPolicy, CommandRefusal, command_topic, sign_command};
 pub use listener::{ListenConfig, ListenStats, Listener, ReceiveError, Received};
 
 pub use publisher::{EnqueueError, Link, LinkConfig, LinkError, LinkStats};
+pub use send::{SendError, send};
 pub use store::{Opened, Store, StoreError};
 pub use tls::{Tls, TlsError};

@@ -17,7 +17,17 @@ pub const EVENTS: usize = 256;
 pub const PACKET_IDS: u16 = 1024;
 /// Commands that wait for the agent.
 pub const COMMANDS: usize = 16;
-/// Largest packet that a unit reads, bytes. A command is at most 256.
+/// Keys of a fleet whose commands are taken.
+pub const COMMAND_KEYS: usize = 8;
+/// Commands that are taken at once, where the limit for a minute allows them.
+pub const COMMAND_BURST: u32 = 8;
+/// Signatures that are checked a minute, and at once: ten a second cost a slow core a hundredth of its time.
+pub const CHECKS_PER_MINUTE: u32 = 600;
+/// See [`CHECKS_PER_MINUTE`].
+pub const CHECKS_BURST: u32 = 20;
+/// Counters of commands that are kept: those of all keys and one for unsigned ones, and some of keys that are gone.
+pub const COUNTERS: usize = 32;
+/// Largest packet that a unit reads, bytes. A command is at most 331.
 pub const UNIT_PACKET_BYTES: usize = 64 << 10;
 /// Largest packet that a unit writes, bytes.
 pub const OUTGOING_PACKET_BYTES: usize = 4 << 10;
@@ -51,6 +61,8 @@ pub const REOPEN_CAP: Duration = Duration::from_secs(16);
 pub const TICK: Duration = Duration::from_millis(200);
 
 const _: () = assert!(QUEUE_RESERVED < QUEUE);
+const _: () = assert!(COMMAND_KEYS < COUNTERS && COMMAND_BURST as usize <= COMMANDS);
+const _: () = assert!(crate::commands::MAX_PAYLOAD_BYTES + 256 < OUTGOING_PACKET_BYTES);
 // Every publish in flight, one status and one subscription fit in the connection's request queue.
 const _: () = assert!(agent_core::limits::MAX_OUTBOX_WINDOW + 2 < EVENTS);
 const _: () = assert!(4 * agent_core::limits::MAX_OUTBOX_WINDOW < PACKET_IDS as usize);

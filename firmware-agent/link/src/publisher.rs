@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff::BackoffConfig;
 use crate::broker::{Broker, BrokerError};
-use crate::commands::CommandRefusal;
+use crate::commands::{CommandPolicy, CommandRefusal};
 use crate::limits::{COMMANDS, MAX_BROKERS, QUEUE, QUEUE_RESERVED};
 use crate::store::{Opened, Store};
 use crate::tls::{Tls, TlsError};
@@ -55,6 +55,8 @@ pub struct LinkConfig {
     pub watchdog: Duration,
     /// Caps and ages of the outbox.
     pub limits: OutboxLimits,
+    /// Whose commands are taken.
+    pub commands: CommandPolicy,
     /// Waits between connections.
     pub backoff: BackoffConfig,
     /// Seed of their jitter: different for each unit.
@@ -83,6 +85,7 @@ impl LinkConfig {
             connect_timeout_s: 4,
             watchdog: Duration::from_secs(10),
             limits: OutboxLimits::default(),
+            commands: CommandPolicy::default(),
             backoff: BackoffConfig::default(),
         }
     }
@@ -299,6 +302,13 @@ impl Link {
     #[must_use]
     pub fn try_command(&self) -> Option<Command> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).try_recv().ok()
+    }
+
+    /// How many commands were refused, and why the last one was.
+    #[must_use]
+    pub fn refusals(&self) -> (u64, Option<CommandRefusal>) {
+        let stats = self.shared.lock();
+        (stats.commands_refused, stats.last_refusal)
     }
 
     /// Waits until the broker has everything that was enqueued, or the time is over. True if it has.

@@ -5,10 +5,11 @@
 //!
 //! A file that cannot be read is set aside under another name and a fresh one is begun; [`Opened`] says so. The boot
 //! counter also stands in a small text file beside the store, because event ids must not come again when the store
-//! is lost: the fleet would drop a new crash as a duplicate.
+//! is lost: the fleet would drop a new crash as a duplicate. So do the counters of commands, which must not be taken twice.
 //!
 //! It decides nothing about what is kept: see [`agent_core::outbox`].
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,12 +23,14 @@ use agent_wire::MessageKind;
 use agent_wire::limits::MESSAGE_BYTES;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 
-use crate::limits::{SET_ASIDE, STORE_CACHE_BYTES};
+use crate::limits::{COUNTERS, SET_ASIDE, STORE_CACHE_BYTES};
 
 const OUTBOX: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("outbox");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 const BOOT: &str = "boot";
 const COMMAND: &str = "command";
+/// Largest file of counters, bytes: a line each.
+const COUNTERS_BYTES: u64 = 4096;
 const RECORD_VERSION: u8 = 1;
 const HEADER: usize = 12;
 
@@ -119,7 +122,8 @@ pub struct Store {
     db: Option<Database>,
     /// Boot counter that survived, or a floor for it.
     boot: u32,
-    command: u64,
+    /// Highest counters of accepted commands, by name.
+    commands: BTreeMap<String, u64>,
     /// Whether what is on disk has been read: if not, it must not be replaced.
     known: bool,
     /// Records that are no messages were found: the file stays, under another name.
@@ -158,8 +162,12 @@ impl Store {
             boot = boot_floor();
         }
         let foreign = loaded.unreadable > 0;
-        let (path, command) = (path.to_owned(), loaded.command);
-        let store = Self { disk, path, db: Some(db), boot, command, known: true, foreign };
+        let mut commands = read_counters(&*disk, path);
+        for (name, counter) in loaded.commands {
+            let known = commands.entry(name).or_default();
+            *known = counter.max(*known);
+        }
+        let store = Self { disk, path: path.to_owned(), db: Some(db), boot, commands, known: true, foreign };
         Ok((store, Opened { waiting: loaded.waiting, set_aside, unreadable: loaded.unreadable }))
     }
 
@@ -169,7 +177,8 @@ impl Store {
     pub fn without_disk(disk: Arc<dyn Disk>, path: &Path) -> Self {
         let drawn = RandomState::new().build_hasher().finish();
         let boot = (1 << 31) | (drawn as u32 >> 1);
-        Self { disk, path: path.to_owned(), db: None, boot, command: 0, known: false, foreign: false }
+        let commands = BTreeMap::new();
+        Self { disk, path: path.to_owned(), db: None, boot, commands, known: false, foreign: false }
     }
 
     /// The number of this start, as [`Store::next_boot`] or [`Store::without_disk`] made it.
@@ -192,19 +201,28 @@ impl Store {
         Ok(boot)
     }
 
-    /// Counter of the last command that was accepted.
+    /// Highest counter of accepted commands of that name, which begins with `command`; 0 if there was none.
     #[must_use]
-    pub const fn command_counter(&self) -> u64 {
-        self.command
+    pub fn command_counter(&self, name: &str) -> u64 {
+        self.commands.get(name).copied().unwrap_or(0)
     }
 
-    /// Keeps the counter of the last accepted command, durably.
+    /// Keeps the counter of an accepted command, durably, in the store and beside it: a store that is lost brings no command back.
     ///
     /// # Errors
-    /// It could not be written.
-    pub fn set_command_counter(&mut self, counter: u64) -> Result<(), StoreError> {
-        self.command = counter;
-        self.transact(&[], &[], &[(COMMAND, counter)])
+    /// It could not be written, or there are too many names. Then the command must not be carried out.
+    pub fn set_command_counter(&mut self, name: &str, counter: u64) -> Result<(), StoreError> {
+        let file = counters_file(&self.path);
+        if !self.commands.contains_key(name) && self.commands.len() >= COUNTERS {
+            return Err(file_error(&file, io::Error::other("holds as many counters as it may")));
+        }
+        let mut commands = self.commands.clone();
+        commands.insert(name.to_owned(), counter);
+        let text: String = commands.iter().map(|(name, counter)| format!("{name} {counter}\n")).collect();
+        self.disk.replace(&file, text.as_bytes()).map_err(|e| file_error(&file, e))?;
+        self.transact(&[], &[], &[(name, counter)])?;
+        self.commands = commands;
+        Ok(())
     }
 
     /// Stores and deletes in one durable transaction: one sync of the disk, whatever the number of messages.
@@ -255,7 +273,8 @@ impl Store {
         let disk = &*self.disk;
         disk.open(new, How::Create).map(drop).map_err(|e| file_error(new, e))?;
         let (db, _) = open_and_load(disk, new).map_err(|f| f.into_error(new))?;
-        let meta = [(BOOT, u64::from(self.counted())), (COMMAND, self.command)];
+        let counters = self.commands.iter().map(|(name, counter)| (name.as_str(), *counter));
+        let meta: Vec<(&str, u64)> = core::iter::once((BOOT, u64::from(self.counted()))).chain(counters).collect();
         write_guarded(&db, waiting, &[], &meta).map_err(|e| database_error(new, e))?;
         if self.foreign {
             disk.rename(&self.path, &aside_name(disk, &self.path)).map_err(|e| file_error(&self.path, e))?;
@@ -344,7 +363,7 @@ struct Loaded {
     waiting: Vec<Stored>,
     unreadable: usize,
     boot: u32,
-    command: u64,
+    commands: BTreeMap<String, u64>,
 }
 
 enum Failure {
@@ -424,7 +443,12 @@ fn load(db: &Database) -> Result<Loaded, redb::Error> {
     let meta = transaction.open_table(META)?;
     let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map_or(0, |v| v.value()));
     loaded.boot = u32::try_from(number(BOOT)?).unwrap_or(u32::MAX);
-    loaded.command = number(COMMAND)?;
+    for row in meta.iter()? {
+        let (name, counter) = row?;
+        if name.value().starts_with(COMMAND) && loaded.commands.len() < COUNTERS {
+            loaded.commands.insert(name.value().to_owned(), counter.value());
+        }
+    }
     Ok(loaded)
 }
 
@@ -479,6 +503,19 @@ fn boot_file(path: &Path) -> PathBuf {
 
 fn read_boot_file(disk: &dyn Disk, path: &Path) -> Option<u32> {
     std::str::from_utf8(&disk.read(&boot_file(path), 64).ok()?).ok()?.trim().parse().ok()
+}
+
+fn counters_file(path: &Path) -> PathBuf {
+    beside(path, ".commands")
+}
+
+/// A line each: name and number. What is no such line is passed over.
+fn read_counters(disk: &dyn Disk, path: &Path) -> BTreeMap<String, u64> {
+    let bytes = disk.read(&counters_file(path), COUNTERS_BYTES).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    let counters = lines.filter_map(|(name, n)| Some((name.to_owned(), n.parse().ok()?)));
+    counters.filter(|(name, _)| name.starts_with(COMMAND)).take(COUNTERS).collect()
 }
 
 /// With both counters lost, minutes of Unix time: above any counter that starts ever reached, and growing.

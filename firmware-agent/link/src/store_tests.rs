@@ -26,12 +26,12 @@ fn what_was_committed_is_there_again_and_boots_grow() {
     assert_eq!(store.next_boot().unwrap(), 1);
     store.commit(&[&stored(1), &stored(2)], &[]).unwrap();
     store.commit(&[&stored(3)], &[1]).unwrap();
-    store.set_command_counter(9).unwrap();
+    store.set_command_counter("command", 9).unwrap();
     assert!(matches!(Store::open(&path), Err(StoreError::InUse(_))));
     drop(store);
     let (mut store, opened) = Store::open(&path).unwrap();
     assert_eq!(opened.waiting, [stored(2), stored(3)]);
-    assert_eq!(store.command_counter(), 9);
+    assert_eq!((store.command_counter("command"), store.command_counter("command:x")), (9, 0));
     assert_eq!(store.next_boot().unwrap(), 2);
 }
 
@@ -42,6 +42,7 @@ fn an_unreadable_store_is_set_aside_and_boots_go_on() {
     let (mut store, _) = Store::open(&path).unwrap();
     assert_eq!(store.next_boot().unwrap(), 1);
     store.commit(&[&stored(1)], &[]).unwrap();
+    store.set_command_counter("command:x", 7).unwrap();
     drop(store);
     let whole = fs::read(&path).unwrap();
     // Garbage, a cut file, and a file whose inner half is overwritten.
@@ -53,6 +54,7 @@ fn an_unreadable_store_is_set_aside_and_boots_go_on() {
         let (aside, why) = opened.set_aside.expect("set aside");
         assert_eq!(fs::read(&aside).unwrap().len(), bytes.len(), "kept as it was: {why}");
         assert!(opened.waiting.is_empty());
+        assert_eq!(store.command_counter("command:x"), 7, "a command does not come again with a lost store");
         assert_eq!(store.next_boot().unwrap(), 2 + n as u32);
         store.commit(&[&stored(4)], &[]).unwrap();
     }
@@ -185,4 +187,33 @@ fn a_disk_that_fails_is_told_from_a_wrong_path_whatever_fails() {
         let (_, opened) = Store::open_on(Arc::new(disk), path).unwrap();
         assert_eq!(opened.set_aside, None, "{faults:?}, {there}: a good store was set aside");
     }
+}
+
+/// Whenever the power goes, a counter that was said to be kept is there after it, so that no command is taken twice.
+#[test]
+fn no_power_cut_brings_a_command_back() {
+    let path = Path::new("/state/outbox.redb");
+    let (mut cuts, mut kept_at_all) = (0, 0);
+    let live = |disk: &agent_disk::SimDisk| -> u64 {
+        let Ok((mut store, _)) = Store::open_on(Arc::new(disk.clone()), path) else { return 0 };
+        (1..=5).take_while(|n| store.set_command_counter("command:k", *n).is_ok()).last().unwrap_or(0)
+    };
+    let whole = agent_disk::SimDisk::new(1);
+    whole.make_folder(Path::new("/state")).unwrap();
+    assert_eq!(live(&whole), 5);
+    for cut in 0..whole.operations() {
+        let disk = agent_disk::SimDisk::new(cut);
+        disk.make_folder(Path::new("/state")).unwrap();
+        disk.cut_at(Some(cut));
+        let kept = live(&disk);
+        let after = disk.after_cut();
+        if after.make_folder(Path::new("/state")).is_err() {
+            continue;
+        }
+        let (store, _) = Store::open_on(Arc::new(after), path).unwrap();
+        let found = store.command_counter("command:k");
+        assert!(found >= kept && found <= kept + 1, "cut at {cut}: {kept} was kept, {found} is there");
+        (cuts, kept_at_all) = (cuts + 1, kept_at_all + u64::from(kept > 0));
+    }
+    assert!(cuts > 20 && kept_at_all > 10, "{cuts} {kept_at_all}");
 }

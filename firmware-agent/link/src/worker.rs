@@ -26,7 +26,7 @@ use tokio::time::{self, Instant};
 use crate::backoff::Backoff;
 use crate::broker::Broker;
 use crate::choice::Choice;
-use crate::commands::{CommandRefusal, judge};
+use crate::commands::{CommandRefusal, Gate};
 use crate::connection::{Connection, End, Sent, Signal};
 use crate::limits::{BATCH, COMMANDS_MUTED, REOPEN_CAP, REOPEN_FIRST, TICK, WATCHDOG_CAP};
 use crate::publisher::{EnqueueError, LinkConfig, Shared, status_bytes};
@@ -83,6 +83,7 @@ pub(crate) struct Worker {
     backoff: Backoff,
     watchdog: Duration,
     commands: mpsc::Sender<Command>,
+    gate: Gate,
     commands_muted_until: Option<Instant>,
     shared: Arc<Shared>,
     start: Instant,
@@ -116,6 +117,7 @@ impl Worker {
             backoff: Backoff::new(config.backoff, config.seed),
             watchdog: config.watchdog,
             commands,
+            gate: Gate::new(config.fleet.clone(), config.unit.clone(), &config.commands),
             commands_muted_until: None,
             shared,
             start,
@@ -468,11 +470,14 @@ impl Worker {
     }
 
     fn on_command(&mut self, payload: &[u8]) {
-        let judged = judge(payload, &self.config.unit, self.store.command_counter()).and_then(|command| {
+        let store = &mut self.store;
+        let judged = self.gate.judge(payload, self.start.elapsed(), |name| store.command_counter(name));
+        let judged = judged.and_then(|judged| {
             let place = self.commands.try_reserve().map_err(|_| CommandRefusal::Busy)?;
-            // Kept before it is handed out: at most once, also over a restart.
-            self.store.set_command_counter(command.counter).map_err(|_| CommandRefusal::NotStored)?;
-            place.send(command);
+            // Kept before it is handed out: at most once, also over a restart and a power cut.
+            let kept = store.set_command_counter(&judged.counter, judged.command.counter);
+            kept.map_err(|_| CommandRefusal::NotStored)?;
+            place.send(judged.command);
             Ok(())
         });
         let mut stats = self.shared.lock();

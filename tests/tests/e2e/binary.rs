@@ -137,6 +137,11 @@ impl Running {
         text.rfind('\n').map_or(String::new(), |end| text[..end].to_owned())
     }
 
+    /// Stderr so far.
+    pub(crate) fn said(&self) -> String {
+        self.output[1].text()
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

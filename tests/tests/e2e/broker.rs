@@ -23,6 +23,11 @@ pub(crate) struct Mosquitto {
 impl Mosquitto {
     /// `None`, said in one line, where there is no Mosquitto.
     pub(crate) fn start(port: u16) -> Option<Self> {
+        Self::start_with(port, &[], "")
+    }
+
+    /// With these lines in its configuration besides, in which `FOLDER` stands for the folder of these files.
+    pub(crate) fn start_with(port: u16, files: &[(&str, String)], lines: &str) -> Option<Self> {
         let places = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto"];
         let Some(binary) = places.into_iter().find(|p| Path::new(p).exists()) else {
             println!("SKIPPED: no mosquitto on this machine");
@@ -30,8 +35,12 @@ impl Mosquitto {
         };
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("mosquitto.conf");
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        let lines = lines.replace("FOLDER", folder.path().to_str().unwrap());
         let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest stderr\n");
-        std::fs::write(&file, text + "log_type all\n").unwrap();
+        std::fs::write(&file, text + "log_type all\n" + &lines).unwrap();
         // Started by root it becomes another user, who may not write into our folder: it gets an open file.
         let log = File::create(folder.path().join("log")).unwrap();
         let child = Command::new(binary).arg("-c").arg(&file).stdout(Stdio::null()).stderr(log).spawn();
@@ -46,8 +55,14 @@ impl Mosquitto {
 
     /// Waits until its log has a line with `text`.
     pub(crate) fn wait_log(&self, text: &str) {
+        self.wait_log_times(text, 1);
+    }
+
+    /// Waits until its log has `text` so many times.
+    pub(crate) fn wait_log_times(&self, text: &str, times: usize) {
         let log = self.folder.path().join("log");
-        eventually(text, || std::fs::read(&log).is_ok_and(|l| String::from_utf8_lossy(&l).contains(text)));
+        let count = |l: Vec<u8>| String::from_utf8_lossy(&l).matches(text).count();
+        eventually(text, || std::fs::read(&log).is_ok_and(|l| count(l) >= times));
     }
 }
 

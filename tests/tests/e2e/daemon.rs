@@ -10,13 +10,13 @@ use super::broker::{Ear, Mosquitto, free_port, messages};
 use super::samples::{demo, files, sha256_8, text};
 
 /// A unit on the demo's drive, in a folder of its own.
-struct Unit {
-    folder: tempfile::TempDir,
+pub(crate) struct Unit {
+    pub(crate) folder: tempfile::TempDir,
     port: u16,
 }
 
 impl Unit {
-    fn new(port: u16, realtime: bool) -> Self {
+    pub(crate) fn new(port: u16, realtime: bool) -> Self {
         let this = Self { folder: tempfile::tempdir().unwrap(), port };
         fs::copy(demo().file("demo.dbc"), this.folder.path().join("demo.dbc")).unwrap();
         this.configure(&[&demo().file("demo.mcap")], realtime);
@@ -24,7 +24,7 @@ impl Unit {
     }
 
     /// Writes its configuration.
-    fn configure(&self, drives: &[&Path], realtime: bool) {
+    pub(crate) fn configure(&self, drives: &[&Path], realtime: bool) {
         let base = fs::read_to_string(demo().file("demo.toml")).unwrap();
         let drives: Vec<String> = drives.iter().map(|d| format!("\"{}\"", text(d))).collect();
         let more = format!(
@@ -35,7 +35,7 @@ impl Unit {
         fs::write(self.folder.path().join("unit.toml"), base + &more).unwrap();
     }
 
-    fn start(&self) -> Running {
+    pub(crate) fn start(&self) -> Running {
         Running::start(self.folder.path(), &["run", "--config", "unit.toml"])
     }
 
@@ -153,7 +153,7 @@ fn crash_files(unit: &Unit) -> Vec<String> {
 }
 
 /// A drive of ten seconds in which the airbag goes off after one.
-fn airbag_drive(folder: &Path) -> PathBuf {
+pub(crate) fn airbag_drive(folder: &Path) -> PathBuf {
     let line =
         |i: u32| format!("({}.{:06}) can0 050#{:02X}00000000000000\n", i / 50, i % 50 * 20_000, u8::from(i >= 50));
     fs::write(folder.join("airbag.log"), (0..500).map(line).collect::<String>()).unwrap();

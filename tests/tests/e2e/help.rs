@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::binary::run;
 
 /// Commands of the design. Those that are not built yet are missing in `--help`, never the other way round.
-const DESIGNED: [&str; 14] = [
+const DESIGNED: [&str; 16] = [
     "run",
     "record",
     "demo",
@@ -15,6 +15,8 @@ const DESIGNED: [&str; 14] = [
     "eval",
     "listen",
     "inspect",
+    "keys",
+    "command",
     "models",
     "student",
     "ask",

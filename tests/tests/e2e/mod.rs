@@ -15,3 +15,4 @@ mod import;
 mod replay;
 mod samples;
 mod student;
+mod trust;

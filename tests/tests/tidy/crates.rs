@@ -25,6 +25,7 @@ const ALL: &[&str] = &[
     "agent-core",
     "agent-disk",
     "agent-drive",
+    "agent-keys",
     "agent-link",
     "agent-models",
     "agent-score",
@@ -35,7 +36,7 @@ const ALL: &[&str] = &[
 ];
 
 /// One rule for every crate of the workspace; a new crate needs one.
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     Rule {
         name: "agent-wire",
         ours: &[],
@@ -44,6 +45,8 @@ const RULES: [Rule; 12] = [
     },
     // Files and nothing else.
     Rule { name: "agent-disk", ours: &[], only: Some(&[]), never: &[] },
+    // Keys and their files: the cryptography of TLS, nothing of ours.
+    Rule { name: "agent-keys", ours: &[], only: Some(&["ring", "rustls-pki-types", "thiserror"]), never: &[] },
     // Figures only.
     Rule { name: "agent-score", ours: &[], only: Some(&[]), never: &[] },
     Rule { name: "agent-core", ours: &["agent-wire"], only: Some(&["heapless", "thiserror"]), never: &[] },
@@ -59,11 +62,16 @@ const RULES: [Rule; 12] = [
     Rule { name: "agent-worker", ours: CONTRACTS, only: None, never: &[MQTT, TRACT, CANDLE, "tokio", "redb", "mcap"] },
     Rule { name: "agent-sim", ours: CONTRACTS, only: None, never: &[MQTT, TRACT, CANDLE, "tokio", "redb"] },
     // Files in, samples out.
-    Rule { name: "agent-drive", ours: CONTRACTS, only: None, never: &[MQTT, TRACT, CANDLE, "tokio", "redb"] },
+    Rule {
+        name: "agent-drive",
+        ours: &["agent-core", "agent-keys", "agent-wire"],
+        only: None,
+        never: &[MQTT, TRACT, CANDLE, "tokio", "redb"],
+    },
     // Messages out: no models and no pixels.
     Rule {
         name: "agent-link",
-        ours: &["agent-core", "agent-disk", "agent-wire"],
+        ours: &["agent-core", "agent-disk", "agent-keys", "agent-wire"],
         only: None,
         never: &[TRACT, CANDLE, "zune", "jpeg", "openh264", "image", "mcap", "re_mp4", "can-dbc"],
     },

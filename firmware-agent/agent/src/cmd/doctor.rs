@@ -3,6 +3,7 @@
 //! Looks at camera, motion sensor, lines and GNSS receiver, which must not be in use by a running agent, and at everything
 //! else, which may.
 
+pub(crate) mod keys;
 mod unit;
 
 use std::path::Path;
@@ -36,9 +37,20 @@ pub(crate) fn doctor(args: &DoctorArgs) -> anyhow::Result<Outcome> {
     }
     let config = super::replay::load_config(Some(&args.config))?;
     let mut failed = false;
-    for check in
-        [camera, buses, unit::motion, receiver, unit::lines, unit::clock, unit::models, unit::disk, unit::broker]
-    {
+    for check in [
+        camera,
+        buses,
+        unit::motion,
+        receiver,
+        unit::lines,
+        unit::clock,
+        unit::models,
+        unit::disk,
+        unit::broker,
+        keys::certificates,
+        keys::unit_key,
+        keys::commands,
+    ] {
         let line = check(&config, args.seconds);
         failed |= line["works"] == json!(false);
         put!("{line}")?;

@@ -21,7 +21,11 @@ pub(crate) fn inspect(args: &InspectArgs) -> anyhow::Result<Outcome> {
     let mut file = std::fs::File::open(&args.file).map_err(|e| bad_input(format!("{shown}: {e}")))?;
     let n = file.read(&mut head).map_err(|e| bad_input(format!("{shown}: {e}")))?;
     let head = head.get(..n).unwrap_or_default();
-    let (value, outcome) = if head.starts_with(MCAP) {
+    let (value, outcome) = if args.verify && !head.starts_with(MCAP) {
+        return Err(bad_input(format!("{shown}: not an evidence file (MCAP)")));
+    } else if args.verify {
+        super::verify::verify(&args.file, args.key.as_deref())?
+    } else if head.starts_with(MCAP) {
         inspect_drive(&args.file)?
     } else if head.starts_with(&agent_wire::envelope::MAGIC) {
         (inspect_message(&args.file)?, Outcome::Done)

@@ -25,6 +25,7 @@ use crate::exit::{Outcome, bad_input};
 use crate::link::NoStore;
 use crate::pipeline::{Pipeline, Samples, Sink};
 use crate::show::say;
+use crate::signer::Signer;
 use crate::store_page::PageStore;
 use crate::student::{Books, Inline, words_json};
 use crate::{convert, evidence};
@@ -259,6 +260,7 @@ pub(crate) struct ReplaySink {
     risk: Option<BufWriter<File>>,
     prefix: String,
     info: DriveInfo,
+    signer: Signer,
     unit: String,
     boot: u32,
     pages: PageStore,
@@ -289,6 +291,7 @@ impl ReplaySink {
             risk,
             prefix: format!("fleet/{}/{}", config.unit.fleet, config.unit.name),
             info: DriveInfo::default(),
+            signer: Signer::unsigned("", Flags::default()),
             unit: config.unit.name.to_string(),
             boot: 0,
             pages: PageStore::default(),
@@ -302,6 +305,8 @@ impl ReplaySink {
 
     fn begin(&mut self, boot: u32, drive: &DriveInfo) {
         self.boot = boot;
+        let flags = Flags { replayed: true, simulated: drive.simulated || drive.synthetic, ..Flags::default() };
+        self.signer = Signer::unsigned(&self.unit, flags);
         self.info = DriveInfo { unit: self.unit.clone(), importer: String::new(), ..drive.clone() };
     }
 }
@@ -342,7 +347,7 @@ impl Sink for ReplaySink {
 
     fn evidence(&mut self, view: &EvidenceView<'_>) -> Option<EvidenceFile> {
         let folder = self.events.as_ref()?;
-        match evidence::write(&RealDisk, folder, view, &self.info, Durability::Buffered) {
+        match evidence::write(&RealDisk, folder, view, &self.info, &self.signer, Durability::Buffered) {
             Ok(file) => {
                 self.pages.on_evidence(view, &self.info);
                 Some(file)

@@ -43,6 +43,7 @@ use agent_worker::pulse::Pulse;
 use anyhow::Context as _;
 use watch::{Teller, Watch};
 
+use crate::certificates::DailyLook;
 use crate::cli::RunArgs;
 use crate::config::camera::CameraKind;
 use crate::config::types::SourceKind;
@@ -55,6 +56,7 @@ use crate::io::wall::WallClock;
 use crate::link::{NoStore, RunningLink};
 use crate::pipeline::Samples;
 use crate::show::say;
+use crate::signer::Signer;
 use crate::student::{Done, News, StudentLink};
 use crate::{convert, evidence};
 
@@ -160,7 +162,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         simulated: made_up,
         ..drives.first().map_or_else(Default::default, |d| d.1.clone())
     };
-    let (journal, journal_jobs, journal_back) = journal::of(&config, link.boot, &info);
+    let signer = Signer::of_unit(&config, flags);
+    let (journal, journal_jobs, journal_back) = journal::of(&config, link.boot, &info, signer.clone());
     let mut watch = Watch::default();
     let (to_eyes, frames) = sync_channel::<(FrameMeta, Vec<u8>, SystemTime)>(FRAMES);
     let (to_seal, seals) = sync_channel::<(EventId, PathBuf, PathBuf)>(SEALS);
@@ -176,6 +179,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         quota: u64::from(config.evidence.quota_mb) * 1_000_000,
         event_bytes: config.memory().event_bytes(),
         info,
+        signer,
+        certificates: DailyLook::default(),
         journal,
         latency: args.latency_log.as_ref().map(std::fs::File::create).transpose().context("making the latency log")?,
         unseen: 0,
@@ -230,7 +235,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         let stopper = Arc::clone(&stop);
         let (stop_after, lamp_shown) = (args.stop_after_s, &lamp);
         name("signals").spawn_scoped(scope, move || wait_for_signal(&stopper, stop_after, watch, lamp_shown))?;
-        let ended = core.run(&arrivals, &stop);
+        let ended = core.run(&config, &arrivals, &stop);
         stop.store(true, Ordering::Relaxed);
         // Keep taking until the source has seen the flag, so that it never waits for a full inbox.
         while !matches!(arrivals.recv_timeout(Duration::from_secs(2)), Ok(Inbox::End) | Err(_)) {}
@@ -378,6 +383,8 @@ struct Core {
     quota: u64,
     event_bytes: u64,
     info: DriveInfo,
+    signer: Signer,
+    certificates: DailyLook,
     journal: journal::Journal,
     latency: Option<std::fs::File>,
     unseen: u32,
@@ -397,7 +404,7 @@ struct Core {
 }
 
 impl Core {
-    fn run(&mut self, arrivals: &Receiver<Inbox>, stop: &AtomicBool) -> anyhow::Result<()> {
+    fn run(&mut self, config: &Config, arrivals: &Receiver<Inbox>, stop: &AtomicBool) -> anyhow::Result<()> {
         let begun = Instant::now();
         let (mut ended, mut heard) = (false, begun);
         // After the end of the source the open events still wait for their files.
@@ -408,7 +415,7 @@ impl Core {
             // By the clock and not when there is nothing else to do: sensors may leave no such moment.
             if heard.elapsed() >= COMMANDS {
                 heard = Instant::now();
-                self.commands();
+                self.commands(config);
             }
             match arrivals.recv_timeout(TICK) {
                 Ok(Inbox::End) => {

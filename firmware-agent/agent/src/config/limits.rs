@@ -68,6 +68,12 @@ pub(crate) const MAX_CAMERA_PX: u32 = agent_drive::limits::MAX_PICTURE_SIDE as u
 /// Most frames a second of a camera.
 pub(crate) const MAX_CAMERA_FPS: u32 = 120;
 
+/// Most public keys of a fleet.
+pub(crate) const MAX_COMMAND_KEYS: usize = agent_link::limits::COMMAND_KEYS;
+
+/// Most commands a minute that may be allowed.
+pub(crate) const MAX_COMMANDS_PER_MINUTE: u32 = 600;
+
 /// Longest text of a GStreamer pipeline, bytes.
 pub(crate) const MAX_PIPELINE_BYTES: usize = 2048;
 

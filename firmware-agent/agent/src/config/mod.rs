@@ -17,6 +17,7 @@ mod broker;
 pub(crate) mod camera;
 pub(crate) mod can;
 mod command;
+mod commands;
 pub(crate) mod error;
 mod evidence;
 pub(crate) mod gnss;

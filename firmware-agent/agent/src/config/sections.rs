@@ -10,21 +10,22 @@ use agent_wire::{Severity, UnitId};
 
 use super::camera::camera;
 use super::can::can_buses;
+use super::commands::commands;
 use super::error::Problem;
+use super::evidence::evidence;
 use super::gnss::gnss;
 use super::gpio::gpio;
 use super::imu::imu;
 use super::limits;
 use super::link::link;
-use super::memory::{MemoryPlan, mb};
+use super::memory::MemoryPlan;
 use super::model_choice::ModelChoice;
 use super::reader::{At, Section, refuse, text, whole};
 use super::tree::{Files, Node, Spot, Table, Value};
 use super::types::{
-    Ask, CanConfig, CanPreset, ClassConfig, Classes, Config, EvidenceConfig, FusionConfig, Persist, RingsConfig,
-    SignalRef, SmallerStep, SourceKind, SourcesConfig, StudentBackend, StudentConfig, StudentDevice, StudentPruning,
-    TelemetryTriggerConfig, Threshold, TriggerConfig, TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass,
-    VisionTriggerConfig,
+    Ask, CanConfig, CanPreset, ClassConfig, Classes, Config, FusionConfig, RingsConfig, SignalRef, SmallerStep, SourceKind,
+    SourcesConfig, StudentBackend, StudentConfig, StudentDevice, StudentPruning, TelemetryTriggerConfig, Threshold,
+    TriggerConfig, TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
 };
 
 /// Reads the whole tree. `None`, or problems noted in `files`, mean that there is no configuration.
@@ -40,6 +41,7 @@ pub(super) fn config(files: &mut Files, tree: &Table, folder: PathBuf) -> Option
     let fusion = fusion(files, &mut top);
     let student = student(files, &mut top);
     let link = link(files, &mut top);
+    let commands = commands(files, &mut top);
     let evidence = evidence(files, &mut top, rings.as_ref());
     let sources = sources(files, &mut top, rings.as_ref(), trigger.as_ref(), dbc);
     top.finish(files);
@@ -52,6 +54,7 @@ pub(super) fn config(files: &mut Files, tree: &Table, folder: PathBuf) -> Option
         fusion,
         student: student?,
         link: link?,
+        commands,
         evidence,
         sources: sources?,
         folder,
@@ -495,22 +498,6 @@ fn student(files: &mut Files, top: &mut Section<'_>) -> Option<StudentConfig> {
     })
 }
 
-fn evidence(files: &mut Files, top: &mut Section<'_>, rings: Option<&RingsConfig>) -> EvidenceConfig {
-    let mut s = top.section(files, "evidence");
-    let dir = s.path(files, "dir");
-    let quota = s.whole(files, "quota_mb", 1, 10_000_000);
-    if let (Some(spot), Some(rings)) = (quota.spot, rings) {
-        let event = MemoryPlan::of(rings).event_bytes();
-        if u64::from(quota.value).saturating_mul(1_000_000) < event {
-            let reason = format!("below the {} MB that one event may take", mb(event));
-            refuse(files, spot, s.key("quota_mb"), reason);
-        }
-    }
-    let modes = [("never", Persist::Never), ("risk", Persist::Risk), ("always", Persist::Always)];
-    let persist = s.word(files, "persist", &modes).map_or(Persist::Risk, |at| at.value);
-    let persist_risk = s.real(files, "persist_risk", 0.01, 1.0).value;
-    s.finish(files);
-    EvidenceConfig { dir, quota_mb: quota.value, persist, persist_risk }
 }
 
 fn sources(

@@ -15,7 +15,8 @@ use serde::{Serialize, Serializer};
 pub(crate) use super::broker::BrokerUrl;
 use super::camera::CameraConfig;
 pub(crate) use super::can::CanPreset;
-pub(crate) use super::evidence::{EvidenceConfig, Persist};
+pub(crate) use super::commands::CommandsConfig;
+pub(crate) use super::evidence::{EvidenceConfig, KeyFile, Persist};
 use super::link::LinkConfig;
 
 /// Everything that the agent can be told.
@@ -37,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) student: StudentConfig,
     /// The way out.
     pub(crate) link: LinkConfig,
+    /// Whose commands are taken.
+    pub(crate) commands: CommandsConfig,
     /// Files of events.
     pub(crate) evidence: EvidenceConfig,
     /// Where samples come from.

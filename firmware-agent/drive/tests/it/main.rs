@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod broken;
+mod chain;
 mod damage;
 mod dbc;
 #[cfg(feature = "gstreamer")]

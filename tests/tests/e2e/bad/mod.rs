@@ -10,6 +10,7 @@ mod link;
 mod messages;
 mod models;
 mod table;
+mod trust;
 
 use std::fs;
 use std::path::Path;
@@ -103,11 +104,16 @@ impl Case {
 /// What a user sees of the error: stderr without lines of progress, of which some hold the wall clock; what
 /// check-config found; the loss that inspect shows.
 fn shown(ended: &Ended, args: &[&str]) -> String {
-    let progress = |l: &&str| l.contains(" times real time)") || l.contains(" messages in ") || l.starts_with("start ");
+    // A new key is another one each time.
+    let begun = |l: &str| l.starts_with("start ") || l.starts_with("this unit's key was made");
+    let progress = |l: &&str| l.contains(" times real time)") || l.contains(" messages in ") || begun(l);
     let mut lines: Vec<&str> = ended.stderr.lines().filter(|l| !progress(l)).collect();
     match args.first() {
         Some(&"check-config") => lines.extend(ended.stdout.lines()),
-        Some(&"inspect") => lines.extend(ended.stdout.lines().map(str::trim).filter(|l| l.starts_with("\"loss\": \""))),
+        Some(&"inspect") => {
+            let bad = |l: &&str| l.starts_with("\"loss\": \"") || l.starts_with("\"says\": \"");
+            lines.extend(ended.stdout.lines().map(str::trim).filter(bad));
+        }
         Some(&"listen") => lines.extend(ended.stdout.lines().filter(|l| l.contains("refused"))),
         _ => {}
     }
@@ -120,10 +126,16 @@ fn shown(ended: &Ended, args: &[&str]) -> String {
 }
 
 fn all() -> Vec<Case> {
-    [config::cases(), drives::cases(), imports::cases(), messages::cases(), models::cases(), link::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let groups = [
+        config::cases(),
+        drives::cases(),
+        imports::cases(),
+        messages::cases(),
+        models::cases(),
+        link::cases(),
+        trust::cases(),
+    ];
+    groups.into_iter().flatten().collect()
 }
 
 #[test]

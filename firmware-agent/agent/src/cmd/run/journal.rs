@@ -2,7 +2,7 @@
 //! leaves video and samples to within a second of it.
 //!
 //! Armed: while the risk is high, while an event is open, and for [`LINGER`] after either; or always, if configured. The core
-//! writes what is new in its rings every [`EVERY`] as whole chunks of a drive and hands the bytes to a thread, which adds them to a
+//! writes what is new in its rings every [`EVERY`] as whole chunks of a drive, each with its signed link, and hands the bytes to a thread, which adds them to a
 //! file and syncs it. A *segment* is one such file; it begins at a key frame, the first one a pre-roll ago. Segments go when they
 //! are no longer wanted: the evidence file of an event is made from the rings as ever, and a clean end leaves none. What a
 //! power cut leaves is found at the next start ([`evidence::recover`]).
@@ -19,7 +19,7 @@ use std::time::Instant;
 use agent_core::agent::Agent;
 use agent_core::time::{MonoTime, Span};
 use agent_disk::{Disk, DiskFile, How, folder_of};
-use agent_drive::{DriveInfo, DriveWriter, NoSeek};
+use agent_drive::{Chained, DriveInfo, DriveWriter, NoSeek};
 use agent_wire::EventId;
 use agent_worker::pulse::Pulse;
 use serde_json::json;
@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::config::types::Persist;
 use crate::evidence;
 use crate::show::say;
+use crate::signer::Signer;
 
 /// Between two additions.
 const EVERY: Span = Span::from_ms(250);
@@ -86,7 +87,7 @@ impl Write for Bytes {
 }
 
 struct Segment {
-    writer: DriveWriter<NoSeek<Bytes>>,
+    writer: DriveWriter<NoSeek<Chained<Bytes>>>,
     bytes: Bytes,
     path: PathBuf,
     begun: MonoTime,
@@ -103,6 +104,7 @@ pub(super) struct Journal {
     start: String,
     pre_roll: Span,
     info: DriveInfo,
+    signer: Signer,
     jobs: SyncSender<Job>,
     /// Buffers that come back; they grow to the largest addition and stay.
     spare: Receiver<Vec<u8>>,
@@ -124,7 +126,7 @@ impl Journal {
         folder: &Path,
         start: String,
         pre_roll: Span,
-        info: DriveInfo,
+        (info, signer): (DriveInfo, Signer),
         (jobs, spare): (SyncSender<Job>, Receiver<Vec<u8>>),
     ) -> Self {
         Self {
@@ -134,6 +136,7 @@ impl Journal {
             start,
             pre_roll,
             info,
+            signer,
             jobs,
             spare,
             segment: None,
@@ -256,7 +259,8 @@ impl Journal {
             return Ok(false);
         }
         let bytes = Bytes::default();
-        let writer = DriveWriter::streaming(bytes.clone(), &self.info).map_err(|e| e.to_string())?;
+        let seal = self.signer.seal(format!("{} journal {:06}", self.start, self.number));
+        let writer = DriveWriter::chained(bytes.clone(), &self.info, seal).map_err(|e| e.to_string())?;
         self.segment = Some(Segment { writer, bytes, path, begun: from, cursor: from.minus(Span(1)) });
         Ok(true)
     }
@@ -284,14 +288,19 @@ impl Journal {
 }
 
 /// What `run` starts: the core's side, and the ends for [`write`].
-pub(super) fn of(config: &Config, boot: u32, info: &DriveInfo) -> (Journal, Receiver<Job>, SyncSender<Vec<u8>>) {
+pub(super) fn of(
+    config: &Config,
+    boot: u32,
+    info: &DriveInfo,
+    signer: Signer,
+) -> (Journal, Receiver<Job>, SyncSender<Vec<u8>>) {
     let ((to, jobs), (back, spare)) = (sync_channel(JOBS), sync_channel(JOBS));
     let start = format!("{}_{boot:08}", config.unit.name);
     let pre_roll = Span::from_s(u64::from(config.rings.video_pre_roll_s));
     let info = DriveInfo { source: "journal of the unit's sensors".to_owned(), ..info.clone() };
     let (mode, folder) =
         ((config.evidence.persist, config.evidence.persist_risk), config.resolve(&config.evidence.dir));
-    (Journal::new(mode, &folder, start, pre_roll, info, (to, spare)), jobs, back)
+    (Journal::new(mode, &folder, start, pre_roll, (info, signer), (to, spare)), jobs, back)
 }
 
 /// Does jobs on a disk; the file that was begun last is open.

@@ -21,12 +21,14 @@ struct Found {
     imu: usize,
     last_ms: u64,
     marked: bool,
+    verdict: agent_drive::Verdict,
 }
 
 fn read(disk: &SimDisk, path: &Path) -> Found {
     let bytes = disk.read(path, 64 << 20).unwrap();
     let len = bytes.len() as u64;
-    let mut found = Found { name: path.display().to_string(), ..Found::default() };
+    let verdict = agent_drive::verify(bytes.as_slice(), len).unwrap_or_default();
+    let mut found = Found { name: path.display().to_string(), verdict, ..Found::default() };
     let Ok(mut reader) = DriveReader::from_reader(std::io::Cursor::new(bytes), len) else { return found };
     while let Ok(Some(record)) = reader.next() {
         match &record {
@@ -40,6 +42,11 @@ fn read(disk: &SimDisk, path: &Path) -> Found {
         }
     }
     found
+}
+
+/// A unit's key: always the same one.
+fn signer() -> Signer {
+    Signer::of_key("unit", agent_keys::SecretKey::from_seed(&[7; 32]).unwrap())
 }
 
 /// A daemon in small: the core, the journal, and its thread's work done at once.
@@ -56,7 +63,7 @@ impl Bench {
         let mut config = crate::config::load_str("unit.toml", &text).unwrap();
         config.evidence.dir = FOLDER.into();
         config.folder = "/".into();
-        let (journal, jobs, back) = of(&config, 1, &DriveInfo::new("simulated"));
+        let (journal, jobs, back) = of(&config, 1, &DriveInfo::new("simulated"), signer());
         // Buffers are made as they are needed here.
         drop(back);
         let agent = Agent::new(crate::convert::agent(&config, 1, Flags::default(), None));
@@ -129,6 +136,14 @@ fn a_cut_during_an_event_leaves_video_and_samples_to_within_a_second_of_it() {
         let what = format!("seed {seed}, cut at {cut_ms} ms: {found:?}");
         assert!(found.iter().all(|f| f.name.starts_with("/state/evidence/unit_00000001_000001.cut-")), "{what}");
         assert!(found.iter().any(|f| f.marked), "{what}");
+        // What is left is signed part by part, and said to be cut.
+        for Found { verdict, .. } in found.iter().filter(|f| !f.frames.is_empty()) {
+            assert!(
+                verdict.intact() && verdict.signed && verdict.cut.is_some() && verdict.parts > 0,
+                "{verdict:?}: {what}"
+            );
+            assert!(verdict.about.starts_with("unit_00000001 journal 0000"), "{verdict:?}");
+        }
         let (first, last) = (frames[0], *frames.last().unwrap());
         assert!(first <= 4300 && last + 1000 >= cut_ms, "{what}");
         assert!(frames.windows(2).all(|w| w[1] - w[0] == 100), "a hole: {what}");

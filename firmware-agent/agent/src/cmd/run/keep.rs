@@ -9,6 +9,7 @@ use agent_wire::{CommandAction, EventId, Health};
 use agent_worker::pulse::Pulse;
 
 use super::{Core, Inbox, watch};
+use crate::config::Config;
 use crate::show::say;
 use crate::{evidence, room};
 
@@ -58,7 +59,7 @@ impl Core {
     pub(super) fn store(&mut self, event: &EventId) {
         let Some(view) = self.agent.evidence(event) else { return };
         let place = room::Place { folder: &self.folder, quota: self.quota, event_bytes: self.event_bytes };
-        let written = place.write(&RealDisk, &view, &self.info);
+        let written = place.write(&RealDisk, &view, &self.info, &self.signer);
         self.keeping.rotated = self.keeping.rotated.saturating_add(written.gone);
         if written.gone > 0 || !written.room {
             let alone = if written.room { "" } else { "; crashes alone pass the quota" };
@@ -103,8 +104,9 @@ impl Core {
         }
     }
 
-    pub(super) fn commands(&mut self) {
+    pub(super) fn commands(&mut self, config: &Config) {
         self.look_at_link();
+        self.certificates.tick(config);
         while let Some(command) = self.link.command() {
             match command.action {
                 CommandAction::SendHealth => self.agent.request_health(),

@@ -96,7 +96,7 @@ const KEYS: &[Case] = &[
         "an unknown section",
         "[camera]\nfps = 30\n",
         &[
-            "1:2: camera is not a known key; known here: inherits, unit, classes, rings, can, trigger, fusion, student, link, evidence, sources",
+            "1:2: camera is not a known key; known here: inherits, unit, classes, rings, can, trigger, fusion, student, link, commands, evidence, sources",
         ],
     ),
     (
@@ -373,6 +373,19 @@ const RULES: &[Case] = &[
         "[student]\nworker = \"w\"\nconnect = \"s\"\n",
         &["3:11: student.connect is \"s\", beside student.worker; one worker, one way to it"],
     ),
+    (
+        "a secret key's file, and one key twice, where public keys are wanted",
+        "[commands]\nkeys = [\"fleet.pem\", \"3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c\", \"3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c\"]\n",
+        &[
+            "2:9: commands.keys[0] is \"fleet.pem\", not a public key of 64 hexadecimal digits (`firmware-agent keys show FILE` prints it)",
+            "2:90: commands.keys[2] is \"3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af..., named twice",
+        ],
+    ),
+    (
+        "more commands than there can be",
+        "[commands]\nmax_per_minute = 0\n[evidence]\nkey = \"\"\n",
+        &["2:18: commands.max_per_minute is 0, below 1", "4:7: evidence.key is \"\", empty"],
+    ),
     ("a bus twice", "[can]\nbuses = [0, 1, 0]\n", &["2:16: can.buses[2] is 0, named twice"]),
     (
         "more buses than there are",
@@ -498,7 +511,7 @@ fn each_broken_configuration_says_exactly_what_and_where() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert_eq!(count, 85, "a case was added or lost");
+    assert_eq!(count, 87, "a case was added or lost");
 }
 
 #[test]

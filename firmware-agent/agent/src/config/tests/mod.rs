@@ -57,8 +57,12 @@ broker = "mqtt://[fd00::1]:18830"
 brokers = ["mqtts://a.example", "mqtt://[fd00::1]"]
 [link.outbox]
 store = "/var/lib/firmware-agent/outbox.redb"
+[commands]
+keys = ["3D4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"]
+max_per_minute = 5
 [evidence]
 dir = "/var/lib/firmware-agent/evidence"
+key = "/var/lib/firmware-agent/key.pem"
 [sources]
 drives = ["a.mcap", "b.mcap"]
 loop = true
@@ -124,6 +128,16 @@ fn a_file_states_only_what_differs() {
         "the one alone, where there is no list"
     );
     assert_eq!(config.student.ask, Ask::All);
+    assert_eq!(config.commands.keys[0].to_string(), "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
+    assert_eq!(config.commands.max_per_minute, 5);
+    assert_eq!(config.evidence.key, types::KeyFile::At("/var/lib/firmware-agent/key.pem".into()));
+    assert_eq!(good("").evidence.key, types::KeyFile::Auto);
+    assert!(good("").commands.keys.is_empty(), "nobody's commands are taken unless somebody is named");
+    let secure = good("[link]\nbroker = \"mqtts://broker.example\"\n").link.broker;
+    assert_eq!(
+        (secure.secure, secure.port, secure.to_string()),
+        (true, 8883, "mqtts://broker.example:8883".to_owned())
+    );
     assert!(config.sources.repeat && config.sources.realtime);
     let can = &config.sources.can;
     assert_eq!(can.interfaces, ["can0", "vcan1"]);

@@ -1,0 +1,100 @@
+//! What the unit signs with, whose commands it takes, and how long its certificates will do.
+
+use agent_keys::KeyError;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::{certificates, signer};
+
+/// Looks at the unit's key; makes none.
+pub(super) fn unit_key(config: &Config, _seconds: f64) -> Value {
+    let Some(path) = signer::path(config) else {
+        let why = "evidence.key is none: evidence is not signed";
+        return json!({"check": "key", "works": null, "why": why});
+    };
+    let shown = path.display().to_string();
+    match agent_keys::load(&path) {
+        Ok(found) => {
+            let key = found.key.public();
+            let advice = if found.open_to_others {
+                "others than its owner can read it, and so could sign as this unit: `chmod 600` it"
+            } else {
+                "write the public key down away from the unit: without it nobody can tell whose evidence is whose"
+            };
+            json!({
+                "check": "key", "works": !found.open_to_others, "file": shown, "public": key.to_string(),
+                "key_id": key.id().to_string(), "advice": advice,
+            })
+        }
+        Err(KeyError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            let why = "not made yet: the daemon makes it at its first start";
+            json!({"check": "key", "works": null, "file": shown, "why": why})
+        }
+        Err(error) => json!({
+            "check": "key", "works": false, "file": shown, "why": error.to_string(),
+            "advice": "evidence is not signed; a key that is damaged is never replaced: move it away and a new one is made",
+        }),
+    }
+}
+
+/// How long the certificates of the link will do.
+pub(super) fn certificates(config: &Config, _seconds: f64) -> Value {
+    let Some(now) = certificates::now() else {
+        return json!({"check": "certificates", "works": null, "why": "the clock is not set"});
+    };
+    let found = certificates::look(config, now);
+    if found.is_empty() {
+        return json!({"check": "certificates", "works": null, "why": "none is configured"});
+    }
+    let works = found.iter().all(|one| one.days.as_ref().is_ok_and(|days| *days >= 0));
+    let advice: Vec<String> = found.iter().filter_map(certificates::Expiry::complaint).collect();
+    let files: Vec<Value> = found
+        .iter()
+        .map(|one| json!({"key": one.key, "file": one.file.display().to_string(), "days": one.days.as_ref().ok()}))
+        .collect();
+    json!({"check": "certificates", "works": works, "files": files, "advice": advice})
+}
+
+/// Whose commands are taken.
+pub(super) fn commands(config: &Config, _seconds: f64) -> Value {
+    let keys: Vec<String> = config.commands.keys.iter().map(|key| key.id().to_string()).collect();
+    let accepts = accepted(config);
+    json!({
+        "check": "commands", "works": if keys.is_empty() { Value::Null } else { json!(true) }, "key_ids": keys,
+        "accepts": accepts,
+    })
+}
+
+/// The same in words, for `check-config` too.
+pub(crate) fn accepted(config: &Config) -> &'static str {
+    if config.commands.keys.is_empty() {
+        "no command that changes anything: commands.keys is empty; a request for health is answered unsigned"
+    } else {
+        "commands that one of commands.keys signed for this unit, each once"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::types::KeyFile;
+
+    #[test]
+    fn the_key_and_the_commands_are_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::default_embedded().unwrap();
+        config.folder = folder.path().to_owned();
+        assert!(unit_key(&config, 0.0)["why"].as_str().unwrap().contains("first start"));
+        assert!(commands(&config, 0.0)["accepts"].as_str().unwrap().starts_with("no command that changes anything"));
+        let key = agent_keys::make(&signer::path(&config).unwrap()).unwrap();
+        let line = unit_key(&config, 0.0);
+        assert_eq!((&line["works"], &line["public"]), (&json!(true), &json!(key.public().to_string())));
+        config.commands.keys.push(key.public());
+        let line = commands(&config, 0.0);
+        assert_eq!((&line["works"], &line["key_ids"][0]), (&json!(true), &json!(key.public().id().to_string())));
+        std::fs::write(signer::path(&config).unwrap(), "x").unwrap();
+        assert_eq!(unit_key(&config, 0.0)["works"], json!(false));
+        config.evidence.key = KeyFile::None;
+        assert_eq!(unit_key(&config, 0.0)["works"], Value::Null);
+    }
+}
