@@ -34,7 +34,8 @@ pub(crate) enum Command {
     /// Makes and shows keys: a unit's, which signs evidence, and a fleet's, which signs commands
     Keys(KeysArgs),
     /// The fleet side: makes a signed command for one unit, and sends it
-    Command(CommandArgs),
+    #[command(name = "command")]
+    Order(CommandArgs),
     /// Makes, fetches and checks model files of the student
     Models(ModelsArgs),
     /// The student's worker: started by the other commands, or by a service manager with --listen

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         cli::Command::Listen(args) => cmd::listen::listen(args),
         cli::Command::Inspect(args) => cmd::inspect::inspect(args),
         cli::Command::Keys(args) => cmd::keys::keys(args),
-        cli::Command::Command(args) => cmd::command::command(args),
+        cli::Command::Order(args) => cmd::command::command(args),
         cli::Command::Models(args) => cmd::models::models(args),
         cli::Command::Student(args) => cmd::student::student(args),
         cli::Command::Ask(args) => cmd::ask::ask(args),

@@ -87,7 +87,7 @@ pub(super) fn check<R: Read>(
         }
     }
     let index = footer(input, summary, &said)?.and_then(|()| said.against(seen).map_err(Tail::from));
-    Ok(index.and_then(|()| if fits { Ok(()) } else { Err(Tail::Data) }))
+    Ok(index.and(if fits { Ok(()) } else { Err(Tail::Data) }))
 }
 
 /// The footer's contents and the end of the file.
