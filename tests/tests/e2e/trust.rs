@@ -19,9 +19,10 @@ fn verified(file: &Path, key: Option<&str>, code: i32) -> Value {
     run(&crate::tidy::root(), &args).with_code(code).json_lines().remove(0)
 }
 
-/// The configuration of a unit whose drive does not end before the test does.
+/// The configuration of a unit whose drive does not end before the test does, and that speaks of its health when asked alone.
 fn endless(folder: &Path) -> String {
     let config = fs::read_to_string(folder.join("unit.toml")).unwrap();
+    let config = config.replace("[link]\n", "[link]\nhealth_interval_s = 86400\n");
     config.replace("realtime = true", "realtime = true\nloop = true")
 }
 
@@ -226,11 +227,13 @@ fn a_unit_obeys_its_fleets_key_alone_and_each_command_once_also_after_a_kill() {
     ear.until("health once more", |lines| healths(lines) == 2);
     assert!(folder.join(&from).exists() && !folder.join(&to).exists(), "a refused command was carried out");
     send("fleet.pem", "102", &["--keep-evidence", lesser]);
-    super::binary::eventually("the evidence is kept", || folder.join(&to).exists() && !folder.join(&from).exists());
+    // It is moved first and said then.
+    let kept = || folder.join(&to).exists() && !folder.join(&from).exists();
+    let said = format!("evidence of {lesser} is kept by command");
+    super::binary::eventually("the evidence is kept", || kept() && running.said().contains(&said));
     running.signal("KILL");
     let killed = running.end(LIMIT);
     assert!(killed.stderr.contains("commands refused, the last one: "), "{}", killed.stderr);
-    assert!(killed.stderr.contains(&format!("evidence of {lesser} is kept by command")), "{}", killed.stderr);
 
     // After the kill the old ones are old, and a new one is taken.
     let running = unit.start();
