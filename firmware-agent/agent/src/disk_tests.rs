@@ -9,9 +9,9 @@ use agent_disk::{Faults, SimDisk};
 use agent_wire::{Alert, EventId, Report, StudentOutcome, StudentRefusal};
 
 use super::*;
-use crate::signer::Signer;
 use crate::evidence::Durability;
 use crate::power_tests::config;
+use crate::signer::Signer;
 
 const FOLDER: &str = "/state/evidence";
 /// What one event takes at most, as these tests make them.
@@ -69,7 +69,12 @@ impl Unit {
                     let file = {
                         let view = self.agent.evidence(&event).unwrap();
                         let place = Place { folder: Path::new(FOLDER), quota: self.quota, event_bytes: EVENT_BYTES };
-                        let written = place.write(&self.disk, &view, &DriveInfo::new("simulated"), &Signer::unsigned("unit-1", Flags::default()));
+                        let written = place.write(
+                            &self.disk,
+                            &view,
+                            &DriveInfo::new("simulated"),
+                            &Signer::unsigned("unit-1", agent_wire::Flags::default()),
+                        );
                         self.gone += written.gone;
                         let parts = written.parts;
                         parts.and_then(|(part, path)| evidence::seal(&self.disk, &part, &path, Durability::Synced)).ok()

@@ -23,9 +23,9 @@ use super::model_choice::ModelChoice;
 use super::reader::{At, Section, refuse, text, whole};
 use super::tree::{Files, Node, Spot, Table, Value};
 use super::types::{
-    Ask, CanConfig, CanPreset, ClassConfig, Classes, Config, FusionConfig, RingsConfig, SignalRef, SmallerStep, SourceKind,
-    SourcesConfig, StudentBackend, StudentConfig, StudentDevice, StudentPruning, TelemetryTriggerConfig, Threshold,
-    TriggerConfig, TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
+    Ask, CanConfig, CanPreset, ClassConfig, Classes, Config, FusionConfig, RingsConfig, SignalRef, SmallerStep,
+    SourceKind, SourcesConfig, StudentBackend, StudentConfig, StudentDevice, StudentPruning, TelemetryTriggerConfig,
+    Threshold, TriggerConfig, TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
 };
 
 /// Reads the whole tree. `None`, or problems noted in `files`, mean that there is no configuration.
@@ -496,8 +496,6 @@ fn student(files: &mut Files, top: &mut Section<'_>) -> Option<StudentConfig> {
         thermal_zone,
         hot_c,
     })
-}
-
 }
 
 fn sources(

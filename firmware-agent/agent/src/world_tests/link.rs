@@ -59,11 +59,11 @@ impl World {
         unit.connected = reachable;
         let due: Vec<u64> = unit.acks.extract_if(.., |(at, _)| *at <= self.now).map(|(_, key)| key).collect();
         for key in due {
-            let gone = if self.planted == Planted::DeletesAnother { key + 1 } else { key };
-            if unit.outbox.on_acked(gone) {
-                unit.payloads.remove(&gone);
-                unit.unsaved.remove(&gone);
-                unit.deletes.insert(gone);
+            self.note(&[self.now, 7]);
+            if unit.outbox.on_acked(key) {
+                unit.payloads.remove(&key);
+                unit.unsaved.remove(&key);
+                unit.deletes.insert(key);
             }
         }
         let expired = unit.outbox.expire(unit.time(self.now));
@@ -76,7 +76,9 @@ impl World {
     }
 
     fn send(&mut self, unit: &mut Unit) -> Turn {
-        while unit.connected && let Some(entry) = unit.outbox.next_to_send(unit.time(self.now)) {
+        while unit.connected
+            && let Some(entry) = unit.outbox.next_to_send(unit.time(self.now))
+        {
             let alert_waits = |(key, stored): (&u64, &Stored)| {
                 stored.class == Class::Alert && matches!(unit.outbox.state(*key), Some(State::Stored))
             };

@@ -19,8 +19,7 @@ use agent_link::Store;
 use agent_link::store::{Opened, Stored};
 use agent_sim::rng::Rng;
 use agent_wire::{
-    EventId, EvidenceFile, Flags, Hash8, Message, Severity, StudentOutcome, StudentRefusal, UnitId,
-    WallQuality,
+    EventId, EvidenceFile, Flags, Hash8, Message, Severity, StudentOutcome, StudentRefusal, UnitId, WallQuality,
 };
 
 use super::fleet::Fleet;
@@ -288,7 +287,7 @@ impl World {
             outbox.begin_at(1 << 62);
         }
         let mut unit = Unit {
-            agent: Agent::new(config(store.boot())),
+            agent: Agent::new(config(if self.planted == Planted::SameStart { 1 } else { store.boot() })),
             store,
             outbox,
             payloads: BTreeMap::new(),
@@ -365,7 +364,12 @@ impl World {
             let phase = (10 - left.min(10)) as f32 / 10.0;
             let ahead = if left > 0 { -g * 9.81 * (core::f32::consts::PI * (phase + 0.05)).sin() } else { 0.0 };
             unit.pulse.1 = left.saturating_sub(1);
-            unit.agent.on_imu(&ImuSample { t, accel_mps2: [ahead + wiggle, 0.0, 9.81], gyro_rps: [0.0; 3], gyro_valid: true });
+            unit.agent.on_imu(&ImuSample {
+                t,
+                accel_mps2: [ahead + wiggle, 0.0, 9.81],
+                gyro_rps: [0.0; 3],
+                gyro_valid: true,
+            });
             unit.fed[0] += 1;
         }
         if now.is_multiple_of(100) && now >= self.until.can {
@@ -461,7 +465,8 @@ impl World {
         let place = Place { folder, quota: QUOTA, event_bytes: EVENT_BYTES };
         let signer = Signer::unsigned("unit-1", Flags::default());
         let written = place.write(&self.disk, &view, &DriveInfo::new("simulated"), &signer).parts;
-        let written = written.and_then(|(part, path)| Ok((evidence::seal(&self.disk, &part, &path, durability)?, path)));
+        let written =
+            written.and_then(|(part, path)| Ok((evidence::seal(&self.disk, &part, &path, durability)?, path)));
         // What made room was lesser evidence: of crashes nothing goes.
         let disk = self.disk.clone();
         self.safe.retain(|path, _| !path.starts_with(folder.join(LESSER)) || disk.exists(path));
