@@ -90,9 +90,11 @@ impl RowRead {
     }
 
     /// Refuses logits that are no numbers: then the weights or the device are broken, and an answer would be a guess.
+    /// What is reduced on the host was held to that there.
     ///
     /// # Errors
     /// [`StudentError::Call`].
+    #[cfg(feature = "cuda")]
     pub(crate) fn check(&self) -> Result<()> {
         if self.max.is_finite() && self.lse.is_finite() { Ok(()) } else { Err(logits::broken()) }
     }
