@@ -399,13 +399,18 @@ struct Core {
 
 impl Core {
     fn run(&mut self, config: &Config, arrivals: &Receiver<Inbox>, stop: &AtomicBool) -> anyhow::Result<()> {
-        let begun = Instant::now();
+        let (begun, mut looked) = (Instant::now(), None::<Instant>);
         let mut ended = false;
         // After the end of the source the open events still wait for their files.
         while !(stop.load(Ordering::Relaxed) || ended && !self.agent.awaiting() || self.parked()) {
             self.pulse.busy(Instant::now(), watch::CORE);
             self.look_at_clock();
             self.journal.tick(&self.agent, self.agent.now());
+            // By the clock and not when nothing comes: samples may leave no gap in which to obey.
+            if looked.is_none_or(|at| at.elapsed() >= TICK) {
+                looked = Some(Instant::now());
+                self.commands(config);
+            }
             match arrivals.recv_timeout(TICK) {
                 Ok(Inbox::End) => {
                     ended = true;
@@ -426,7 +431,6 @@ impl Core {
             } else if !ended && self.realtime {
                 self.agent.on_tick(MonoTime(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)));
             }
-            self.commands(config);
             self.drain(None);
         }
         // The end has limits of its own.
