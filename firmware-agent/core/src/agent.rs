@@ -121,7 +121,8 @@ impl Agent {
         Self {
             frames: FrameRing::new(r.video_bytes, r.video_frames, r.video_keep()),
             imu: SampleRing::new(r.imu_samples, r.sample_keep()),
-            can: ByteRing::new(r.can_frames * crate::config::CAN_PAYLOAD_BYTES, r.can_frames, r.sample_keep()),
+            // One frame's bytes more: an arena is never full to its last byte.
+            can: ByteRing::new((r.can_frames + 1) * crate::config::CAN_PAYLOAD_BYTES, r.can_frames, r.sample_keep()),
             gnss: SampleRing::new(r.gnss_fixes, r.sample_keep()),
             history: History::default(),
             telemetry: TelemetryTrigger::new(config.telemetry.clone()),

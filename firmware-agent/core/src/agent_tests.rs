@@ -173,6 +173,39 @@ fn a_gap_in_the_frames_is_said_in_the_next_message() {
     assert_eq!(seen.alerts[&1][0].losses.frames, 3);
 }
 
+/// A ring that is made for a source's own rate holds what it should: nothing is told as lost where nothing is.
+#[test]
+fn sources_at_exactly_their_highest_rates_lose_nothing() {
+    let mut agent = Agent::new(config());
+    // The motion sensor's clock runs fast by 1.5 %.
+    let (mut imu, mut fixes) = (0u64, 0);
+    for ms in (0..90_000u64).step_by(10) {
+        let t = MonoTime(ms * 1_000_000);
+        while imu * 9_850_000 <= t.0 {
+            let at = MonoTime(imu * 9_850_000);
+            agent.on_imu(&ImuSample { t: at, accel_mps2: [0.0, 0.0, 9.81], gyro_rps: [0.0; 3], gyro_valid: true });
+            imu += 1;
+        }
+        agent.on_can(&CanFrame { t, bus: 0, id: 1, extended: false, fd: false, remote: false, len: 8, data: [0; 64] });
+        if ms % 200 == 0 {
+            fixes += 1;
+            agent.on_gnss(&GnssFix {
+                t,
+                lat_deg: 48.0,
+                lon_deg: 11.0,
+                alt_m: 0.0,
+                speed_mps: 0.0,
+                course_deg: 0.0,
+                accuracy_m: None,
+                wall: None,
+            });
+        }
+    }
+    assert_eq!(agent.losses(), Losses::default());
+    let counts = agent.counts();
+    assert_eq!((counts.imu, counts.can, counts.gnss), (imu, 9_000, fixes));
+}
+
 #[test]
 fn frames_that_left_the_ring_for_lack_of_room_are_said() {
     let mut small = config();

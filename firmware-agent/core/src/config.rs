@@ -156,15 +156,16 @@ impl RingConfig {
         let samples_s = (sample_pre_roll.as_s() + post_roll.as_s()).ceil();
         let video_s = (video_pre_roll.as_s() + post_roll.as_s() + key_frame_max.as_s()).ceil();
         let count = |seconds: f64, hz: u32| (seconds * f64::from(hz)) as usize;
+        let sampled = |hz: u32| count(samples_s, hz) as u64;
         Self {
             sample_pre_roll,
             video_pre_roll,
             post_roll,
             video_bytes: (video_s * f64::from(rates.video_mbit_s) * 125_000.0) as usize,
             video_frames: count(video_s, rates.fps),
-            imu_samples: count(samples_s, rates.imu_hz),
-            can_frames: count(samples_s, rates.can_hz),
-            gnss_fixes: count(samples_s, rates.gnss_hz),
+            imu_samples: room_of_own_clock(sampled(rates.imu_hz)) as usize,
+            can_frames: room(sampled(rates.can_hz)) as usize,
+            gnss_fixes: room(sampled(rates.gnss_hz)) as usize,
         }
     }
 
@@ -179,6 +180,18 @@ impl RingConfig {
     pub fn video_keep(&self) -> Span {
         Span(self.video_pre_roll.0 + self.post_roll.0)
     }
+}
+
+/// Records that a time has room for, of a source with so many in it: both ends belong to the time.
+#[must_use]
+pub const fn room(records: u64) -> u64 {
+    records.saturating_add(1)
+}
+
+/// The same of a motion sensor, which counts time by a clock of its own that may run fast by 2 %.
+#[must_use]
+pub const fn room_of_own_clock(records: u64) -> u64 {
+    room(records.saturating_add(records / 50))
 }
 
 impl Default for RingConfig {

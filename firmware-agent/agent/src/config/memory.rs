@@ -6,7 +6,7 @@
 use core::fmt;
 use core::mem::size_of;
 
-use agent_core::config::CAN_RECORD_BYTES;
+use agent_core::config::{CAN_RECORD_BYTES, room, room_of_own_clock};
 use agent_core::samples::{GnssFix, ImuSample};
 
 use super::types::RingsConfig;
@@ -46,7 +46,8 @@ impl MemoryPlan {
         let sample_s = u64::from(rings.sample_pre_roll_s.saturating_add(rings.post_roll_s));
         let held = |hz: u32| u64::from(hz).saturating_mul(sample_s);
         let bytes = |count: u64, size: usize| count.saturating_mul(size as u64);
-        let (imu, can, gnss) = (held(rings.imu_max_hz), held(rings.can_max_hz), held(rings.gnss_max_hz));
+        let (imu, can) = (room_of_own_clock(held(rings.imu_max_hz)), room(held(rings.can_max_hz)));
+        let gnss = room(held(rings.gnss_max_hz));
         let small = u64::from(rings.small_frame_width)
             .saturating_mul(u64::from(rings.small_frame_height))
             .saturating_mul(u64::from(rings.small_frame_count));

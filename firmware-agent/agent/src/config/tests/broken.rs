@@ -313,7 +313,7 @@ const RULES: &[Case] = &[
         "rings larger than the cap",
         "[rings]\nmemory_cap_mb = 40\n",
         &[
-            "2:17: rings.memory_cap_mb is 40, below what [rings] needs: 43.6 MB (video 17.0, CAN 20.0, IMU 1.0, GNSS 0.1, small frames 5.6)",
+            "2:17: rings.memory_cap_mb is 40, below what [rings] needs: 43.6 MB (video 17.0, CAN 20.1, IMU 1.1, GNSS 0.1, small frames 5.6)",
         ],
     ),
     (
