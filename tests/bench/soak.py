@@ -98,7 +98,7 @@ def soak(name, realtime, done):
     if abs(grows) > half and grows * 24 > 1:
         wrong.append(f"{name}: memory grows by {grows:.3f} MB an hour (within {half:.3f})")
     for what, i in (("files", 2), ("threads", 3)):
-        first, last = (max(p[i] for p in part) for part in (after[:len(after) // 4], after[-len(after) // 4:]))
+        first, last = (common.median([p[i] for p in part]) for part in (after[:len(after) // 4], after[-len(after) // 4:]))
         if last > first:
             wrong.append(f"{name}: {what} from {first} to {last}")
     # At the quick pace an event waits for its file for minutes of its clock, and its ring tells what did not stay as long.
