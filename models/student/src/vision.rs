@@ -13,7 +13,7 @@ use candle_nn::{ops, rotary_emb};
 use crate::{
     error::{Place, Result},
     file::ModelFile,
-    frames::PatchFrame,
+    frames::{PatchFrame, of_one_grid},
     limits::MAX_SCORES,
     linear::{Linear, dense_type, vector},
     llm::Seeing,
@@ -159,9 +159,7 @@ impl Seeing for Vision {
         let mut rest = frames;
         while let Some(first) = rest.first() {
             let (rows, cols) = (first.rows, first.cols);
-            let scores = self.shape.heads * (rows * cols).pow(2);
-            let same = rest.iter().take_while(|f| (f.rows, f.cols) == (rows, cols)).count();
-            let (batch, later) = rest.split_at(same.min((MAX_SCORES / scores).max(1)));
+            let (batch, later) = of_one_grid(rest, |patches| MAX_SCORES / (self.shape.heads * patches.pow(2)));
             let kept = batch.iter().flat_map(|f| &f.keep).enumerate().filter(|(_, keep)| **keep);
             let kept: Vec<u32> = kept.map(|(i, _)| i as u32).collect();
             if !kept.is_empty() {

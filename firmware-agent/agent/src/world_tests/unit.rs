@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent_core::agent::{Agent, Lost, Output};
-use agent_core::config::{
-    AgentConfig, AskStudent, FusionConfig, RingConfig, RingRates, SignalRule, TelemetryConfig, VisionConfig,
-};
+use agent_core::config::{AgentConfig, FusionConfig, RingConfig, RingRates};
 use agent_core::outbox::{Class, Outbox, OutboxLimits};
 use agent_core::samples::{CanFrame, FrameMeta, GnssFix, ImuSample, SignalSample, VehicleSignal, VideoCodec};
 use agent_core::time::{MonoTime, Span, WallTime};
@@ -18,13 +16,12 @@ use agent_drive::DriveInfo;
 use agent_link::Store;
 use agent_link::store::{Opened, Stored};
 use agent_sim::rng::Rng;
-use agent_wire::{
-    EventId, EvidenceFile, Flags, Hash8, Message, Severity, StudentOutcome, StudentRefusal, UnitId, WallQuality,
-};
+use agent_wire::{EventId, EvidenceFile, Flags, Hash8, Message, Severity, StudentOutcome, StudentRefusal, WallQuality};
 
 use super::fleet::Fleet;
 use super::{Planted, Trace, What};
 use crate::evidence::{self, Durability, LESSER};
+use crate::power_tests;
 use crate::room::Place;
 use crate::signer::Signer;
 
@@ -42,24 +39,13 @@ const WAKING: u64 = 5_000;
 /// Wall clock of the world's begin, ms.
 pub(super) const WALL: u64 = 1_700_000_000_000;
 
+/// That of the power cuts, for drives: plain fusion, longer rings, a later deadline.
 fn config(boot: u32) -> AgentConfig {
-    let mut fusion = FusionConfig::default();
-    fusion.signals.push(SignalRule { index: 0, threshold: 0.5, above: true, severity: Severity::Minor }).unwrap();
+    let base = power_tests::config(boot);
+    let fusion = FusionConfig { signals: base.fusion.signals.clone(), ..FusionConfig::default() };
     let rates = RingRates { video_mbit_s: 0.1, fps: 5, imu_hz: 100, can_hz: 10, gnss_hz: 1 };
-    AgentConfig {
-        unit: UnitId::new("unit-1").unwrap(),
-        boot,
-        telemetry: TelemetryConfig::default(),
-        vision: VisionConfig::default(),
-        rings: RingConfig::sized(Span::from_s(4), Span::from_s(4), Span::from_s(2), Span::from_s(1), &rates),
-        fusion,
-        ask: AskStudent::Collisions,
-        report_deadline: Span::from_s(10),
-        health_interval: Span(0),
-        flags: Flags { simulated: true, ..Flags::default() },
-        config: Hash8::default(),
-        trigger_model: None,
-    }
+    let rings = RingConfig::sized(Span::from_s(4), Span::from_s(4), Span::from_s(2), Span::from_s(1), &rates);
+    AgentConfig { rings, fusion, report_deadline: Span::from_s(10), ..base }
 }
 
 fn limits() -> OutboxLimits {

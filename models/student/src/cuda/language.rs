@@ -17,7 +17,7 @@ use crate::{
     error::{Place, Result},
     file::ModelFile,
     limits::MAX_STEP_ROWS,
-    llm::{Language, Piece, Room, Row, RowRead, branches::Branches, call, check_token, read_rows, runs},
+    llm::{Language, Piece, Room, Row, RowRead, branches::Branches, call, check_pieces, check_token, read_rows, runs},
     shape::TextShape,
     vision::frequencies,
 };
@@ -144,7 +144,7 @@ impl CudaLanguage {
         let (gpu, s, hidden) = (&self.gpu, &self.scratch, self.shape.hidden);
         let mut at = 0;
         for piece in pieces {
-            let len = piece_rows(piece, hidden);
+            let len = piece.rows(hidden);
             let (from, to) = (start.max(at), (start + count).min(at + len));
             if from < to {
                 let (rows, x) = (to - from, s.x.at((from - start) * hidden));
@@ -165,9 +165,7 @@ impl CudaLanguage {
         launch!(gpu, gpu.kernels.embed, how; self.table.at(0, 0), tokens, x, rows as i32)
     }
 
-    fn grow(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
-        let hidden = self.shape.hidden;
-        let rows = pieces.iter().map(|piece| piece_rows(piece, hidden)).sum();
+    fn grow(&mut self, pieces: &[Piece<'_>], rows: usize) -> Result<()> {
         self.branches.may_grow(self.prefix, rows, &self.room)?;
         let run = || -> Outcome<()> {
             self.gpu.enter()?;
@@ -264,7 +262,7 @@ impl CudaLanguage {
         self.gpu.wait()
     }
 
-    /// Writes which logits are asked for, row by row; nothing if there are too many.
+    /// Writes which logits are asked for, row by row, as many as there is room for.
     fn ask(&mut self, wanted: &[&[u32]]) {
         let pairs = (0i32..).zip(wanted).flat_map(|(row, tokens)| tokens.iter().map(move |token| [row, *token as i32]));
         for (to, pair) in self.inputs.host[Inputs::ASKED..].chunks_exact_mut(2).zip(pairs) {
@@ -311,13 +309,6 @@ impl CudaLanguage {
     }
 }
 
-fn piece_rows(piece: &Piece<'_>, hidden: usize) -> usize {
-    match piece {
-        Piece::Tokens(ids) => ids.len(),
-        Piece::Embeddings(x) => x.len() / hidden,
-    }
-}
-
 impl Language for CudaLanguage {
     fn shape(&self) -> &TextShape {
         &self.shape
@@ -344,16 +335,8 @@ impl Language for CudaLanguage {
     }
 
     fn extend_pieces(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
-        for piece in pieces {
-            match piece {
-                Piece::Tokens(ids) => ids.iter().try_for_each(|id| check_token(&self.shape, *id))?,
-                Piece::Embeddings(x) if x.len() % self.shape.hidden == 0 => {}
-                Piece::Embeddings(x) => {
-                    return Err(call(format!("{} values for rows of {}", x.len(), self.shape.hidden)));
-                }
-            }
-        }
-        self.grow(pieces)
+        let rows = check_pieces(&self.shape, pieces)?;
+        self.grow(pieces, rows)
     }
 
     fn open_branches(&mut self, n: usize) -> Result<()> {

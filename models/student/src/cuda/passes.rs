@@ -167,7 +167,7 @@ impl Scratch {
     }
 }
 
-/// Where the kernels of a pass find what it is about, and how they are launched.
+/// What a pass is about, and where its kernels find it.
 #[derive(Clone, Copy)]
 struct About {
     header: u64,

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::{Place, Result},
     file::ModelFile,
-    frames::PatchFrame,
+    frames::{PatchFrame, of_one_grid},
     limits::MAX_FRAME_PATCHES,
     llm::Seeing,
     shape::VisionShape,
@@ -250,10 +250,8 @@ impl Seeing for CudaVision {
         }
         let mut out = Vec::new();
         let mut rest = frames;
-        while let Some(first) = rest.first() {
-            let (rows, cols) = (first.rows, first.cols);
-            let same = rest.iter().take_while(|f| (f.rows, f.cols) == (rows, cols)).count();
-            let (batch, later) = rest.split_at(same.min((PATCHES / (rows * cols).max(1)).max(1)));
+        while !rest.is_empty() {
+            let (batch, later) = of_one_grid(rest, |patches| PATCHES / patches);
             self.project(batch, &mut out).place("vision")?;
             rest = later;
         }

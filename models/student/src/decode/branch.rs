@@ -189,15 +189,14 @@ impl<'a> Branch<'a> {
         // An answer may end with any end token: its end counts with the likeliest of them.
         let end = of_ends.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let of_way = |i: usize| if self.ends.contains(&ways[i].0) { end } else { of_ways[i] };
-        let logit = |t: u32| match ways.iter().position(|way| way.0 == t) {
-            _ if self.ends.contains(&t) => end,
+        if self.only.is_some() && !ways.is_empty() {
+            token = ways[(1..ways.len()).fold(0, |best, i| if of_way(i) > of_way(best) { i } else { best })].0;
+        }
+        let logit = match ways.iter().position(|way| way.0 == token) {
+            _ if self.ends.contains(&token) => end,
             Some(i) => of_ways[i],
             None => row.max,
         };
-        if self.only.is_some() && !ways.is_empty() {
-            let best = ways.iter().fold(ways[0].0, |best, w| if logit(w.0) > logit(best) { w.0 } else { best });
-            token = best;
-        }
         if ways.len() > 1 {
             let of: Vec<f32> = (0..ways.len()).map(of_way).collect();
             let known = of.iter().map(|l| row.log_p(*l).exp()).sum::<f64>().min(1.0);
@@ -206,7 +205,7 @@ impl<'a> Branch<'a> {
             self.log_share += taken.map_or(0.0, |(_, share)| f64::from(*share).ln());
             self.choices.push(Choice { at: self.tokens.len(), ways: shares, known: known as f32 });
         }
-        self.log_tokens = (self.log_tokens.0 + row.log_p(logit(token)), self.log_tokens.1 + 1);
+        self.log_tokens = (self.log_tokens.0 + row.log_p(logit), self.log_tokens.1 + 1);
         Ok(token)
     }
 

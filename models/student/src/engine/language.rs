@@ -16,7 +16,7 @@ use super::pack::Packed;
 use crate::{
     error::Result,
     file::ModelFile,
-    llm::{Language, Piece, Room, Row, branches::Branches, call, check_token, runs},
+    llm::{Language, Piece, Room, Row, branches::Branches, call, check_pieces, runs},
     shape::TextShape,
     vision::frequencies,
 };
@@ -297,21 +297,10 @@ impl Language for EngineLanguage {
     /// One pass for all: the few tokens between two frames would otherwise cost a reading of all weights.
     fn extend_pieces(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
         let hidden = self.shape.hidden;
-        let rows_of = |piece: &Piece<'_>| match piece {
-            Piece::Tokens(ids) => ids.len(),
-            Piece::Embeddings(x) => x.len() / hidden,
-        };
-        for piece in pieces {
-            match piece {
-                Piece::Tokens(ids) => ids.iter().try_for_each(|id| check_token(&self.shape, *id))?,
-                Piece::Embeddings(x) if x.len().is_multiple_of(hidden) => {}
-                Piece::Embeddings(x) => return Err(call(format!("{} values in rows of {hidden}", x.len()))),
-            }
-        }
-        self.extend(pieces.iter().map(rows_of).sum(), &|this, first, count| {
+        self.extend(check_pieces(&self.shape, pieces)?, &|this, first, count| {
             let mut before = 0;
             for piece in pieces {
-                let rows = rows_of(piece);
+                let rows = piece.rows(hidden);
                 let (from, to) = (first.max(before), (first + count).min(before + rows));
                 if from < to {
                     let (slot, inside) = (from - first, from - before..to - before);

@@ -15,7 +15,12 @@ use super::linear::{Acts, Compute, Linear, done};
 use super::load::linear;
 use super::norm::{layer, rotate};
 use crate::{
-    error::Result, file::ModelFile, frames::PatchFrame, llm::Seeing, shape::VisionShape, vision::rotary_angles,
+    error::Result,
+    file::ModelFile,
+    frames::{PatchFrame, of_one_grid},
+    llm::Seeing,
+    shape::VisionShape,
+    vision::rotary_angles,
 };
 
 struct Norm {
@@ -262,8 +267,7 @@ impl Seeing for EngineVision {
         let mut rest = frames;
         while let Some(first) = rest.first() {
             let grid = (first.rows, first.cols);
-            let same = rest.iter().take_while(|f| (f.rows, f.cols) == grid).count();
-            let (batch, later) = rest.split_at(same.min((MAX_PASS_ROWS / (grid.0 * grid.1)).max(1)));
+            let (batch, later) = of_one_grid(rest, |patches| MAX_PASS_ROWS / patches);
             if batch.iter().any(|frame| frame.kept() > 0) {
                 self.tower(batch, grid)?;
                 self.project(batch, &mut out)?;

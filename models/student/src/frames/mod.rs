@@ -28,6 +28,13 @@ pub struct PatchFrame {
     pub keep: Vec<bool>,
 }
 
+/// Splits off the first frames that are of one grid, as many as `room` has for so many patches, at least one.
+pub(crate) fn of_one_grid(frames: &[PatchFrame], room: impl Fn(usize) -> usize) -> (&[PatchFrame], &[PatchFrame]) {
+    let Some(first) = frames.first() else { return (frames, frames) };
+    let same = frames.iter().take_while(|f| (f.rows, f.cols) == (first.rows, first.cols)).count();
+    frames.split_at(same.min(room((first.rows * first.cols).max(1)).max(1)))
+}
+
 impl PatchFrame {
     /// Tokens that are kept.
     #[must_use]

@@ -11,7 +11,7 @@ use super::{
     Language, Piece, Room, Row, Run,
     branches::Branches,
     cache::{Append, Cache, Cascade, Heads},
-    call, check_token, limit, runs,
+    call, check_pieces, check_token, limit, runs,
 };
 use crate::{
     error::{Place, Result},
@@ -251,17 +251,7 @@ impl Language for CandleLanguage {
     }
 
     fn extend_pieces(&mut self, pieces: &[Piece<'_>]) -> Result<()> {
-        let (hidden, mut rows) = (self.shape.hidden, 0);
-        for piece in pieces {
-            match piece {
-                Piece::Tokens(ids) => {
-                    ids.iter().try_for_each(|id| check_token(&self.shape, *id))?;
-                    rows += ids.len();
-                }
-                Piece::Embeddings(x) if x.len().is_multiple_of(hidden) => rows += x.len() / hidden,
-                Piece::Embeddings(x) => return Err(call(format!("{} values for rows of {hidden}", x.len()))),
-            }
-        }
+        let (hidden, rows) = (self.shape.hidden, check_pieces(&self.shape, pieces)?);
         limit("prefix tokens", self.prefix + rows, self.room.prefix)?;
         let embed = |piece: &Piece<'_>| match piece {
             Piece::Tokens(ids) => self.table.rows(&Tensor::new(*ids, &self.device)?),

@@ -44,6 +44,30 @@ impl Piece<'_> {
             Self::Embeddings(x) => x.is_empty(),
         }
     }
+
+    /// Rows that it adds to a stream of this width.
+    pub(crate) const fn rows(&self, hidden: usize) -> usize {
+        match self {
+            Self::Tokens(ids) => ids.len(),
+            Self::Embeddings(x) => x.len() / hidden,
+        }
+    }
+}
+
+/// Refuses tokens outside the vocabulary and vision tokens that are no whole rows; returns the rows of all pieces.
+///
+/// # Errors
+/// [`StudentError::Call`].
+pub(crate) fn check_pieces(shape: &TextShape, pieces: &[Piece<'_>]) -> Result<usize> {
+    let hidden = shape.hidden;
+    for piece in pieces {
+        match piece {
+            Piece::Tokens(ids) => ids.iter().try_for_each(|id| check_token(shape, *id))?,
+            Piece::Embeddings(x) if x.len().is_multiple_of(hidden) => {}
+            Piece::Embeddings(x) => return Err(call(format!("{} values for rows of {hidden}", x.len()))),
+        }
+    }
+    Ok(pieces.iter().map(|piece| piece.rows(hidden)).sum())
 }
 
 /// What the caches are made for; they are allocated once, at load.
