@@ -58,16 +58,21 @@ pub(crate) fn agent(config: &Config, boot: u32, flags: Flags, trigger_model: Opt
             harsh_events: config.fusion.harsh_events,
             signals: signals.chain(button).take(agent_core::limits::MAX_CUSTOM_SIGNALS).collect(),
         },
-        ask: match config.student.ask {
-            Ask::Crash => AskStudent::Collisions,
-            Ask::Near => AskStudent::NearCollisions,
-            Ask::All => AskStudent::All,
-        },
+        ask: ask(config),
         report_deadline: span_s(config.student.deadline_s + EVIDENCE_SLACK_S),
         health_interval: Span::from_s(u64::from(config.link.health_interval_s)),
         flags,
         config: config.hash8(),
         trigger_model,
+    }
+}
+
+/// Which events the student is asked about.
+pub(crate) fn ask(config: &Config) -> AskStudent {
+    match config.student.ask {
+        Ask::Crash => AskStudent::Collisions,
+        Ask::Near => AskStudent::NearCollisions,
+        Ask::All => AskStudent::All,
     }
 }
 

@@ -248,7 +248,7 @@ where
 }
 
 /// The event as JSON: what the alert cannot carry.
-fn describe(view: &EvidenceView<'_>) -> Value {
+pub(crate) fn describe(view: &EvidenceView<'_>) -> Value {
     let event = view.event();
     let alignment = view.alignment();
     json!({

@@ -10,7 +10,7 @@ use agent_core::time::Span;
 use agent_disk::RealDisk;
 use agent_link::store::is_of_disk;
 use agent_link::{Broker, CommandPolicy, EnqueueError, Link, LinkConfig, LinkStats, Opened, Store, StoreError, Tls};
-use agent_wire::{Command, Health, Message};
+use agent_wire::{Alert, Command, Health, Message};
 
 use crate::config::Config;
 use crate::exit::{bad_input, usage};
@@ -27,6 +27,8 @@ pub(crate) struct RunningLink {
     link: Link,
     /// Which start of the agent this is.
     pub(crate) boot: u32,
+    /// Alerts of earlier starts whose report is owed.
+    pub(crate) owed: Vec<Alert>,
     refused: u64,
     words: Words,
     /// Whether its state is worth a word.
@@ -50,7 +52,7 @@ pub(crate) fn start(config: &Config, urls: &[String], store: &Path, without: NoS
     let broker = brokers.next().unwrap_or_else(|| Err(usage("no broker is named")))?;
     let others = brokers.collect::<anyhow::Result<Vec<_>>>()?;
     let names = urls.iter().map(|url| Broker::parse(url).map_or_else(|_| String::new(), |b| b.to_string())).collect();
-    let (store, opened, boot) = match open(store) {
+    let (store, mut opened, boot) = match open(store) {
         Ok(opened) => opened,
         Err((error, true)) if without == NoStore::GoOn => {
             say!("{error:#}: messages are held in memory until it can be written; a power cut would lose them");
@@ -81,7 +83,9 @@ pub(crate) fn start(config: &Config, urls: &[String], store: &Path, without: NoS
         ..OutboxLimits::default()
     }
     .clamped();
+    let owed = std::mem::take(&mut opened.owed);
     Ok(RunningLink {
+        owed,
         link: Link::start(link, store, opened)?,
         boot,
         refused: 0,

@@ -50,6 +50,9 @@ struct Truth {
     ids: BTreeSet<String>,
     /// Evidence that was said to be safe: file and hash. Lesser evidence may have been rotated away.
     safe: BTreeMap<PathBuf, Hash8>,
+    /// Events that were alerted and not reported; and those of which one or the other was on its way.
+    owed: BTreeSet<String>,
+    owed_maybe: BTreeSet<String>,
 }
 
 impl Default for Truth {
@@ -62,6 +65,8 @@ impl Default for Truth {
             boots: BTreeSet::new(),
             ids: BTreeSet::new(),
             safe: BTreeMap::new(),
+            owed: BTreeSet::new(),
+            owed_maybe: BTreeSet::new(),
         }
     }
 }
@@ -83,6 +88,21 @@ pub(crate) fn config(boot: u32) -> AgentConfig {
         flags: Flags { simulated: true, ..Flags::default() },
         config: Hash8::default(),
         trigger_model: None,
+    }
+}
+
+impl Truth {
+    /// Every event that was alerted and not reported is known to be, and no other.
+    fn check_owed(&mut self, owed: &[agent_wire::Alert], what: &str) {
+        let owed: BTreeSet<String> = owed.iter().map(|alert| alert.event.to_string()).collect();
+        for id in &self.owed {
+            assert!(owed.contains(id) || self.owed_maybe.contains(id), "{what}: the report of {id} is forgotten");
+        }
+        for id in &owed {
+            let known = self.owed.contains(id) || self.owed_maybe.contains(id);
+            assert!(known, "{what}: {id} would be reported again, or for the first time without an alert");
+        }
+        (self.owed, self.owed_maybe) = (owed, BTreeSet::new());
     }
 }
 
@@ -118,6 +138,7 @@ fn live(disk: &SimDisk, truth: &mut Truth, rng: &mut Rng, events: u32, what: &st
         let known = truth.committed.get(key).or_else(|| truth.uncertain.get(key));
         assert_eq!(known, Some(payload), "{what}: message {key} comes from nowhere, or again");
     }
+    truth.check_owed(&opened.owed, what);
     // What was uncertain has been decided.
     (truth.committed, truth.uncertain) = (found, BTreeMap::new());
     check_evidence(disk, truth, what);
@@ -237,8 +258,20 @@ impl Life<'_> {
         let key = self.truth.next_key;
         let stored = Stored { key, class, crash, kind, created_unix_ms: 1, payload: payload.clone() };
         self.truth.uncertain.insert(key, payload.clone());
+        let event = match message {
+            Message::Alert(alert) => alert.event.to_string(),
+            Message::Report(report) => report.event.to_string(),
+            _ => String::new(),
+        };
+        self.truth.owed_maybe.insert(event.clone());
         let committed = self.store.commit(&[&stored], &[]);
         self.alive(committed)?;
+        self.truth.owed_maybe.remove(&event);
+        if class == Class::Alert {
+            self.truth.owed.insert(event);
+        } else {
+            self.truth.owed.remove(&event);
+        }
         self.truth.uncertain.remove(&key);
         self.truth.committed.insert(key, payload);
         Ok(())

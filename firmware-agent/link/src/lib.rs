@@ -15,6 +15,7 @@ mod connection;
 pub mod expiry;
 pub mod limits;
 pub mod listener;
+mod owed;
 pub mod publisher;
 pub mod send;
 pub mod store;

@@ -25,6 +25,8 @@ pub const COMMAND_BURST: u32 = 8;
 pub const CHECKS_PER_MINUTE: u32 = 600;
 /// See [`CHECKS_PER_MINUTE`].
 pub const CHECKS_BURST: u32 = 20;
+/// Events whose report is still owed; of more, the oldest are forgotten.
+pub const OWED: usize = 64;
 /// Counters of commands that are kept: those of all keys and one for unsigned ones, and some of keys that are gone.
 pub const COUNTERS: usize = 32;
 /// Largest packet that a unit reads, bytes. A command is at most 331.

@@ -1,6 +1,7 @@
 //! The outbox on disk: one redb file, on any [`Disk`]. What [`Store::commit`] returned from is durable.
 //!
-//! Layout: table `outbox` from key to record; table `meta` for counters. A record is version 1, class, crash flag,
+//! Layout: table `outbox` from key to record; table `meta` for counters; table `owed` from event to the alert of one that was not
+//! reported yet. A record is version 1, class, crash flag,
 //! message kind, creation as Unix milliseconds (little endian), then the encoded message as it goes out.
 //!
 //! A file that cannot be read is set aside under another name and a fresh one is begun; [`Opened`] says so. The boot
@@ -19,14 +20,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use agent_core::outbox::Class;
 use agent_disk::{Disk, DiskFile, How, RealDisk, folder_of};
-use agent_wire::MessageKind;
+use agent_wire::{Alert, MessageKind};
 use agent_wire::limits::MESSAGE_BYTES;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 
 use crate::limits::{COUNTERS, SET_ASIDE, STORE_CACHE_BYTES};
+use crate::owed::{Changes, Owed};
 
 const OUTBOX: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("outbox");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+const OWED: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("owed");
 const BOOT: &str = "boot";
 const COMMAND: &str = "command";
 /// Largest file of counters, bytes: a line each.
@@ -60,6 +63,8 @@ pub struct Opened {
     pub set_aside: Option<(PathBuf, String)>,
     /// Records that are no messages: left on disk, never sent.
     pub unreadable: usize,
+    /// The latest alert of each event that earlier starts told of and did not report, oldest first.
+    pub owed: Vec<Alert>,
 }
 
 /// Why the store cannot be used.
@@ -124,6 +129,8 @@ pub struct Store {
     boot: u32,
     /// Highest counters of accepted commands, by name.
     commands: BTreeMap<String, u64>,
+    /// Events without a report.
+    owed: Owed,
     /// Whether what is on disk has been read: if not, it must not be replaced.
     known: bool,
     /// Records that are no messages were found: the file stays, under another name.
@@ -167,8 +174,9 @@ impl Store {
             let known = commands.entry(name).or_default();
             *known = counter.max(*known);
         }
-        let store = Self { disk, path: path.to_owned(), db: Some(db), boot, commands, known: true, foreign };
-        Ok((store, Opened { waiting: loaded.waiting, set_aside, unreadable: loaded.unreadable }))
+        let (owed, path) = (loaded.owed.alerts(), path.to_owned());
+        let store = Self { disk, path, db: Some(db), boot, commands, owed: loaded.owed, known: true, foreign };
+        Ok((store, Opened { waiting: loaded.waiting, set_aside, unreadable: loaded.unreadable, owed }))
     }
 
     /// A store whose disk does not work at the start: every commit fails until [`Store::reopen`] has found it working. The number of
@@ -177,8 +185,8 @@ impl Store {
     pub fn without_disk(disk: Arc<dyn Disk>, path: &Path) -> Self {
         let drawn = RandomState::new().build_hasher().finish();
         let boot = (1 << 31) | (drawn as u32 >> 1);
-        let commands = BTreeMap::new();
-        Self { disk, path: path.to_owned(), db: None, boot, commands, known: false, foreign: false }
+        let (commands, owed) = (BTreeMap::new(), Owed::default());
+        Self { disk, path: path.to_owned(), db: None, boot, commands, owed, known: false, foreign: false }
     }
 
     /// The number of this start, as [`Store::next_boot`] or [`Store::without_disk`] made it.
@@ -196,7 +204,7 @@ impl Store {
         // The text file first: it is the one that survives the loss of the store.
         let file = boot_file(&self.path);
         self.disk.replace(&file, format!("{boot}\n").as_bytes()).map_err(|e| file_error(&file, e))?;
-        self.transact(&[], &[], &[(BOOT, u64::from(boot))])?;
+        self.transact(&[], &[], &[(BOOT, u64::from(boot))], &Changes::new())?;
         self.boot = boot;
         Ok(boot)
     }
@@ -220,7 +228,7 @@ impl Store {
         commands.insert(name.to_owned(), counter);
         let text: String = commands.iter().map(|(name, counter)| format!("{name} {counter}\n")).collect();
         self.disk.replace(&file, text.as_bytes()).map_err(|e| file_error(&file, e))?;
-        self.transact(&[], &[], &[(name, counter)])?;
+        self.transact(&[], &[], &[(name, counter)], &Changes::new())?;
         self.commands = commands;
         Ok(())
     }
@@ -230,7 +238,9 @@ impl Store {
     /// # Errors
     /// The disk failed: nothing of it happened, and the store must be reopened.
     pub fn commit(&mut self, puts: &[&Stored], deletes: &[u64]) -> Result<(), StoreError> {
-        self.transact(puts, deletes, &[])
+        // Noted even if it fails: the caller keeps the messages, and they come with the store that is made anew.
+        let owed = self.owed.note(puts);
+        self.transact(puts, deletes, &[], &owed)
     }
 
     /// Whether the last operation left the store usable.
@@ -252,7 +262,9 @@ impl Store {
             self.disk.make_folder(folder_of(&self.path)).map_err(|e| file_error(&self.path, e))?;
             let (found, opened) = Self::open_on(Arc::clone(&self.disk), &self.path)?;
             // This start keeps the number that it has.
+            let owed = std::mem::take(&mut self.owed);
             *self = Self { boot: self.boot, ..found };
+            self.owed.join(owed);
             return Ok(Some(opened));
         }
         let new = beside(&self.path, ".new");
@@ -275,7 +287,7 @@ impl Store {
         let (db, _) = open_and_load(disk, new).map_err(|f| f.into_error(new))?;
         let counters = self.commands.iter().map(|(name, counter)| (name.as_str(), *counter));
         let meta: Vec<(&str, u64)> = core::iter::once((BOOT, u64::from(self.counted()))).chain(counters).collect();
-        write_guarded(&db, waiting, &[], &meta).map_err(|e| database_error(new, e))?;
+        write_guarded(&db, waiting, &[], &meta, &self.owed.whole()).map_err(|e| database_error(new, e))?;
         if self.foreign {
             disk.rename(&self.path, &aside_name(disk, &self.path)).map_err(|e| file_error(&self.path, e))?;
         }
@@ -296,23 +308,41 @@ impl Store {
         self.db = None;
     }
 
-    fn transact(&mut self, puts: &[&Stored], deletes: &[u64], meta: &[(&str, u64)]) -> Result<(), StoreError> {
+    fn transact(
+        &mut self,
+        puts: &[&Stored],
+        deletes: &[u64],
+        meta: &[(&str, u64)],
+        owed: &Changes,
+    ) -> Result<(), StoreError> {
         let Some(db) = &self.db else {
             return Err(database_error(&self.path, StorageError::DatabaseClosed.into()));
         };
-        let Err(error) = write_guarded(db, puts, deletes, meta) else { return Ok(()) };
+        let Err(error) = write_guarded(db, puts, deletes, meta, owed) else { return Ok(()) };
         self.db = None;
         Err(database_error(&self.path, error))
     }
 }
 
 /// redb asserts its invariants: a panic over a damaged file must not take the link down.
-fn write_guarded(db: &Database, puts: &[&Stored], deletes: &[u64], meta: &[(&str, u64)]) -> Result<(), redb::Error> {
-    catch_unwind(AssertUnwindSafe(|| write(db, puts, deletes, meta)))
+fn write_guarded(
+    db: &Database,
+    puts: &[&Stored],
+    deletes: &[u64],
+    meta: &[(&str, u64)],
+    owed: &Changes,
+) -> Result<(), redb::Error> {
+    catch_unwind(AssertUnwindSafe(|| write(db, puts, deletes, meta, owed)))
         .unwrap_or_else(|_| Err(redb::Error::Corrupted("redb panicked while it wrote".to_owned())))
 }
 
-fn write(db: &Database, puts: &[&Stored], deletes: &[u64], meta: &[(&str, u64)]) -> Result<(), redb::Error> {
+fn write(
+    db: &Database,
+    puts: &[&Stored],
+    deletes: &[u64],
+    meta: &[(&str, u64)],
+    owed: &Changes,
+) -> Result<(), redb::Error> {
     let transaction = db.begin_write()?;
     {
         let mut outbox = transaction.open_table(OUTBOX)?;
@@ -325,6 +355,13 @@ fn write(db: &Database, puts: &[&Stored], deletes: &[u64], meta: &[(&str, u64)])
         let mut table = transaction.open_table(META)?;
         for (name, value) in meta {
             table.insert(*name, *value)?;
+        }
+        let mut table = transaction.open_table(OWED)?;
+        for (event, alert) in owed {
+            match alert {
+                Some(payload) => table.insert(event.as_str(), payload.as_slice())?,
+                None => table.remove(event.as_str())?,
+            };
         }
     }
     // redb's default durability: synced when it returns.
@@ -364,6 +401,7 @@ struct Loaded {
     unreadable: usize,
     boot: u32,
     commands: BTreeMap<String, u64>,
+    owed: Owed,
 }
 
 enum Failure {
@@ -420,7 +458,7 @@ fn open_and_load(disk: &dyn Disk, path: &Path) -> Result<(Database, Loaded), Fai
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let db = redb::Builder::new().set_cache_size(STORE_CACHE_BYTES).create_with_backend(Backend(file));
         let db = db.map_err(|e: DatabaseError| redb::Error::from(e))?;
-        write(&db, &[], &[], &[])?; // makes the tables, and shows now whether the disk takes writes
+        write(&db, &[], &[], &[], &Changes::new())?; // makes the tables, and shows now whether the disk takes writes
         let loaded = load(&db)?;
         Ok::<_, redb::Error>((db, loaded))
     }));
@@ -439,6 +477,10 @@ fn load(db: &Database) -> Result<Loaded, redb::Error> {
             Some(stored) => loaded.waiting.push(stored),
             None => loaded.unreadable += 1,
         }
+    }
+    for row in transaction.open_table(OWED)?.iter()? {
+        let (event, payload) = row?;
+        loaded.owed.load(event.value(), payload.value());
     }
     let meta = transaction.open_table(META)?;
     let number = |name: &str| Ok::<_, redb::Error>(meta.get(name)?.map_or(0, |v| v.value()));

@@ -111,8 +111,22 @@ fn what_a_kill_leaves_is_signed_as_far_as_it_goes() {
     running.signal("KILL");
     assert_eq!(running.end(LIMIT).code, None);
     unit.configure(&[&drive], false);
-    unit.start().end(LIMIT).with_code(0);
+    let reports = Ear::open(&broker, "fleet/demo/demo-unit/report");
+    let ended = unit.start().end(LIMIT).with_code(0);
     let file = folder.join("evidence/demo-unit_00000001_000001.cut-000001.mcap");
+    // The next start reports what the killed one could not, once, with the evidence that there is.
+    assert!(ended.stderr.contains("1 events of earlier starts were alerted and not reported"), "{}", ended.stderr);
+    let of_first = |lines: &[Value]| -> Vec<Value> {
+        let reports = lines.iter().map(|line| &line["message"]["report"]);
+        reports.filter(|r| r["event"]["boot"] == 1).cloned().collect()
+    };
+    let told = of_first(&reports.until("both reports", |lines| lines.len() >= 2));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["evidence_file"]["name"], "demo-unit_00000001_000001.cut-000001.mcap");
+    assert_eq!(told[0]["evidence_file"]["bytes"], fs::metadata(&file).unwrap().len());
+    assert_eq!((&told[0]["student"]["refused"], &told[0]["edr"]), (&"not_installed".into(), &Value::Null));
+    let again = unit.start().end(LIMIT).with_code(0);
+    assert!(!again.stderr.contains("not reported"), "{}", again.stderr);
     let shown = verified(&file, Some(text(&folder.join("unit-key.pem"))), 5);
     assert_eq!((&shown["verdict"], &shown["of"]), (&"cut".into(), &"demo-unit_00000001 journal 000001".into()));
     assert!(shown["parts"].as_u64() > Some(2) && shown["faults"].as_array().unwrap().is_empty(), "{shown}");

@@ -1,17 +1,10 @@
 //! `ask`: a free question about an event's evidence file, answered by the student; JSON on stdout.
 //!
 //! The frames, their times and the telemetry beside them are chosen as in `run`: from the file's own time zero and the
-//! mounting that was in force then. Objects are not in the file frame by frame, so a model that reads them gets none;
-//! the speed is that of GNSS. The answer is a language model's words without a probability.
+//! mounting that was in force then ([`Recorded`]). The answer is a language model's words without a probability.
 
-use std::path::Path;
 use std::time::Duration;
 
-use agent_core::rings::SampleRing;
-use agent_core::samples::{GnssFix, ImuSample};
-use agent_core::student::{between_fixes, telemetry};
-use agent_core::telemetry::Alignment;
-use agent_core::time::{MonoTime, Span};
 use agent_drive::{DriveReader, DriveRecord, VideoDecoder};
 use agent_wire::{EventId, UnitId};
 use agent_worker::job::{FrameInput, Window};
@@ -23,14 +16,10 @@ use crate::cli::AskArgs;
 use crate::config::Config;
 use crate::exit::{Outcome, bad_input};
 use crate::show::{put, say};
-use crate::student::{Grid, ladder, telemetry_row};
+use crate::student::{Grid, Recorded, ladder, telemetry_row};
 
 /// Longer than a sound worker takes.
 const WITHIN: Duration = Duration::from_secs(900);
-/// Samples that are looked at: the longest pre-roll and post-roll at the highest rate.
-const MAX_IMU: usize = 400_000;
-/// The same for fixes.
-const MAX_FIXES: usize = 20_000;
 
 fn never() -> bool {
     false
@@ -41,10 +30,10 @@ pub(crate) fn ask(args: &AskArgs) -> anyhow::Result<Outcome> {
     if let Some(model) = &args.model {
         config.student.model = Some(std::path::absolute(model)?);
     }
-    let recorded = read(&args.event)?;
+    let recorded = Recorded::read(&args.event, None)?;
     let mut student = start(&config)?;
     let window = student.window();
-    let frames = put_frames(&args.event, &recorded, &window, &mut student, (args.question.clone(), args.max_tokens))?;
+    let frames = put_frames(&recorded, &window, &mut student, (args.question.clone(), args.max_tokens))?;
     if frames == 0 {
         return Err(bad_input(format!("{}: no frame of the event's window can be decoded", args.event.display())));
     }
@@ -86,70 +75,14 @@ fn start(config: &Config) -> anyhow::Result<Supervisor> {
     Ok(student)
 }
 
-/// What an evidence file says besides its frames.
-struct Recorded {
-    event: String,
-    t_zero: MonoTime,
-    alignment: Alignment,
-    imu: Vec<ImuSample>,
-    fixes: SampleRing<GnssFix>,
-}
-
-impl Recorded {
-    fn axes_known(&self) -> bool {
-        self.alignment.up_known && self.alignment.forward_known
-    }
-}
-
-fn read(path: &Path) -> anyhow::Result<Recorded> {
-    let mut reader = DriveReader::open(path).map_err(bad_input)?;
-    let mut recorded = Recorded {
-        event: String::new(),
-        t_zero: MonoTime::ZERO,
-        alignment: Alignment::default(),
-        imu: Vec::new(),
-        fixes: SampleRing::new(MAX_FIXES, Span(u64::MAX)),
-    };
-    while let Some(record) = reader.next().map_err(bad_input)? {
-        match record {
-            DriveRecord::Json("/event", _, text) => describe(&mut recorded, text)
-                .ok_or_else(|| bad_input(format!("{}: /event is not what an agent writes", path.display())))?,
-            DriveRecord::Imu(s) if recorded.imu.len() < MAX_IMU => recorded.imu.push(s),
-            DriveRecord::Gnss(f) => {
-                // One out of order is left out.
-                recorded.fixes.push(f, None);
-            }
-            _ => {}
-        }
-    }
-    if recorded.event.is_empty() {
-        return Err(bad_input(format!("{}: no event in it; ask takes an event's evidence file", path.display())));
-    }
-    Ok(recorded)
-}
-
-/// The parts of `/event` that matter here.
-fn describe(recorded: &mut Recorded, text: &str) -> Option<()> {
-    let value: Value = serde_json::from_str(text).ok()?;
-    recorded.event = value.get("event")?.as_str()?.to_owned();
-    recorded.t_zero = MonoTime(value.get("time_zero_ns")?.as_u64()?);
-    let alignment = value.get("alignment")?;
-    let rows: [[f32; 3]; 3] = serde_json::from_value(alignment.get("vehicle_from_sensor")?.clone()).ok()?;
-    recorded.alignment.vehicle_from_sensor = rows;
-    recorded.alignment.up_known = alignment.get("up_known")?.as_bool()?;
-    recorded.alignment.forward_known = alignment.get("forward_known")?.as_bool()?;
-    Some(())
-}
-
 /// Decodes the frames of the window and hands them over; how many.
 fn put_frames(
-    path: &Path,
     recorded: &Recorded,
     window: &Window,
     student: &mut Supervisor,
     question: (String, u16),
 ) -> anyhow::Result<u16> {
-    let mut reader = DriveReader::open(path).map_err(bad_input)?;
+    let mut reader = DriveReader::open(&recorded.path).map_err(bad_input)?;
     let mut grid = Grid::new(window, recorded.t_zero);
     let (mut decoder, mut scaled, mut frames, mut first) = (None, Vec::new(), 0u16, None);
     let mut question = Some(question);
@@ -180,7 +113,7 @@ fn put_frames(
             student.begin(begin, &never);
         }
         let since = t.since(*first.get_or_insert(t)).as_s() as f32;
-        let row = beside(recorded, t, grid.interval());
+        let row = recorded.beside(t, grid.interval());
         let input = FrameInput {
             t_s: since,
             width: to[0],
@@ -193,13 +126,6 @@ fn put_frames(
         frames += 1;
     }
     Ok(frames)
-}
-
-fn beside(recorded: &Recorded, t: MonoTime, interval: Span) -> Option<agent_core::student::TelemetryAt> {
-    let from = recorded.imu.partition_point(|s| s.t < t.minus(interval));
-    let to = recorded.imu.partition_point(|s| s.t <= t);
-    let samples = recorded.imu.get(from..to.max(from)).unwrap_or_default();
-    telemetry(samples.iter(), &recorded.alignment, between_fixes(&recorded.fixes, t))
 }
 
 /// The event's name stands in the answer; to the worker it is only a number.

@@ -22,6 +22,7 @@ mod eyes;
 mod journal;
 mod keep;
 mod live;
+mod owed;
 pub(crate) mod record;
 mod watch;
 
@@ -38,7 +39,7 @@ use agent_core::vision::Detections;
 use agent_disk::RealDisk;
 use agent_drive::{DriveInfo, DriveReader, DriveRecord};
 use agent_models::RiskHead;
-use agent_wire::{EventId, EvidenceFile, Flags, Hash8, Message, StudentRefusal};
+use agent_wire::{EventId, EvidenceFile, Flags, Hash8, Message, Report, StudentRefusal};
 use agent_worker::pulse::Pulse;
 use anyhow::Context as _;
 use watch::{Teller, Watch};
@@ -115,6 +116,8 @@ enum Inbox {
     Said(String),
     /// An evidence file is safe, or is not.
     Sealed(EventId, Option<EvidenceFile>),
+    /// A report that an earlier start owed.
+    Owed(Box<Report>),
     /// The source ended.
     End,
 }
@@ -141,13 +144,14 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let flags = Flags { replayed: !live || played, simulated: made_up, ..Flags::default() };
     let store = config.resolve(&config.link.outbox.store);
     let brokers: Vec<String> = config.link.all_brokers().iter().map(ToString::to_string).collect();
-    let link = crate::link::start(&config, &brokers, &store, NoStore::GoOn)?;
+    let mut link = crate::link::start(&config, &brokers, &store, NoStore::GoOn)?;
     let agent = Agent::new(convert::agent(&config, link.boot, flags, model));
     match evidence::recover(&RealDisk, &config.resolve(&config.evidence.dir)) {
         Ok(0) => {}
         Ok(files) => say!("{files} evidence files were cut off by the end of the last start: kept as NAME.cut.mcap"),
         Err(error) => say!("evidence that was cut off by the end of the last start cannot be named: {error}"),
     }
+    let owed = owed::Owed::new(std::mem::take(&mut link.owed), &config);
     say!("start {} of unit {}; rings take {:.1} MB", link.boot, config.unit.name, agent.ring_memory() as f64 / 1e6);
 
     let (student, desk) = crate::student::pair(&config)?.unzip();
@@ -203,11 +207,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         let journaling = watch.stage("journal");
         name("journal")
             .spawn_scoped(scope, move || journal::write(&RealDisk, &journal_jobs, journal_back, &journaling))?;
-        if let Some(desk) = desk {
-            let (news, stopped) = (inbox.clone(), Arc::clone(&stop));
-            let tell = move |n| news.send(Inbox::Student(n)).is_ok();
-            name("student").spawn_scoped(scope, move || desk.run(&stopped, &tell))?;
-        }
+        owed::start(scope, desk, owed, &inbox, &stop)?;
         if live {
             let sensors = live::Sensors { config: &config, filters: filters.as_deref(), stop: &stop, lamp: &lamp };
             live::start(scope, sensors, &inbox, &mut watch)?;
@@ -519,6 +519,10 @@ impl Core {
             Inbox::Sealed(event, file) => {
                 self.keeping.sealed(file.is_some());
                 self.agent.on_evidence(&event, file);
+                None
+            }
+            Inbox::Owed(report) => {
+                self.link.send(&Message::Report(*report));
                 None
             }
             Inbox::End => None,

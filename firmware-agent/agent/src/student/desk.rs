@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent_core::samples::FrameMeta;
 use agent_core::time::MonoTime;
-use agent_drive::VideoDecoder;
+use agent_drive::{DriveReader, DriveRecord, VideoDecoder};
 use agent_wire::limits::LADDER_FALLS;
 use agent_wire::{EventId, LadderFall, LadderReason, StudentOutcome, StudentRefusal};
 use agent_worker::job::{Facts, FrameInput, Window};
@@ -16,7 +16,7 @@ use agent_worker::picture;
 use agent_worker::supervisor::{Begin, Reply, Supervisor, SupervisorConfig};
 
 use super::answers::{Clocked, to_wire};
-use super::{Beside, Feed};
+use super::{Beside, Feed, Grid, Recorded, telemetry_row};
 use crate::show::say;
 
 /// What came of one event.
@@ -115,6 +115,31 @@ impl Desk {
                 None
             }
         }
+    }
+
+    /// An event of an earlier start, from its evidence file, put to the student as it would have been then.
+    pub(crate) fn recorded(&mut self, event: &EventId, recorded: &Recorded, stop: &dyn Fn() -> bool) -> Done {
+        let nothing = || Done::refused(event.clone(), StudentRefusal::NoVideo, None);
+        let Ok(mut reader) = DriveReader::open(&recorded.path) else { return nothing() };
+        let (window, t_zero) = (self.supervisor.window(), recorded.t_zero);
+        let mut grid = Grid::new(&window, t_zero);
+        let from = recorded.key_before(grid.begin());
+        self.take(Feed::Begin { event: event.clone(), t_zero, window }, stop);
+        // What cannot be read any more ends the frames, as the power did.
+        while let Ok(Some(record)) = reader.next() {
+            let DriveRecord::Frame(meta, bytes) = record else { continue };
+            if grid.full() || stop() {
+                break;
+            }
+            if meta.t >= from {
+                let beside = grid.takes(meta.t).then(|| Beside {
+                    telemetry: recorded.beside(meta.t, grid.interval()).map(telemetry_row),
+                    objects: heapless::Vec::new(),
+                });
+                self.take(Feed::Frame { meta, bytes: bytes.to_vec(), beside }, stop);
+            }
+        }
+        self.take(Feed::Ask { event: event.clone(), t_zero, overrun: false }, stop).unwrap_or_else(nothing)
     }
 
     fn frame(&mut self, meta: &FrameMeta, bytes: &[u8], beside: Option<Beside>, stop: &dyn Fn() -> bool) {

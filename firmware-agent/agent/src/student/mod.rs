@@ -10,6 +10,7 @@ mod answers;
 mod collect;
 mod desk;
 mod inline;
+mod recorded;
 mod threaded;
 
 use std::ffi::OsString;
@@ -29,7 +30,8 @@ pub(crate) use answers::{Books, answer_words, words_json};
 pub(crate) use collect::{Collector, Grid, telemetry_row};
 pub(crate) use desk::{Desk, Done};
 pub(crate) use inline::Inline;
-pub(crate) use threaded::{News, StudentLink, pair};
+pub(crate) use recorded::Recorded;
+pub(crate) use threaded::{DeskThread, News, StudentLink, pair};
 
 use crate::builtin;
 use crate::config::Config;

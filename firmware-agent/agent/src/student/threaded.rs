@@ -94,14 +94,16 @@ impl StudentLink {
 }
 
 impl DeskThread {
-    /// Runs until the core's end is dropped. `tell` says `false` when nobody listens any more.
-    pub(crate) fn run(mut self, stop: &AtomicBool, tell: &dyn Fn(News) -> bool) {
+    /// Runs until the core's end is dropped. `tell` says `false` when nobody listens any more. Before it listens itself it has
+    /// `first` done: what finds the queue meanwhile waits in it.
+    pub(crate) fn run(mut self, stop: &AtomicBool, tell: &dyn Fn(News) -> bool, first: impl FnOnce(&mut Desk)) {
         let stopped = || stop.load(Ordering::Relaxed);
         if let Some(facts) = self.desk.prepare(&stopped)
             && !tell(News::Ready(Box::new(facts)))
         {
             return;
         }
+        first(&mut self.desk);
         loop {
             let news = match self.feeds.recv_timeout(LOOK) {
                 Ok(feed) => {

@@ -11,6 +11,7 @@ mod brokers;
 mod faults;
 mod liars;
 mod net;
+mod owed;
 mod real;
 mod storms;
 mod support;

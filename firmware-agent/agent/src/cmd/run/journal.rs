@@ -213,8 +213,12 @@ impl Journal {
         let Some(segment) = &mut self.segment else { return Ok(()) };
         let failed = |e: agent_drive::DriveError| e.to_string();
         for (event, t) in self.marks.drain(..) {
-            let text = json!({"event": event.to_string(), "journal": true}).to_string();
-            segment.writer.write_json("/event", t, &text).map_err(failed)?;
+            // As far as it is known now: the power may go before there is more.
+            let mut text = agent.evidence(&event).map_or_else(|| json!({"event": event.to_string()}), |view| evidence::describe(&view));
+            if let Some(fields) = text.as_object_mut() {
+                fields.insert("journal".to_owned(), true.into());
+            }
+            segment.writer.write_json("/event", t, &text.to_string()).map_err(failed)?;
             let name = segment.path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             let part = name.split('.').next().unwrap_or_default();
             let named = segment.path.with_file_name(format!("{part}.{event}.mcap"));
