@@ -1,7 +1,7 @@
 //! The steps of the ladder: what each one runs on, whether it may be tried now, and which frames it is given.
 
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use agent_wire::{LadderReason, StudentRefusal};
@@ -101,24 +101,55 @@ impl Selection {
     }
 }
 
-/// A temperature above which the student is not asked.
+/// Where the board says how hot it is and whether it throttles, and what follows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thermal {
     /// A file with thousandths of a degree Celsius, as the kernel's thermal zones are.
-    pub file: PathBuf,
-    /// The limit, degrees Celsius.
-    pub limit_c: f32,
+    pub zone: Option<PathBuf>,
+    /// From here on the full budget is not used where there is another step, degrees Celsius.
+    pub warm_c: f32,
+    /// From here on the student is not asked, degrees Celsius.
+    pub hot_c: f32,
+    /// A file with a whole number above 0 while the board slows itself down for its power or its temperature, as the state of the kernel's
+    /// cooling devices is. It counts as warm.
+    pub throttled: Option<PathBuf>,
+}
+
+/// What [`Thermal`] found, with the reason in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heat {
+    /// Everything may run.
+    Cool,
+    /// The full budget is not used.
+    Warm(String),
+    /// Nothing is asked.
+    Hot(String),
 }
 
 impl Thermal {
-    /// The temperature if it is at or above the limit. A file that cannot be read hinders nothing.
+    /// How it is now. A file that cannot be read hinders nothing.
     #[must_use]
-    pub fn too_hot(&self) -> Option<f32> {
-        let mut text = String::new();
-        std::fs::File::open(&self.file).ok()?.take(32).read_to_string(&mut text).ok()?;
-        let celsius = text.trim().parse::<f32>().ok()? / 1000.0;
-        (celsius >= self.limit_c).then_some(celsius)
+    pub fn now(&self) -> Heat {
+        if let Some(celsius) = self.zone.as_deref().and_then(number).map(|n| n / 1000.0) {
+            if celsius >= self.hot_c {
+                return Heat::Hot(format!("{celsius:.1} C"));
+            }
+            if celsius >= self.warm_c {
+                return Heat::Warm(format!("{celsius:.1} C"));
+            }
+        }
+        match self.throttled.as_deref().and_then(number) {
+            Some(state) if state > 0.0 => Heat::Warm(format!("the board throttles (state {state})")),
+            _ => Heat::Cool,
+        }
     }
+}
+
+/// The number that stands in a file of the kernel.
+fn number(file: &Path) -> Option<f32> {
+    let mut text = String::new();
+    std::fs::File::open(file).ok()?.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 /// The word for the report of what a worker's fault is.

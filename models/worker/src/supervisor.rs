@@ -14,7 +14,7 @@ use agent_wire::{EventId, LadderReason};
 
 use crate::client::{Launch, Worker, WorkerError, unexpected};
 use crate::job::{Answers, Facts, FrameInput, JobSpec, ObjectRow, TelemetryRow, Window};
-use crate::ladder::{Fall, Health, Selection, Step, Thermal, reason_of, reason_of_error, share};
+use crate::ladder::{Fall, Health, Heat, Selection, Step, Thermal, reason_of, reason_of_error, share};
 use crate::limits::{CANCEL_GRACE, MAX_ATTEMPTS, MAX_JOB_BYTES, MAX_JOB_FRAMES, MAX_OBJECTS, MAX_STEPS, PONG_WITHIN};
 use crate::picture;
 use crate::protocol::{FromWorker, ToWorker};
@@ -26,7 +26,7 @@ pub struct SupervisorConfig {
     pub steps: Vec<Step>,
     /// A model is loaded within this time, or its worker counts as hung.
     pub load_within: Duration,
-    /// Not asked above this temperature.
+    /// Smaller steps, or none, by temperature and throttling.
     pub thermal: Option<Thermal>,
 }
 
@@ -295,12 +295,23 @@ impl Supervisor {
             let Some(job) = &mut self.job else { return };
             let step = job.next_step;
             job.next_step += 1;
-            if let Some(celsius) = self.config.thermal.as_ref().and_then(Thermal::too_hot) {
-                let number = self.config.steps.get(step).map_or(0, |s| s.number);
-                job.falls.push(Fall { step: number, reason: LadderReason::Hot, detail: format!("{celsius:.1} C") });
-                // Lower steps heat too.
-                job.next_step = self.config.steps.len();
-                return;
+            let heat = self.config.thermal.as_ref().map_or(Heat::Cool, Thermal::now);
+            let number = self.config.steps.get(step).map_or(0, |s| s.number);
+            let hot = |detail| Fall { step: number, reason: LadderReason::Hot, detail };
+            match heat {
+                Heat::Cool => {}
+                // The only step there is, is used.
+                Heat::Warm(why) if number == 0 && job.next_step < self.config.steps.len() => {
+                    job.falls.push(hot(why));
+                    continue;
+                }
+                Heat::Warm(_) => {}
+                Heat::Hot(why) => {
+                    job.falls.push(hot(why));
+                    // Lower steps heat too.
+                    job.next_step = self.config.steps.len();
+                    return;
+                }
             }
             if let Err(fall) = self.ensure(step, stop) {
                 if let Some(job) = &mut self.job {

@@ -103,6 +103,19 @@ fn against(files: &mut Files, at: Spot, key: String, relation: &str, other: &str
     refuse(files, at, key, format!("{relation} {other}, which is {value} ({place})"));
 }
 
+/// Two values of a section of which the first must not be above the second; the one that stands in the later file is refused.
+fn in_order(files: &mut Files, s: &Section<'_>, low: (&'static str, &At<f32>), high: (&'static str, &At<f32>)) {
+    let (Some(low_at), Some(high_at)) = (low.1.spot, high.1.spot) else { return };
+    if low.1.value <= high.1.value {
+        return;
+    }
+    if high_at.file < low_at.file {
+        against(files, high_at, s.key(high.0), "below", &s.key(low.0), low_at);
+    } else {
+        against(files, low_at, s.key(low.0), "above", &s.key(high.0), high_at);
+    }
+}
+
 fn name(files: &mut Files, section: &mut Section<'_>, key: &'static str) -> Option<UnitId> {
     let check = |text: &str| UnitId::new(text).map_err(|e| e.to_string());
     section.checked(files, key, "a name", check).map(|at| at.value)
@@ -301,15 +314,7 @@ fn vision(files: &mut Files, trigger: &mut Section<'_>) -> VisionTriggerConfig {
     let min_score = s.real(files, "min_score", 0.0, 1.0).value;
     let every_nth_frame = s.whole(files, "every_nth_frame", 1, 60).value;
     let hfov_deg = s.real(files, "hfov_deg", 10.0, 170.0).value;
-    if let (Some(on_at), Some(off_at)) = (on.spot, off.spot)
-        && off.value > on.value
-    {
-        if on_at.file < off_at.file {
-            against(files, on_at, s.key("risk_on"), "below", &s.key("risk_off"), off_at);
-        } else {
-            against(files, off_at, s.key("risk_off"), "above", &s.key("risk_on"), on_at);
-        }
-    }
+    in_order(files, &s, ("risk_off", &off), ("risk_on", &on));
     s.finish(files);
     VisionTriggerConfig {
         model,
@@ -476,7 +481,10 @@ fn student(files: &mut Files, top: &mut Section<'_>) -> Option<StudentConfig> {
     m.finish(files);
     let small_model = s.path_or_none(files, "small_model").value;
     let thermal_zone = s.path_or_none(files, "thermal_zone").value;
-    let hot_c = s.real(files, "hot_c", 0.0, 150.0).value;
+    let warm = s.real(files, "warm_c", 0.0, 150.0);
+    let hot = s.real(files, "hot_c", 0.0, 150.0);
+    let throttled = s.path_or_none(files, "throttled").value;
+    in_order(files, &s, ("warm_c", &warm), ("hot_c", &hot));
     s.finish(files);
     Some(StudentConfig {
         model,
@@ -494,7 +502,9 @@ fn student(files: &mut Files, top: &mut Section<'_>) -> Option<StudentConfig> {
         smaller,
         small_model,
         thermal_zone,
-        hot_c,
+        warm_c: warm.value,
+        hot_c: hot.value,
+        throttled,
     })
 }
 

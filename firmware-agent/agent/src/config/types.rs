@@ -347,8 +347,13 @@ pub(crate) struct StudentConfig {
     /// File with the temperature, thousandths of a degree Celsius, as the kernel's thermal zones are.
     #[serde(serialize_with = "path_or_none")]
     pub(crate) thermal_zone: Option<PathBuf>,
+    /// The full budget is not used at or above it, degrees Celsius.
+    pub(crate) warm_c: f32,
     /// The student is not asked at or above it, degrees Celsius.
     pub(crate) hot_c: f32,
+    /// File with a number above 0 while the board throttles.
+    #[serde(serialize_with = "path_or_none")]
+    pub(crate) throttled: Option<PathBuf>,
     /// `[student.smaller]`
     pub(crate) smaller: SmallerStep,
 }

@@ -86,11 +86,12 @@ pub(crate) fn ladder(config: &Config, thermal: bool) -> anyhow::Result<Option<Su
     if steps.is_empty() {
         return Ok(None);
     }
-    let zone = s.thermal_zone.as_ref().filter(|_| thermal);
+    let file = |path: &Option<PathBuf>| path.as_ref().filter(|_| thermal).map(|path| config.resolve(path));
+    let (zone, throttled) = (file(&s.thermal_zone), file(&s.throttled));
     Ok(Some(SupervisorConfig {
         steps,
         load_within: Duration::from_secs_f32(s.load_s),
-        thermal: zone.map(|file| Thermal { file: config.resolve(file), limit_c: s.hot_c }),
+        thermal: Some(Thermal { zone, warm_c: s.warm_c, hot_c: s.hot_c, throttled }),
     }))
 }
 

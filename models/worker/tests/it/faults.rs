@@ -1,6 +1,7 @@
 //! What a fleet meets: each fault of a real process ends in an answer from a lower step or in a reason, and the
 //! supervisor can be asked again afterwards.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -194,6 +195,40 @@ fn a_smaller_budget_and_a_smaller_window_get_their_share_and_tell_times_of_the_f
     assert!(crash.from_s >= 2.8 && crash.to_s <= 5.2 && crash.from_s < crash.to_s, "{crash:?}");
 }
 
+fn supervised(launches: Vec<Launch>) -> SupervisorConfig {
+    SupervisorConfig { steps: steps(launches), load_within: Duration::from_secs(20), thermal: None }
+}
+
+fn thermal(zone: Option<&Path>, throttled: Option<&Path>) -> Option<Thermal> {
+    let owned = |path: Option<&Path>| path.map(Path::to_owned);
+    Some(Thermal { zone: owned(zone), warm_c: 85.0, hot_c: 95.0, throttled: owned(throttled) })
+}
+
+#[test]
+fn a_warm_or_throttled_board_takes_the_next_step_and_a_cool_one_the_first_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (zone, throttled) = (folder.path().join("temp"), folder.path().join("cur_state"));
+    let launches = vec![launch("ok"), launch("ok")];
+    let config = SupervisorConfig { thermal: thermal(Some(&zone), Some(&throttled)), ..supervised(launches) };
+    let mut student = Supervisor::new(config);
+    for (degrees, state, falls, step) in [
+        ("", "", vec![], 0),
+        ("84900", "0", vec![], 0),
+        ("85000", "0", vec![(0, LadderReason::Hot)], 1),
+        ("60000", "2", vec![(0, LadderReason::Hot)], 1),
+        ("60000", "no number", vec![], 0),
+    ] {
+        std::fs::write(&zone, degrees).unwrap();
+        std::fs::write(&throttled, state).unwrap();
+        let outcome = job(&mut student, 20.0);
+        assert_eq!((reasons(&outcome), answers(&outcome).ladder_step), (falls, step), "{degrees} {state}");
+    }
+    // With one step alone warmth is no reason to be silent.
+    std::fs::write(&zone, "94900").unwrap();
+    let config = SupervisorConfig { thermal: thermal(Some(&zone), None), ..supervised(vec![launch("ok")]) };
+    assert_eq!(answers(&job(&mut Supervisor::new(config), 20.0)).ladder_step, 0);
+}
+
 #[test]
 fn nothing_installed_too_hot_and_too_many_frames_are_said() {
     let config = SupervisorConfig { steps: steps(vec![nowhere()]), load_within: Duration::from_secs(1), thermal: None };
@@ -204,8 +239,7 @@ fn nothing_installed_too_hot_and_too_many_frames_are_said() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("temp");
     std::fs::write(&file, "97500\n").unwrap();
-    let thermal = Some(Thermal { file: file.clone(), limit_c: 95.0 });
-    let config = SupervisorConfig { steps: steps(vec![launch("ok")]), load_within: Duration::from_secs(20), thermal };
+    let config = SupervisorConfig { thermal: thermal(Some(&file), None), ..supervised(vec![launch("ok")]) };
     let mut student = Supervisor::new(config);
     let outcome = job(&mut student, 5.0);
     assert_eq!((reasons(&outcome), refusal(&outcome.falls)), (vec![(0, LadderReason::Hot)], StudentRefusal::Hot));

@@ -281,6 +281,11 @@ const RANGES: &[Case] = &[
 
 const RULES: &[Case] = &[
     (
+        "warm from a higher temperature on than hot",
+        "[student]\nwarm_c = 96\n",
+        &["2:10: student.warm_c is 96, above student.hot_c, which is 95.0 (base.toml:_)"],
+    ),
+    (
         "hysteresis upside down",
         "[trigger.vision]\nrisk_on = 0.5\nrisk_off = 0.6\n",
         &["3:12: trigger.vision.risk_off is 0.6, above trigger.vision.risk_on, which is 0.5 (unit.toml:2:11)"],
