@@ -15,3 +15,4 @@ mod real;
 mod storms;
 mod support;
 mod tls;
+mod token;
