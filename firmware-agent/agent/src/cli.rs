@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::link::TlsKey;
+
 /// Edge agent for fleet dashcams: notices a crash, says at once that it happened and soon what it was, and keeps the
 /// evidence. Exit codes: 0 done, 1 failed, 2 wrong command line, 3 configuration refused, 4 input unreadable,
 /// 5 finished with loss, 6 finished with messages undelivered, 7 evidence that nobody vouches for.
@@ -49,7 +51,7 @@ pub(crate) enum Command {
     /// Resolves and prints the effective configuration, or every error with its line
     CheckConfig(CheckConfigArgs),
     /// Says what works on this unit, as JSON lines with advice: camera, CAN, IMU, GNSS, lines, clock, models, disk, broker,
-    /// certificates, the unit's key, commands
+    /// certificates, the token of their key, the unit's key, commands
     Doctor(DoctorArgs),
 }
 
@@ -309,9 +311,9 @@ pub(crate) struct ListenArgs {
     /// For mqtts: PEM of a client certificate
     #[arg(long, requires = "key")]
     pub(crate) certificate: Option<PathBuf>,
-    /// For mqtts: PEM of its key
+    /// For mqtts: PEM of its key, or a URI "pkcs11:..." of one in a token
     #[arg(long, requires = "certificate")]
-    pub(crate) key: Option<PathBuf>,
+    pub(crate) key: Option<TlsKey>,
     /// One JSON object a line instead of a table
     #[arg(long)]
     pub(crate) json: bool,
@@ -396,9 +398,9 @@ pub(crate) struct CommandArgs {
     /// For mqtts: PEM of a client certificate
     #[arg(long, requires = "tls_key")]
     pub(crate) certificate: Option<PathBuf>,
-    /// For mqtts: PEM of its key
+    /// For mqtts: PEM of its key, or a URI "pkcs11:..." of one in a token
     #[arg(long, requires = "certificate")]
-    pub(crate) tls_key: Option<PathBuf>,
+    pub(crate) tls_key: Option<TlsKey>,
 }
 
 #[derive(Debug, Args)]

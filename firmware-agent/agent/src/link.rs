@@ -1,7 +1,7 @@
 //! The link as the commands use it: opened with the outbox of a folder, fed message by message, finished with a limit.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,16 @@ use agent_core::outbox::OutboxLimits;
 use agent_core::time::Span;
 use agent_disk::RealDisk;
 use agent_link::store::is_of_disk;
-use agent_link::{Broker, CommandPolicy, EnqueueError, Link, LinkConfig, LinkStats, Opened, Store, StoreError, Tls};
+use agent_link::{
+    Broker, ClientKey, CommandPolicy, EnqueueError, Link, LinkConfig, LinkStats, Opened, Store, StoreError, Tls,
+};
 use agent_wire::{Alert, Command, Health, Message};
 
 use crate::config::Config;
+use crate::config::link::TlsKey;
 use crate::exit::{bad_input, usage};
 use crate::show::say;
+use crate::token::{self, TokenWords};
 
 /// How long a message may take to reach the disk before it is said that it did not.
 const STORE_WITHIN: Duration = Duration::from_secs(10);
@@ -31,6 +35,7 @@ pub(crate) struct RunningLink {
     pub(crate) owed: Vec<Alert>,
     refused: u64,
     words: Words,
+    token: Option<TokenWords>,
     /// Whether its state is worth a word.
     daemon: bool,
     /// Refused commands that were said, and when the last word of them was.
@@ -67,9 +72,15 @@ pub(crate) fn start(config: &Config, urls: &[String], store: &Path, without: NoS
     link.fall_over = Duration::from_secs(u64::from(config.link.fall_over_s));
     link.return_after = Duration::from_secs(u64::from(config.link.return_s));
     link.config = config.hash8();
-    let tls = &config.link.tls;
-    let file = |path: &Option<PathBuf>| path.as_ref().map(|path| config.resolve(path));
-    link.tls = certificates(file(&tls.ca).as_deref(), file(&tls.certificate).as_deref(), file(&tls.key).as_deref())?;
+    link.tls = configured(config)?;
+    let secure = std::iter::once(&link.broker).chain(&link.others).any(Broker::is_secure);
+    let token = link.tls.as_ref().and_then(Tls::token).filter(|_| secure).cloned();
+    // A unit whose token is away still records, and its messages wait on disk: `look` says it.
+    if let Some(Err(error)) = token.as_ref().map(|token| token.check())
+        && without == NoStore::Refuse
+    {
+        return Err(bad_input(format!("{error}. {}", token::advice(&error))));
+    }
     link.commands =
         CommandPolicy { keys: config.commands.keys.clone(), max_per_minute: config.commands.max_per_minute };
     link.keep_alive = Duration::from_secs(u64::from(config.link.keep_alive_s));
@@ -91,6 +102,7 @@ pub(crate) fn start(config: &Config, urls: &[String], store: &Path, without: NoS
         refused: 0,
         commands_said: (0, None),
         words: Words::new(names),
+        token: token.map(TokenWords::new),
         daemon: without == NoStore::GoOn,
     })
 }
@@ -117,11 +129,22 @@ fn open(path: &Path) -> Result<(Store, Opened, u32), (anyhow::Error, bool)> {
 /// Largest PEM file that is read, bytes.
 const MAX_PEM_BYTES: u64 = 1 << 20;
 
-/// The certificates in some files; `None` if none are named. Never says what stands in a key.
+/// What `[link.tls]` names.
+pub(crate) fn configured(config: &Config) -> anyhow::Result<Option<Tls>> {
+    let tls = &config.link.tls;
+    let [ca, certificate] = [&tls.ca, &tls.certificate].map(|path| path.as_ref().map(|path| config.resolve(path)));
+    let key = tls.key.clone().map(|key| match key {
+        TlsKey::File(path) => TlsKey::File(config.resolve(&path)),
+        token @ TlsKey::Token(_) => token,
+    });
+    certificates(ca.as_deref(), certificate.as_deref(), key.as_ref())
+}
+
+/// The certificates in some files; `None` if none are named. Never says what stands in a key. A token is not touched.
 pub(crate) fn certificates(
     ca: Option<&Path>,
     certificate: Option<&Path>,
-    key: Option<&Path>,
+    key: Option<&TlsKey>,
 ) -> anyhow::Result<Option<Tls>> {
     let read = |path: &Path| -> anyhow::Result<Vec<u8>> {
         let unreadable = |why: &dyn std::fmt::Display| bad_input(format!("{}: {why}", path.display()));
@@ -133,15 +156,21 @@ pub(crate) fn certificates(
         }
         Ok(pem)
     };
-    let client_pem = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+    let client = match (certificate, key) {
+        (Some(certificate), Some(TlsKey::File(key))) => Some((read(certificate)?, ClientKey::Pem(read(key)?))),
+        (Some(certificate), Some(TlsKey::Token(uri))) => {
+            let pem = read(certificate)?;
+            let key = ClientKey::in_token(uri.clone(), &pem);
+            let key = key.map_err(|e| bad_input(format!("{}: {e}", certificate.display())))?;
+            Some((pem, key))
+        }
         (None, None) => None,
         _ => return Err(usage("a certificate and its key are needed together")),
     };
-    if ca.is_none() && client_pem.is_none() {
+    if ca.is_none() && client.is_none() {
         return Ok(None);
     }
-    Ok(Some(Tls { ca_pem: ca.map(read).transpose()?.unwrap_or_default(), client_pem }))
+    Ok(Some(Tls { ca_pem: ca.map(read).transpose()?.unwrap_or_default(), client }))
 }
 
 impl RunningLink {
@@ -177,10 +206,13 @@ impl RunningLink {
         health.storage.not_durable = small(stats.not_durable as u64);
     }
 
-    /// Says what has changed of brokers and store. True while the store does not work. To be called many times a second.
+    /// Says what has changed of brokers, store and token. True while the store does not work. To be called many times a second.
     pub(crate) fn look(&mut self) -> bool {
         let stats = self.link.stats();
         for words in self.words.of(&stats, Instant::now()) {
+            say!("{words}");
+        }
+        if let Some(words) = self.token.as_mut().and_then(TokenWords::look) {
             say!("{words}");
         }
         stats.store_failing

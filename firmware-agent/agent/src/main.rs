@@ -20,6 +20,7 @@ mod show;
 mod signer;
 mod store_page;
 mod student;
+mod token;
 #[cfg(test)]
 mod world_tests;
 

@@ -83,6 +83,12 @@ impl Broker {
         Ok(Self { host: host.to_owned(), port, login, secure })
     }
 
+    /// Whether connections to it are by TLS.
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        self.secure
+    }
+
     /// The TLS configuration of all connections to this broker, `None` for plain `mqtt://`.
     pub(crate) fn secure(&self, tls: Option<&Tls>) -> Result<Option<Arc<ClientConfig>>, TlsError> {
         if self.secure { tls.unwrap_or(&Tls::default()).client_config().map(Some) } else { Ok(None) }

@@ -3,9 +3,9 @@
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use crate::der::{SEQUENCE, inside, next};
 use crate::limits::CHAIN;
 
-const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xA0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
@@ -35,25 +35,6 @@ fn not_after(der: &[u8]) -> Option<i64> {
     let (validity, _) = inside(fields, SEQUENCE)?;
     let (tag, text, _) = next(next(validity)?.2)?;
     time(tag, text)
-}
-
-/// Tag, contents and rest of the first value.
-fn next(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (tag, rest) = der.split_first()?;
-    let (first, rest) = rest.split_first()?;
-    let (len, rest) = if *first < 0x80 {
-        (usize::from(*first), rest)
-    } else {
-        let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7F)).filter(|(b, _)| b.len() <= 4)?;
-        (bytes.iter().fold(0, |len, b| len << 8 | usize::from(*b)), rest)
-    };
-    let (contents, rest) = rest.split_at_checked(len)?;
-    Some((*tag, contents, rest))
-}
-
-/// Contents and rest of the first value, if it has that tag.
-fn inside(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    next(der).filter(|(t, ..)| *t == tag).map(|(_, contents, rest)| (contents, rest))
 }
 
 /// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ`, the two forms that certificates may have.

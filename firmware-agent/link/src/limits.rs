@@ -45,6 +45,22 @@ pub const CLIENT_ID_BYTES: usize = 128;
 pub const PEM_BYTES: usize = 1 << 20;
 /// Certificates in one PEM: a system trusts about 150 authorities.
 pub const CHAIN: usize = 512;
+/// Longest PKCS#11 URI, bytes.
+pub const TOKEN_URI_BYTES: usize = 2048;
+/// Longest value in one, bytes: a label or serial number has at most 32, the rest are paths.
+pub const TOKEN_ATTRIBUTE_BYTES: usize = 512;
+/// Longest PIN, bytes.
+pub const PIN_BYTES: usize = 255;
+/// PKCS#11 modules in one process.
+pub const TOKEN_MODULES: usize = 4;
+/// Slots of a module that are looked at.
+pub const TOKEN_SLOTS: usize = 64;
+/// The link waits no longer than this for a signature of a token, and during that does nothing else: a TPM takes half a second.
+pub const SIGN_WITHIN: Duration = Duration::from_secs(3);
+/// For the first answer of a token, with its module loaded, a login and trial signatures.
+pub const TOKEN_CHECK_WITHIN: Duration = Duration::from_secs(10);
+/// A token's thread that does not end within this is left behind.
+pub const TOKEN_END_WITHIN: Duration = Duration::from_secs(1);
 /// Characters of the reason of a session's end that are kept.
 pub const END_CHARS: usize = 300;
 /// Page cache of the store, bytes.

@@ -1,7 +1,7 @@
 //! TLS towards the broker: certificates are read and checked once, before the first connection.
 //!
 //! Terms: the *authority* (CA) signs the broker's certificate; with a *client certificate* the unit proves itself to
-//! the broker (mutual TLS). Cryptography is ring's, chosen here by name and not by what else is linked.
+//! the broker (mutual TLS). Its key is in a file or in a [token](crate::token). Cryptography is ring's, chosen here by name and not by what else is linked.
 //!
 //! What it never does: accept a certificate that does not verify, or one for another host name; there is no switch
 //! for that. It reads no files: the caller hands over what it read. It checks dates against the system's clock, so that
@@ -13,23 +13,47 @@ use std::sync::Arc;
 use rumqttc::tokio_rustls::rustls::crypto::ring;
 use rumqttc::tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use rumqttc::tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rumqttc::tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rumqttc::tokio_rustls::rustls::{self, AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use rumqttc::{ConnectionError, StateError, TlsError as RumqttcTls, mqttbytes};
 
 use crate::limits::{CHAIN, PEM_BYTES};
+use crate::token::{Token, TokenError, TokenKey, TokenUri};
 
 /// Certificates for `mqtts://`. Without one the system's root certificates are used, and no client certificate.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Tls {
     /// PEM of the certificate authorities to trust. Empty: those of the system.
     pub ca_pem: Vec<u8>,
-    /// PEM of the unit's certificate, with any intermediate ones after it, and of its key (PKCS#8, PKCS#1 or SEC1).
-    pub client_pem: Option<(Vec<u8>, Vec<u8>)>,
+    /// PEM of the unit's certificate, with any intermediate ones after it, and its key.
+    pub client: Option<(Vec<u8>, ClientKey)>,
+}
+
+/// The key of the unit's certificate.
+#[derive(Clone)]
+pub enum ClientKey {
+    /// Its PEM (PKCS#8, PKCS#1 or SEC1).
+    Pem(Vec<u8>),
+    /// In a PKCS#11 token, which signs.
+    Token(Arc<Token>),
+}
+
+impl ClientKey {
+    /// The key at `uri` to the certificate in `certificate_pem`. The token is not touched yet: see [`Token::check`].
+    ///
+    /// # Errors
+    /// The certificate cannot be read or its key is of a kind that no token is asked for, or the system gives no thread.
+    pub fn in_token(uri: TokenUri, certificate_pem: &[u8]) -> Result<Self, TlsError> {
+        let chain = certificates(PemOf::Certificate, certificate_pem)?;
+        let first = chain.first().ok_or(TlsError::Missing(PemOf::Certificate, "certificate"))?;
+        let token = Token::start(uri, first).ok_or(TlsError::KeyKind)?;
+        token.map(|token| Self::Token(Arc::new(token))).map_err(|e| TlsError::Thread(e.to_string()))
+    }
 }
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("ca_pem", &self.ca_pem.len()).field("client", &self.client_pem.is_some()).finish()
+        f.debug_struct("Tls").field("ca_pem", &self.ca_pem.len()).field("client", &self.client.is_some()).finish()
     }
 }
 
@@ -80,6 +104,14 @@ pub enum TlsError {
     /// Key and certificate are not of one pair, or of a kind that is not known.
     #[error("the client certificate and its key cannot be used: {0}")]
     Client(String),
+    /// The certificate's key is of a kind that no token is asked for.
+    #[error(
+        "the client certificate cannot be read, or its key is not of a kind that a token signs with here: P-256, P-384, RSA, Ed25519"
+    )]
+    KeyKind,
+    /// The token is given no thread.
+    #[error("the system gives no thread for the token: {0}")]
+    Thread(String),
     /// The system has no root certificates.
     #[error("no certificate authority was given and the system has no root certificates{0}")]
     NoSystemRoots(String),
@@ -97,20 +129,35 @@ impl Tls {
         self.client_config().map(|_| ())
     }
 
+    /// The token with the unit's key, if it is in one.
+    #[must_use]
+    pub fn token(&self) -> Option<&Arc<Token>> {
+        match &self.client {
+            Some((_, ClientKey::Token(token))) => Some(token),
+            _ => None,
+        }
+    }
+
     /// The configuration that all connections share.
     pub(crate) fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let roots = if self.ca_pem.is_empty() { system_roots()? } else { given_roots(&self.ca_pem)? };
+        // Without PSS a key cannot sign in TLS 1.3, and a broker that speaks both would choose that.
+        let new = self.token().is_none_or(|token| token.signs_pss());
+        let versions: &[_] = if new { rustls::DEFAULT_VERSIONS } else { &[&rustls::version::TLS12] };
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .map_err(|e| TlsError::Versions(e.to_string()))?
             .with_root_certificates(roots);
-        let config = match &self.client_pem {
-            None => config.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let chain = certificates(PemOf::Certificate, certificate)?;
-                let key = key_of(key)?;
-                // rustls refuses a key that is not the certificate's.
-                config.with_client_auth_cert(chain, key).map_err(|e| TlsError::Client(e.to_string()))?
+        let Some((certificate, key)) = &self.client else { return Ok(Arc::new(config.with_no_client_auth())) };
+        let chain = certificates(PemOf::Certificate, certificate)?;
+        let config = match key {
+            // rustls refuses a key that is not the certificate's.
+            ClientKey::Pem(key) => {
+                config.with_client_auth_cert(chain, key_of(key)?).map_err(|e| TlsError::Client(e.to_string()))?
+            }
+            ClientKey::Token(token) => {
+                let certified = CertifiedKey::new(chain, Arc::new(TokenKey(Arc::clone(token))));
+                config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
             }
         };
         Ok(Arc::new(config))
@@ -185,7 +232,8 @@ fn is_lasting(error: &rustls::Error) -> bool {
         rustls::Error::InvalidCertificate(certificate) => {
             !matches!(certificate, CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. })
         }
-        rustls::Error::AlertReceived(_) => true,
+        // A token that does not sign is not asked at every turn either.
+        rustls::Error::AlertReceived(_) | rustls::Error::Other(_) => true,
         _ => false,
     }
 }
@@ -219,6 +267,7 @@ fn words(error: &rustls::Error) -> String {
             AlertDescription::ProtocolVersion => "the broker speaks no TLS version that we speak (1.2, 1.3)",
             _ => "the broker ended the handshake",
         },
+        rustls::Error::Other(other) if other.0.is::<TokenError>() => return other.to_string(),
         rustls::Error::InvalidMessage(_) => "what answers on this port does not speak TLS",
         _ => return format!("TLS: {error}"),
     };
@@ -231,7 +280,7 @@ mod tests {
 
     #[test]
     fn broken_pems_name_which_and_what() {
-        let ca = |pem: &[u8]| Tls { ca_pem: pem.to_vec(), client_pem: None }.check().unwrap_err();
+        let ca = |pem: &[u8]| Tls { ca_pem: pem.to_vec(), client: None }.check().unwrap_err();
         assert_eq!(ca(b"nothing"), TlsError::Missing(PemOf::Authority, "certificate"));
         assert_eq!(ca(&vec![b'x'; PEM_BYTES + 1]), TlsError::TooLong(PemOf::Authority, PEM_BYTES + 1));
         let text = b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n";
@@ -239,7 +288,8 @@ mod tests {
         let text = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(matches!(ca(text), TlsError::Authority { number: 1, .. }));
         assert_eq!(ca(&text.repeat(CHAIN + 1)), TlsError::TooMany(PemOf::Authority));
-        let shown = format!("{:?}", Tls { ca_pem: b"secret".to_vec(), client_pem: Some((vec![1], vec![2])) });
+        let shown =
+            format!("{:?}", Tls { ca_pem: b"secret".to_vec(), client: Some((vec![1], ClientKey::Pem(vec![2]))) });
         assert!(!shown.contains("secret"), "{shown}");
     }
 }

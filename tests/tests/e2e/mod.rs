@@ -15,4 +15,5 @@ mod import;
 mod replay;
 mod samples;
 mod student;
+mod token;
 mod trust;

@@ -34,7 +34,7 @@ pub(crate) fn command(args: &CommandArgs) -> anyhow::Result<Outcome> {
     }
     if let Some(url) = &args.broker {
         let broker = Broker::parse(url).map_err(usage)?;
-        let tls = crate::link::certificates(args.ca.as_deref(), args.certificate.as_deref(), args.tls_key.as_deref())?;
+        let tls = crate::link::certificates(args.ca.as_deref(), args.certificate.as_deref(), args.tls_key.as_ref())?;
         send(&broker, tls.as_ref(), &topic, &payload, args.retain, WITHIN).map_err(|error| match error {
             SendError::Start(why) => usage(why),
             SendError::Ended(_) | SendError::Timeout(_) => Coded(Outcome::Undelivered, error.to_string()).into(),

@@ -48,6 +48,7 @@ pub(crate) fn doctor(args: &DoctorArgs) -> anyhow::Result<Outcome> {
         unit::disk,
         unit::broker,
         keys::certificates,
+        keys::token,
         keys::unit_key,
         keys::commands,
     ] {

@@ -23,7 +23,7 @@ pub(crate) fn listen(args: &ListenArgs) -> anyhow::Result<Outcome> {
     let broker = Broker::parse(&args.broker).map_err(usage)?;
     let mut config = ListenConfig::new(broker, &format!("listen-{}", std::process::id()));
     config.filter.clone_from(&args.topic);
-    config.tls = certificates(args.ca.as_deref(), args.certificate.as_deref(), args.key.as_deref())?;
+    config.tls = certificates(args.ca.as_deref(), args.certificate.as_deref(), args.key.as_ref())?;
     let listener = Listener::start(config)?;
     let begun = Instant::now();
     let limit = args.seconds.map(|s| Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX));

@@ -1,8 +1,12 @@
 //! `[link]`: brokers, certificates and the outbox. Nothing here opens a connection or a file.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use serde::Serialize;
+use agent_link::TokenUri;
+use agent_link::token::SCHEME;
+use serde::{Serialize, Serializer};
 
 use super::limits;
 use super::reader::{At, Section, refuse, text};
@@ -44,9 +48,46 @@ pub(crate) struct TlsConfig {
     /// PEM of the unit's certificate.
     #[serde(serialize_with = "path_or_none")]
     pub(crate) certificate: Option<PathBuf>,
-    /// PEM of its key.
-    #[serde(serialize_with = "path_or_none")]
-    pub(crate) key: Option<PathBuf>,
+    /// Its key.
+    #[serde(serialize_with = "key_or_none")]
+    pub(crate) key: Option<TlsKey>,
+}
+
+/// Where the key of the unit's certificate is. Neither form holds a secret.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum TlsKey {
+    /// In a PEM file.
+    File(PathBuf),
+    /// In a PKCS#11 token.
+    Token(TokenUri),
+}
+
+impl FromStr for TlsKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("empty".to_owned()),
+            _ if text.starts_with(SCHEME) => text.parse().map(Self::Token).map_err(|e| format!("{e}")),
+            _ => Ok(Self::File(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for TlsKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Token(uri) => write!(f, "{uri}"),
+        }
+    }
+}
+
+fn key_or_none<S: Serializer>(key: &Option<TlsKey>, serializer: S) -> Result<S::Ok, S::Error> {
+    match key {
+        Some(key) => serializer.collect_str(key),
+        None => serializer.serialize_str("none"),
+    }
 }
 
 /// `[link.outbox]`: what waits on disk for the broker. Crashes never expire; these limits bind lesser messages first.
@@ -114,9 +155,14 @@ fn tls(files: &mut Files, link: &mut Section<'_>) -> TlsConfig {
     let mut s = link.section(files, "tls");
     let ca = s.path_or_none(files, "ca").value;
     let certificate = s.path_or_none(files, "certificate");
-    let key = s.path_or_none(files, "key");
+    let key = |text: &str| if text == "none" { Ok(None) } else { text.parse().map(Some) };
+    let key = s.checked(files, "key", "a path, a URI \"pkcs11:...\" or \"none\"", key);
+    let key = key.unwrap_or(At { value: None, spot: None });
     let lone = match (&certificate.value, &key.value) {
-        (Some(_), None) => certificate.spot.map(|spot| (spot, "certificate", "but link.tls.key is none")),
+        // A key that was refused has no place, and one word is enough.
+        (Some(_), None) if key.spot.is_some() => {
+            certificate.spot.map(|spot| (spot, "certificate", "but link.tls.key is none"))
+        }
         (None, Some(_)) => key.spot.map(|spot| (spot, "key", "but link.tls.certificate is none")),
         _ => None,
     };

@@ -24,7 +24,7 @@ pub(crate) mod gnss;
 pub(crate) mod gpio;
 pub(crate) mod imu;
 pub(crate) mod limits;
-mod link;
+pub(crate) mod link;
 mod memory;
 mod model_choice;
 mod reader;

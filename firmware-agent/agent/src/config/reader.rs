@@ -241,8 +241,11 @@ pub(super) fn refuse(files: &mut Files, spot: Spot, key: String, reason: String)
     files.problem(spot, Problem::Refused { key, value, reason });
 }
 
-/// A refused URL is shown without its user and password: errors end up in logs.
+/// A refused URL is shown without its user and password, one of a token without a PIN: errors end up in logs.
 fn without_credentials(quoted: &str) -> String {
+    if let Some((before, _)) = quoted.split_once("pin-value") {
+        return format!("{before}pin-value=...\"");
+    }
     match (quoted.split_once("://"), quoted.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://...@{host}"),
         _ => quoted.to_owned(),

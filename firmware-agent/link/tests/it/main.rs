@@ -16,3 +16,4 @@ mod real;
 mod storms;
 mod support;
 mod tls;
+mod token;

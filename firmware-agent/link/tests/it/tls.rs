@@ -6,23 +6,23 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_link::{Broker, Link, LinkConfig, LinkError, ListenConfig, Listener, Tls, TlsError};
+use agent_link::{Broker, ClientKey, Link, LinkConfig, LinkError, ListenConfig, Listener, Tls, TlsError};
 use agent_wire::{Message, Severity};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use rcgen::{KeyUsagePurpose, date_time_ymd};
+use rcgen::{KeyUsagePurpose, PublicKeyData, date_time_ymd};
 
 use crate::support::*;
 
 /// An authority that signs; its name matters to nobody but OpenSSL, which wants them different.
 pub(crate) struct Authority {
-    pem: String,
+    pub(crate) pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate and its key, PEM.
 pub(crate) struct Signed {
-    certificate: String,
-    key: String,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl Authority {
@@ -39,13 +39,27 @@ impl Authority {
     /// Valid from the start of one year to the start of another.
     fn sign(&self, names: &[&str], purpose: ExtendedKeyUsagePurpose, years: (i32, i32)) -> Signed {
         let key = KeyPair::generate().unwrap();
+        Signed { certificate: self.certify(names, purpose, years, &key), key: key.serialize_pem() }
+    }
+
+    fn certify(
+        &self,
+        names: &[&str],
+        purpose: ExtendedKeyUsagePurpose,
+        years: (i32, i32),
+        key: &impl PublicKeyData,
+    ) -> String {
         let mut params = CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
         params.distinguished_name.push(DnType::CommonName, names[0]);
         params.not_before = date_time_ymd(years.0, 1, 1);
         params.not_after = date_time_ymd(years.1, 1, 1);
         params.extended_key_usages = vec![purpose];
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        Signed { certificate, key: key.serialize_pem() }
+        params.signed_by(key, &self.issuer).unwrap().pem()
+    }
+
+    /// The certificate of a unit whose key is elsewhere.
+    pub(crate) fn unit_with(&self, key: &impl PublicKeyData) -> String {
+        self.certify(&["unit-7"], ExtendedKeyUsagePurpose::ClientAuth, LONG, key)
     }
 
     pub(crate) fn broker(&self) -> Signed {
@@ -73,11 +87,11 @@ pub(crate) fn mosquitto(port: u16, address: &str, own: &Signed, clients: Option<
 pub(crate) fn tls(authority: &Authority, unit: Option<&Signed>) -> Tls {
     Tls {
         ca_pem: authority.pem.clone().into_bytes(),
-        client_pem: unit.map(|u| (u.certificate.clone().into_bytes(), u.key.clone().into_bytes())),
+        client: unit.map(|u| (u.certificate.clone().into_bytes(), ClientKey::Pem(u.key.clone().into_bytes()))),
     }
 }
 
-fn secure(port: u16, host: &str, tls: Tls) -> LinkConfig {
+pub(crate) fn secure(port: u16, host: &str, tls: Tls) -> LinkConfig {
     let mut config = config(port);
     config.broker = Broker::parse(&format!("mqtts://{host}:{port}")).unwrap();
     config.tls = Some(tls);
@@ -100,7 +114,7 @@ fn refused(config: LinkConfig, folder: &Path, events: std::ops::RangeInclusive<u
 }
 
 /// The link with the right certificates brings all of these, and the listener at the same broker sees them.
-fn arrives(config: LinkConfig, folder: &Path, events: &BTreeSet<u32>) {
+pub(crate) fn arrives(config: LinkConfig, folder: &Path, events: &BTreeSet<u32>) {
     let mut listen = ListenConfig::new(config.broker.clone(), "fleet-side");
     listen.tls = config.tls.clone();
     let listener = Listener::start(listen).unwrap();

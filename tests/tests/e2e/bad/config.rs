@@ -46,6 +46,11 @@ pub(super) fn cases() -> Vec<Case> {
             &["unit.toml:2:10: ", "mqtt://host:port"],
         ),
         check("a password", "[link]\nbroker = \"mqtt://me:secret@a\"\n", &["unit.toml:2:10: ", "credentials"]),
+        check(
+            "a token's PIN",
+            "[link.tls]\ncertificate = \"a\"\nkey = \"pkcs11:object=k?module-path=/m&pin-value=12\"\n",
+            &["unit.toml:3:7: ", "pin-value=...\", with pin-value: a secret has no place"],
+        ),
         check("an unknown parent", "inherits = \"orin9\"\n", &["unit.toml:1:12: ", "names neither a file"]),
         check("itself as its parent", "inherits = \"unit\"\n", &["unit.toml:1:12: ", "leads back to itself"]),
         check("a unit without a name", "[unit]\nname = \"\"\n", &["unit.toml:2:8: ", "the name is empty"]),

@@ -1,10 +1,12 @@
 //! What the unit signs with, whose commands it takes, and how long its certificates will do.
 
 use agent_keys::KeyError;
+use agent_link::Tls;
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::{certificates, signer};
+use crate::config::link::TlsKey;
+use crate::{certificates, link, signer, token};
 
 /// Looks at the unit's key; makes none.
 pub(super) fn unit_key(config: &Config, _seconds: f64) -> Value {
@@ -53,6 +55,24 @@ pub(super) fn certificates(config: &Config, _seconds: f64) -> Value {
         .map(|one| json!({"key": one.key, "file": one.file.display().to_string(), "days": one.days.as_ref().ok()}))
         .collect();
     json!({"check": "certificates", "works": works, "files": files, "advice": advice})
+}
+
+/// Logs in at the token with the key of the link's certificate, once, and has it sign.
+pub(super) fn token(config: &Config, _seconds: f64) -> Value {
+    let Some(TlsKey::Token(uri)) = &config.link.tls.key else {
+        return json!({"check": "token", "works": null, "why": "link.tls.key is in no token"});
+    };
+    let key = uri.to_string();
+    let tls = match link::configured(config) {
+        Ok(tls) => tls,
+        Err(error) => return json!({"check": "token", "works": false, "key": key, "why": error.to_string()}),
+    };
+    match tls.as_ref().and_then(Tls::token).map(|token| token.check()) {
+        Some(Err(error)) => json!({
+            "check": "token", "works": false, "key": key, "why": error.to_string(), "advice": token::advice(&error),
+        }),
+        _ => json!({"check": "token", "works": true, "key": key, "tried": "a signature for link.tls.certificate"}),
+    }
 }
 
 /// Whose commands are taken.

@@ -5,9 +5,10 @@ use std::fs;
 
 use super::super::limits::{MAX_FILE_BYTES, MAX_PROBLEMS};
 use super::super::{Purpose, load, load_str};
+use super::broken_token::TOKENS;
 
 /// What is broken, the file, and every line of the error without the `unit.toml:` before it.
-type Case = (&'static str, &'static str, &'static [&'static str]);
+pub(super) type Case = (&'static str, &'static str, &'static [&'static str]);
 
 const SYNTAX: &[Case] = &[
     (
@@ -504,7 +505,7 @@ fn without_base_places(text: &str) -> String {
 fn each_broken_configuration_says_exactly_what_and_where() {
     let mut wrong = String::new();
     let mut count = 0;
-    for (what, text, lines) in [SYNTAX, KEYS, ODD_KEYS, TYPES, RANGES, RULES, SIGNALS, CHAINS].concat() {
+    for (what, text, lines) in [SYNTAX, KEYS, ODD_KEYS, TYPES, RANGES, RULES, SIGNALS, TOKENS, CHAINS].concat() {
         count += 1;
         let expected = lines.iter().map(|line| format!("unit.toml:{line}")).collect::<Vec<_>>().join("\n");
         let found = match load_str("unit.toml", text) {
@@ -516,7 +517,7 @@ fn each_broken_configuration_says_exactly_what_and_where() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert_eq!(count, 88, "a case was added or lost");
+    assert_eq!(count, 93, "a case was added or lost");
 }
 
 #[test]

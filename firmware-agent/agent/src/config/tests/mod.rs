@@ -1,6 +1,7 @@
 //! What a configuration means, that the shipped files are good, and (in [`broken`]) what each broken one says.
 
 mod broken;
+mod broken_token;
 
 use std::fs;
 use std::path::{Path, PathBuf};
