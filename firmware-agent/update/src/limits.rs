@@ -29,6 +29,9 @@ pub const MAX_RECORD_BYTES: u64 = 4 << 10;
 pub const MAX_WHY_CHARS: usize = 200;
 /// Most folders below that of the updates that are looked at; there are five at most.
 pub const MAX_FOLDERS: usize = 64;
+/// How many times as many starts may end in order as may end otherwise before an update on trial falls: short trips condemn nothing,
+/// and an update that makes the agent end by itself does not last for ever.
+pub const ORDERLY: u32 = 10;
 /// Tries to have the record for oneself, and the time between them; whoever has it writes a few hundred bytes.
 pub const LOCK_TRIES: u32 = 40;
 /// See [`LOCK_TRIES`].

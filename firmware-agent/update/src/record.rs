@@ -6,15 +6,17 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::limits::MAX_WHY_CHARS;
+use crate::limits::{MAX_WHY_CHARS, ORDERLY};
 
 /// A slot that has yet to show that it works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
     /// Which.
     pub sequence: u64,
-    /// Starts with it so far, counted before it is used.
+    /// Starts with it so far, counted before it is used, but for those that ended in order.
     pub starts: u32,
+    /// Starts with it that ended in order before it was judged.
+    pub ended: u32,
 }
 
 /// A slot that is not used any more.
@@ -42,14 +44,14 @@ pub struct Came {
 }
 
 /// What a start begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Started {
     /// What is confirmed.
     Confirmed,
     /// The slot on trial.
     Trial(Trial),
     /// What is confirmed, because this one has had its starts.
-    Fell(u64),
+    Fell(u64, String),
 }
 
 /// See the module.
@@ -74,25 +76,26 @@ impl Record {
     /// trial and never started.
     pub(crate) fn switch(&mut self, sequence: u64) -> Option<u64> {
         self.highest = self.highest.max(sequence);
-        let unused = self.trial.filter(|t| t.starts == 0 && t.sequence != sequence).map(|t| t.sequence);
-        self.trial = Some(Trial { sequence, starts: 0 });
+        let unused = self.trial.filter(|t| t.starts + t.ended == 0 && t.sequence != sequence).map(|t| t.sequence);
+        self.trial = Some(Trial { sequence, starts: 0, ended: 0 });
         unused
     }
 
-    /// A start begins: it is counted for the slot on trial, which falls when it has had `most`.
+    /// A start begins: it is counted for the slot on trial, which falls when it has had `most`, or [`ORDERLY`] times as many that
+    /// ended in order.
     pub(crate) fn start(&mut self, most: u32) -> Started {
-        match &mut self.trial {
-            None => Started::Confirmed,
-            Some(trial) if trial.starts < most => {
-                trial.starts += 1;
-                Started::Trial(*trial)
-            }
-            Some(trial) => {
-                let sequence = trial.sequence;
-                self.fall(sequence, &format!("{most} starts without being confirmed"));
-                Started::Fell(sequence)
-            }
-        }
+        let Some(trial) = &mut self.trial else { return Started::Confirmed };
+        let why = if trial.starts >= most {
+            format!("{most} starts without being confirmed")
+        } else if trial.ended >= most.saturating_mul(ORDERLY) {
+            format!("{} starts that ended before it was confirmed", trial.ended)
+        } else {
+            trial.starts += 1;
+            return Started::Trial(*trial);
+        };
+        let sequence = trial.sequence;
+        self.fall(sequence, &why);
+        Started::Fell(sequence, why)
     }
 
     /// A slot on trial works. False if it is not on trial any more.
@@ -120,6 +123,7 @@ impl Record {
     pub(crate) fn give_back(&mut self, sequence: u64) {
         if let Some(trial) = self.trial.as_mut().filter(|t| t.sequence == sequence) {
             trial.starts = trial.starts.saturating_sub(1);
+            trial.ended = trial.ended.saturating_add(1);
         }
     }
 

@@ -172,10 +172,7 @@ impl Store {
                 Err(why) => chosen.said.push(self.fall_back(trial.sequence, &why.to_string())),
             },
             Ok(Started::Confirmed) => {}
-            Ok(Started::Fell(sequence)) => chosen.said.push(format!(
-                "fell back from update {sequence}: {} starts without being confirmed",
-                self.settings.trial_starts
-            )),
+            Ok(Started::Fell(sequence, why)) => chosen.said.push(format!("fell back from update {sequence}: {why}")),
             // Without a count that lasts a slot that kills the agent would be tried for ever.
             Err(why) => chosen.said.push(format!("no update is tried in this start: {why}")),
         }

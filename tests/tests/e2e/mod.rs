@@ -16,3 +16,4 @@ mod replay;
 mod samples;
 mod student;
 mod trust;
+mod updates;

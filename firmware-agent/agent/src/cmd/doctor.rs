@@ -50,6 +50,7 @@ pub(crate) fn doctor(args: &DoctorArgs) -> anyhow::Result<Outcome> {
         keys::certificates,
         keys::unit_key,
         keys::commands,
+        keys::updates,
     ] {
         let line = check(&config, args.seconds);
         failed |= line["works"] == json!(false);

@@ -29,7 +29,7 @@ pub(crate) use answers::{Books, answer_words, words_json};
 pub(crate) use collect::{Collector, Grid, telemetry_row};
 pub(crate) use desk::{Desk, Done};
 pub(crate) use inline::Inline;
-pub(crate) use threaded::{News, StudentLink, pair};
+pub(crate) use threaded::{DeskThread, News, StudentLink, pair};
 
 use crate::builtin;
 use crate::config::Config;

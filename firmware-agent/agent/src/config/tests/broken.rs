@@ -281,6 +281,18 @@ const RANGES: &[Case] = &[
 
 const RULES: &[Case] = &[
     (
+        "well for longer than a trial",
+        "[updates]\ntrial_s = 10\nwell_s = 20\n",
+        &["3:10: updates.well_s is 20, above updates.trial_s, which is 10"],
+    ),
+    (
+        "text for a key of updates",
+        "[updates]\nkeys = [\"maker\"]\n",
+        &[
+            "2:9: updates.keys[0] is \"maker\", not a public key of 64 hexadecimal digits (`firmware-agent keys show FILE` prints it)",
+        ],
+    ),
+    (
         "hysteresis upside down",
         "[trigger.vision]\nrisk_on = 0.5\nrisk_off = 0.6\n",
         &["3:12: trigger.vision.risk_off is 0.6, above trigger.vision.risk_on, which is 0.5 (unit.toml:2:11)"],
@@ -511,7 +523,7 @@ fn each_broken_configuration_says_exactly_what_and_where() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert_eq!(count, 87, "a case was added or lost");
+    assert_eq!(count, 89, "a case was added or lost");
 }
 
 #[test]
