@@ -70,7 +70,7 @@ impl Store {
         self.settings.dir.join(name)
     }
 
-    fn claim(&self, name: &str, tries: u32) -> Result<Claim, UpdateError> {
+    pub(crate) fn claim(&self, name: &str, tries: u32) -> Result<Claim, UpdateError> {
         let path = self.path(name);
         let file = self.disk.open(&path, How::OpenOrCreate).map_err(at(&path))?;
         for attempt in 0..tries {
@@ -90,7 +90,8 @@ impl Store {
     /// Another daemon has them; the disk's.
     pub fn claim_run(&self) -> Result<Claim, UpdateError> {
         self.disk.make_folder(&self.settings.dir).map_err(at(&self.settings.dir))?;
-        self.claim("run.lock", 1)
+        // One that was killed may take a moment to be gone.
+        self.claim("run.lock", LOCK_TRIES)
     }
 
     /// The record as it is.

@@ -298,7 +298,7 @@ fn slots_are_kept_two_and_one_on_trial_and_what_is_in_use_is_left() {
     // Unfinished installations go with the next one; an installation that goes on is let alone.
     disk.make_folder(Path::new("/state/updates/99")).unwrap();
     let claim = store.claim_run().unwrap();
-    assert!(matches!(store.claim_run(), Err(UpdateError::Busy(_))));
+    assert!(matches!(store.claim("run.lock", 1), Err(UpdateError::Busy(_))));
     drop(claim);
     let bytes = update(8);
     store.install(&mut Peek { bytes: &bytes, store: &store }, bytes.len() as u64, None, &mut |_, _, _| Ok(())).unwrap();

@@ -241,10 +241,8 @@ fn roll_back(own: &Path) -> anyhow::Result<Outcome> {
     let dir = updates::folder(&config)?;
     belongs_to_us(&dir)?;
     let (from, to) = updates::store(&config)?.take_back().map_err(|e| refused(&dir, &e))?;
-    say!(
-        "from the next start of the agent on {}",
-        if to == 0 { "the unit's own configuration is used alone".to_owned() } else { format!("update {to} is used") }
-    );
+    let used = if to == 0 { "the unit's own configuration alone".to_owned() } else { format!("update {to}") };
+    say!("{used} is used from the next start of the agent on");
     put!("{}", json!({"from": from, "to": to}))?;
     Ok(Outcome::Done)
 }
