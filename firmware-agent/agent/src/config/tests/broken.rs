@@ -96,7 +96,7 @@ const KEYS: &[Case] = &[
         "an unknown section",
         "[camera]\nfps = 30\n",
         &[
-            "1:2: camera is not a known key; known here: inherits, unit, classes, rings, can, trigger, fusion, student, link, commands, evidence, sources",
+            "1:2: camera is not a known key; known here: inherits, unit, classes, rings, can, trigger, fusion, student, link, commands, updates, evidence, sources",
         ],
     ),
     (
