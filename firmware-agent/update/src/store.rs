@@ -288,20 +288,16 @@ impl Store {
         judge(&manifest, &folder, layer.as_deref()).map_err(UpdateError::Refused)?;
         self.disk.make_folder(&self.settings.dir).map_err(at(&self.settings.dir))?;
         let _alone = self.claim("install.lock", 1)?;
+        // Once more, alone: the same number must not be written over a slot that is named by now.
+        self.above_all(&manifest)?;
         // What an earlier installation left unfinished; what was used may still be.
         self.clean_unnamed(&|sequence, highest| sequence > highest);
         if let Err(error) = self.put(from, &head, &manifest, layer.as_deref()) {
             self.remove(manifest.sequence);
             return Err(error);
         }
-        // Once more, because only now the record is ours: the number may have been used meanwhile.
-        let switched = self.change(|record| {
-            (manifest.sequence > record.highest).then(|| record.switch(manifest.sequence)).ok_or(record.highest)
-        })?;
-        match switched {
-            Ok(unused) => unused.into_iter().for_each(|sequence| self.remove(sequence)),
-            Err(highest) => return Err(UpdateError::Old { sequence: manifest.sequence, highest }),
-        }
+        let unused = self.change(|record| record.switch(manifest.sequence))?;
+        unused.into_iter().for_each(|sequence| self.remove(sequence));
         Ok(manifest)
     }
 

@@ -82,6 +82,8 @@ fn every_byte_changed_once_is_refused_and_writes_nothing() {
             let mut bad = good.clone();
             bad[at] ^= flip;
             let error = install(&store, &bad).expect_err("one byte is another");
+            // Head and layer are judged before anything is written.
+            assert!(disk.operations() == 0 || at >= good.len() - 900, "byte {at}: {error}");
             by_trust += u32::from(error.is_of_trust());
             assert_eq!(store.slots(), [] as [u64; 0], "byte {at}: {error}");
             assert_eq!(store.record().unwrap(), Record::default(), "byte {at}: {error}");
@@ -175,8 +177,10 @@ fn a_signed_head_that_breaks_a_rule_is_refused_by_name() {
 fn a_number_is_taken_once_and_only_upwards_whatever_became_of_it() {
     let disk = SimDisk::new(1);
     let store = confirmed(&disk, 5);
+    let before = disk.operations();
     for sequence in [5, 4] {
         let old = install(&store, &update(sequence));
+        assert_eq!(disk.operations(), before, "the slot of that number is let alone");
         assert!(matches!(old, Err(UpdateError::Old { highest: 5, .. })), "{old:?}");
     }
     install(&store, &update(9)).unwrap();
@@ -316,6 +320,20 @@ impl Read for Peek<'_> {
         self.store.clean();
         self.bytes.read(into)
     }
+}
+
+#[test]
+fn of_two_installations_of_a_number_one_is_taken_and_left_whole() {
+    let disk = SimDisk::new(1);
+    let store = store(&disk);
+    let bytes = update(7);
+    let other = signed(&key(1), &manifest(7, vec![entry(Role::Dbc, "car.dbc", b"x")]), &[b"x"]);
+    // The other comes to its end between this one's judgement and its writing.
+    let mut judge =
+        |_: &Manifest, _: &Path, _: Option<&[u8]>| install(&store, &other).map(drop).map_err(|e| e.to_string());
+    let late = store.install(&mut &*bytes, bytes.len() as u64, None, &mut judge);
+    assert!(matches!(late, Err(UpdateError::Old { sequence: 7, highest: 7 })), "{late:?}");
+    assert_eq!(store.choose(&[]).slot.unwrap().manifest.files[0].bytes, 1);
 }
 
 #[test]
