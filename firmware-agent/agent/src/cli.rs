@@ -1,15 +1,19 @@
 //! The command line: `--help` of each command is its reference. Results go to stdout or files, everything else to
 //! stderr.
 
+mod update;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::link::TlsKey;
+pub(crate) use update::{UpdateArgs, UpdateCommand, UpdateMakeArgs};
 
 /// Edge agent for fleet dashcams: notices a crash, says at once that it happened and soon what it was, and keeps the
 /// evidence. Exit codes: 0 done, 1 failed, 2 wrong command line, 3 configuration refused, 4 input unreadable,
-/// 5 finished with loss, 6 finished with messages undelivered, 7 evidence that nobody vouches for.
+/// 5 finished with loss, 6 finished with messages undelivered, 7 evidence or update that nobody vouches for, 8 an update was
+/// fallen back from: start again.
 #[derive(Debug, Parser)]
 #[command(name = "firmware-agent", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -33,11 +37,13 @@ pub(crate) enum Command {
     Listen(ListenArgs),
     /// Shows a drive, an evidence file, a message, a trigger model or a model file
     Inspect(InspectArgs),
-    /// Makes and shows keys: a unit's, which signs evidence, and a fleet's, which signs commands
+    /// Makes and shows keys: a unit's, which signs evidence, and a fleet's, which signs commands and updates
     Keys(KeysArgs),
     /// The fleet side: makes a signed command for one unit, and sends it
     #[command(name = "command")]
     Order(CommandArgs),
+    /// Signed updates of models and configuration: makes, shows, installs them, goes back
+    Update(UpdateArgs),
     /// Makes, fetches and checks model files of the student
     Models(ModelsArgs),
     /// The student's worker: started by the other commands, or by a service manager with --listen
@@ -51,7 +57,7 @@ pub(crate) enum Command {
     /// Resolves and prints the effective configuration, or every error with its line
     CheckConfig(CheckConfigArgs),
     /// Says what works on this unit, as JSON lines with advice: camera, CAN, IMU, GNSS, lines, clock, models, disk, broker,
-    /// certificates, the token of their key, the unit's key, commands
+    /// certificates, the token of their key, the unit's key, commands, updates
     Doctor(DoctorArgs),
 }
 

@@ -20,8 +20,10 @@ pub(crate) enum Outcome {
     Loss = 5,
     /// Finished, but messages still wait in the outbox because the broker did not acknowledge them in time.
     Undelivered = 6,
-    /// Evidence was looked at, and nobody vouches for it: it was altered, is not signed, or is signed by another key.
+    /// Evidence or an update was looked at, and nobody vouches for it: it was altered, is not signed, or is signed by another key.
     NotVouched = 7,
+    /// The daemon was not well with the update on trial and fell back from it: the next start uses what was there before.
+    FellBack = 8,
 }
 
 impl From<Outcome> for ExitCode {

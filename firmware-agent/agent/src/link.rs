@@ -42,6 +42,15 @@ pub(crate) struct RunningLink {
     commands_said: (u64, Option<Instant>),
 }
 
+/// How the link is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinkState {
+    /// The store does not work.
+    pub(crate) store_failing: bool,
+    /// A session with a broker stands.
+    pub(crate) connected: bool,
+}
+
 /// What to do when the outbox cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoStore {
@@ -206,8 +215,8 @@ impl RunningLink {
         health.storage.not_durable = small(stats.not_durable as u64);
     }
 
-    /// Says what has changed of brokers, store and token. True while the store does not work. To be called many times a second.
-    pub(crate) fn look(&mut self) -> bool {
+    /// Says what has changed of brokers, store and token. To be called many times a second.
+    pub(crate) fn look(&mut self) -> LinkState {
         let stats = self.link.stats();
         for words in self.words.of(&stats, Instant::now()) {
             say!("{words}");
@@ -215,7 +224,7 @@ impl RunningLink {
         if let Some(words) = self.token.as_mut().and_then(TokenWords::look) {
             say!("{words}");
         }
-        stats.store_failing
+        LinkState { store_failing: stats.store_failing, connected: stats.connected }
     }
 
     /// The next command from the fleet. Refused ones are said, with their number and the reason of the last; never what was in

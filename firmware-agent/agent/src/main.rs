@@ -15,12 +15,15 @@ mod page;
 mod pipeline;
 #[cfg(test)]
 mod power_tests;
+#[cfg(test)]
+mod power_update_tests;
 mod room;
 mod show;
 mod signer;
 mod store_page;
 mod student;
 mod token;
+mod updates;
 #[cfg(test)]
 mod world_tests;
 
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         cli::Command::Inspect(args) => cmd::inspect::inspect(args),
         cli::Command::Keys(args) => cmd::keys::keys(args),
         cli::Command::Order(args) => cmd::command::command(args),
+        cli::Command::Update(args) => cmd::update::update(args),
         cli::Command::Models(args) => cmd::models::models(args),
         cli::Command::Student(args) => cmd::student::student(args),
         cli::Command::Ask(args) => cmd::ask::ask(args),

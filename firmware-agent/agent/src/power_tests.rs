@@ -5,7 +5,9 @@
 //! (alert, evidence file, report), acknowledgements and rotation of lesser evidence in an order drawn from the seed. Every
 //! operation on the disk is a place for a cut; after it a second life may be cut while it recovers, and the third is whole.
 //!
-//! `AGENT_POWER_CUTS=100000 cargo test --release -p firmware-agent power_tests -- --nocapture` runs the whole campaign.
+//! What installs, tries and takes back updates has a campaign of its own, in `power_update_tests`.
+//!
+//! `AGENT_POWER_CUTS=100000 cargo test --release -p firmware-agent power_ -- --nocapture` runs both whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -56,6 +56,13 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
     /// Files of a folder with their sizes, by name; none where there is no such folder.
     fn list(&self, folder: &Path) -> Vec<(PathBuf, u64)>;
+    /// Folders of a folder, by name; none where there is no such folder.
+    fn folders(&self, folder: &Path) -> Vec<PathBuf>;
+    /// Takes away an empty folder. Until the folder above it is synced it may come back after a power cut, empty.
+    ///
+    /// # Errors
+    /// The system's; that it is not empty.
+    fn remove_folder(&self, path: &Path) -> io::Result<()>;
 
     /// The whole content of a small file.
     ///

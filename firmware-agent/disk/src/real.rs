@@ -58,6 +58,18 @@ impl Disk for RealDisk {
         out.sort_unstable();
         out
     }
+
+    fn folders(&self, folder: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut out: Vec<PathBuf> =
+            entries.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()).collect();
+        out.sort_unstable();
+        out
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
 }
 
 impl DiskFile for RealFile {
@@ -134,6 +146,14 @@ mod tests {
             note(format!("{rest:?} {:?}", cursor.seek(SeekFrom::End(-1)).unwrap()));
             let names: Vec<_> = disk.list(&folder.path().join("x"));
             note(format!("{names:?} {:?}", disk.list(&folder.path().join("y"))));
+            disk.make_folder(&folder.path().join("x/z/y")).unwrap();
+            note(format!("{:?} {:?}", disk.folders(&folder.path().join("x")), disk.folders(&b)));
+            note(format!("{:?}", disk.remove_folder(&folder.path().join("x/z")).map_err(|e| e.kind())));
+            note(format!("{:?}", disk.remove_folder(&folder.path().join("x")).map_err(|e| e.kind())));
+            disk.remove_folder(&folder.path().join("x/z/y")).unwrap();
+            disk.remove_folder(&folder.path().join("x/z")).unwrap();
+            note(format!("{:?}", disk.remove_folder(&folder.path().join("x/z")).map_err(|e| e.kind())));
+            note(format!("{:?}", disk.folders(&folder.path().join("x"))));
             disk.remove(&b).unwrap();
             note(format!("{:?} {:?}", disk.remove(&b).map_err(|e| e.kind()), disk.exists(&b)));
             log

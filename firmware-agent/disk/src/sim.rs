@@ -220,7 +220,9 @@ impl SimDisk {
             let bytes = left_of(inode, &mut seed);
             inodes.push(Inode { synced: bytes.clone(), now: bytes, ..Inode::default() });
         }
-        let folders = state.folders.clone();
+        // A file that is there again has its folder again.
+        let of_names = names.keys().filter_map(|path| path.parent());
+        let folders = state.folders.iter().map(PathBuf::as_path).chain(of_names).map(Path::to_owned).collect();
         let seed = next(&mut seed);
         Self(Arc::new(Mutex::new(State {
             inodes,
@@ -372,7 +374,8 @@ impl Disk for SimDisk {
         self.naming(Naming::Unlink(path.to_owned()))
     }
 
-    /// Folders are there at once and for good: the installation makes them.
+    /// Folders are there at once and for good: those that are not made by the installation are found empty at worst, because
+    /// the journal keeps the order of names.
     fn make_folder(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         if state.off {
@@ -398,6 +401,25 @@ impl Disk for SimDisk {
         let state = self.state();
         let size = |inode: usize| state.inodes.get(inode).map_or(0, |i| i.now.len() as u64);
         state.names.iter().filter(|(p, _)| folder_of(p) == folder).map(|(p, i)| (p.clone(), size(*i))).collect()
+    }
+
+    fn folders(&self, folder: &Path) -> Vec<PathBuf> {
+        self.state().folders.iter().filter(|p| p.parent() == Some(folder)).cloned().collect()
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.folders.contains(path) {
+            return Err(missing(path));
+        }
+        let below = |p: &PathBuf| p.parent() == Some(path);
+        if state.names.keys().any(below) || state.folders.iter().any(below) {
+            return Err(io::Error::from(io::ErrorKind::DirectoryNotEmpty));
+        }
+        Self::step(&mut state)?;
+        state.writable()?;
+        state.folders.remove(path);
+        Ok(())
     }
 }
 

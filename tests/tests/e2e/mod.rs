@@ -17,3 +17,4 @@ mod samples;
 mod student;
 mod token;
 mod trust;
+mod updates;

@@ -20,13 +20,13 @@ fn verified(file: &Path, key: Option<&str>, code: i32) -> Value {
 }
 
 /// The configuration of a unit whose drive does not end before the test does, and that speaks of its health when asked alone.
-fn endless(folder: &Path) -> String {
+pub(super) fn endless(folder: &Path) -> String {
     let config = fs::read_to_string(folder.join("unit.toml")).unwrap();
     let config = config.replace("[link]\n", "[link]\nhealth_interval_s = 86400\n");
     config.replace("realtime = true", "realtime = true\nloop = true")
 }
 
-fn public(file: &Path) -> String {
+pub(super) fn public(file: &Path) -> String {
     run(&crate::tidy::root(), &["keys", "show", text(file)]).with_code(0).stdout.trim().to_owned()
 }
 

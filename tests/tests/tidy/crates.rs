@@ -31,12 +31,13 @@ const ALL: &[&str] = &[
     "agent-score",
     "agent-sim",
     "agent-student",
+    "agent-update",
     "agent-wire",
     "agent-worker",
 ];
 
 /// One rule for every crate of the workspace; a new crate needs one.
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 14] = [
     Rule {
         name: "agent-wire",
         ours: &[],
@@ -47,6 +48,13 @@ const RULES: [Rule; 13] = [
     Rule { name: "agent-disk", ours: &[], only: Some(&[]), never: &[] },
     // Keys and their files: the cryptography of TLS, nothing of ours.
     Rule { name: "agent-keys", ours: &[], only: Some(&["ring", "rustls-pki-types", "thiserror"]), never: &[] },
+    // Signed files and folders: it knows neither models nor keys of the configuration.
+    Rule {
+        name: "agent-update",
+        ours: &["agent-disk", "agent-keys", "agent-wire"],
+        only: Some(&["serde", "serde_json", "sha2", "thiserror"]),
+        never: &[],
+    },
     // Figures only.
     Rule { name: "agent-score", ours: &[], only: Some(&[]), never: &[] },
     Rule { name: "agent-core", ours: &["agent-wire"], only: Some(&["heapless", "thiserror"]), never: &[] },

@@ -51,6 +51,7 @@ pub(crate) fn doctor(args: &DoctorArgs) -> anyhow::Result<Outcome> {
         keys::token,
         keys::unit_key,
         keys::commands,
+        keys::updates,
     ] {
         let line = check(&config, args.seconds);
         failed |= line["works"] == json!(false);

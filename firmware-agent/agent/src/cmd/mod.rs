@@ -15,4 +15,5 @@ pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod simulate;
 pub(crate) mod student;
+pub(crate) mod update;
 pub(crate) mod verify;

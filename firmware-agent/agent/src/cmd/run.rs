@@ -12,6 +12,7 @@
 //! | core | owns the agent | inbox of all others, [`INBOX`] |
 //! | student | decodes an event's frames, speaks to the worker, waits for its answer | from core, agent's student module: what finds it full ends that event's job |
 //! | journal | adds to a file what is new while risk is high, and syncs it | from core, [`journal::JOBS`]: when full a new file is begun and the gap is said |
+//! | trial | judges an update on trial by what the others did | reads counters; none |
 //! | seal | syncs and names evidence files | from core, [`SEALS`]: when full the core writes without sync and says so |
 //! | link | outbox and broker | agent-link's own |
 //!
@@ -23,7 +24,9 @@ mod journal;
 mod keep;
 mod live;
 mod owed;
+mod prepare;
 pub(crate) mod record;
+mod trial;
 mod watch;
 
 use std::path::PathBuf;
@@ -42,14 +45,16 @@ use agent_models::RiskHead;
 use agent_wire::{EventId, EvidenceFile, Flags, Hash8, Message, Report, StudentRefusal};
 use agent_worker::pulse::Pulse;
 use anyhow::Context as _;
+use prepare::{Prepared, Updates};
+use trial::{Has, Trial, Vitals};
 use watch::{Teller, Watch};
 
 use crate::certificates::DailyLook;
 use crate::cli::RunArgs;
+use crate::config::Config;
 use crate::config::camera::CameraKind;
 use crate::config::types::SourceKind;
-use crate::config::{Config, Purpose};
-use crate::exit::{Outcome, bad_config, bad_input};
+use crate::exit::Outcome;
 use crate::io::camera::clock::monotonic_now;
 use crate::io::camera::source::{self as camera_source, News as CameraNews};
 use crate::io::gpio;
@@ -123,21 +128,10 @@ enum Inbox {
 }
 
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
-    let mut config = crate::config::load(&args.config, Purpose::Unit).map_err(bad_config)?;
-    if let Some(model) = &args.student {
-        config.student.model = Some(std::path::absolute(model)?);
-    }
-    if !live::ignition(&config, args.stop_after_s) {
-        return Ok(Outcome::Done);
-    }
-    let detector = convert::detector(&config)?;
+    let Some(prepared) = prepare::prepare(args)? else { return Ok(Outcome::Done) };
+    let Prepared { config, detector, head, student, camera, drives, signals, filters, updates } = prepared;
     let model = detector.as_ref().map(|d| Hash8(d.hash8()));
     let live = config.sources.kind == SourceKind::Device;
-    let camera = if live { live::open_camera(&config)? } else { None };
-    let drives = if live { Vec::new() } else { open_drives(&config)? };
-    // Refused here, a DBC costs no start and tells the fleet nothing.
-    let signals = convert::signal_map(&config)?;
-    let filters = if live { live::can_filters(&config, signals.as_ref())? } else { None };
     let drawn = live && config.sources.camera.kind == CameraKind::Test;
     let played = live && config.sources.camera.kind == CameraKind::File;
     let made_up = drawn || drives.iter().any(|(_, info)| info.simulated || info.synthetic);
@@ -154,7 +148,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let owed = owed::Owed::new(std::mem::take(&mut link.owed), &config);
     say!("start {} of unit {}; rings take {:.1} MB", link.boot, config.unit.name, agent.ring_memory() as f64 / 1e6);
 
-    let (student, desk) = crate::student::pair(&config)?.unzip();
+    let (student, desk) = student.unzip();
+    let other_brokers = updates.as_ref().is_some_and(|u| u.other_brokers);
+    let has = Has { detector: detector.is_some(), student: student.is_some(), other_brokers };
+    let vitals = Arc::new(Vitals::default());
+    let fell = AtomicBool::new(false);
     let stop = Arc::new(AtomicBool::new(false));
     let (inbox, arrivals) = sync_channel::<Inbox>(INBOX);
     let (give_back, pool) = sync_channel::<Vec<u8>>(BUFFERS);
@@ -173,7 +171,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let (to_seal, seals) = sync_channel::<(EventId, PathBuf, PathBuf)>(SEALS);
     let mut core = Core {
         agent,
-        head: convert::risk_head(&config, detector.is_some())?,
+        head,
         samples: Samples::new(signals, config.can.buses.clone()),
         link,
         give_back: give_back.clone(),
@@ -197,6 +195,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         panic_signal: convert::panic_signal(&config),
         parking: None,
         keeping: keep::Keeping::default(),
+        vitals: Arc::clone(&vitals),
     };
     let (sealing, looking) = (watch.stage("seal"), watch.stage("look"));
     let lamp = AtomicU8::new(gpio::Lamp::On as u8);
@@ -232,6 +231,12 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
                 let _ = inbox.send(Inbox::End);
             })?;
         }
+        if let Some(Updates { store, slot, .. }) = &updates {
+            let (config, vitals, watch) = (&config, &*vitals, watch.clone());
+            let (stop, fell) = (&*stop, &fell);
+            let trial = Trial { store, slot: slot.as_ref(), config, vitals, watch, has, stop, fell };
+            name("trial").spawn_scoped(scope, move || trial.run())?;
+        }
         let stopper = Arc::clone(&stop);
         let (stop_after, lamp_shown) = (args.stop_after_s, &lamp);
         name("signals").spawn_scoped(scope, move || wait_for_signal(&stopper, stop_after, watch, lamp_shown))?;
@@ -241,25 +246,13 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         while !matches!(arrivals.recv_timeout(Duration::from_secs(2)), Ok(Inbox::End) | Err(_)) {}
         // Closing their channels ends the other threads.
         let link = core.end();
-        if !link.finish(DRAIN) {
+        // Started again at once, it has what waits.
+        if !link.finish(if fell.load(Ordering::Relaxed) { Duration::ZERO } else { DRAIN }) {
             say!("the broker did not acknowledge everything; the rest waits in the outbox");
         }
         ended
     })?;
-    Ok(Outcome::Done)
-}
-
-/// Every configured drive can be opened, before anything starts.
-fn open_drives(config: &Config) -> anyhow::Result<Vec<(PathBuf, DriveInfo)>> {
-    let paths = config.sources.drives.iter().map(|p| config.resolve(p));
-    let drives: Vec<_> = paths
-        .map(|path| DriveReader::open(&path).map(|r| (path, r.info().clone())))
-        .collect::<Result<_, _>>()
-        .map_err(bad_input)?;
-    if drives.is_empty() {
-        return Err(bad_config("sources.drives names no drive"));
-    }
-    Ok(drives)
+    Ok(if fell.load(Ordering::Relaxed) { Outcome::FellBack } else { Outcome::Done })
 }
 
 /// Ends with SIGTERM, SIGINT, the limit for tests, or when the daemon stops by itself; until then tells the service manager
@@ -401,6 +394,8 @@ struct Core {
     parking: Option<Instant>,
     /// How the disk takes evidence.
     keeping: keep::Keeping,
+    /// For the trial of an update.
+    vitals: Arc<Vitals>,
 }
 
 impl Core {
@@ -468,10 +463,12 @@ impl Core {
     fn take(&mut self, message: Inbox) -> Option<SystemTime> {
         match message {
             Inbox::Record(Owned::Sample(record), born) => {
+                self.vitals.sample(&record);
                 self.samples.feed(&mut self.agent, &record);
                 Some(born)
             }
             Inbox::Record(Owned::Frame(meta, bytes), born) => {
+                self.vitals.frame();
                 self.agent.on_frame(&meta, &bytes);
                 if let Some(begun) = self.first_frame.take() {
                     say!("first frame in the ring {:.2} s after the start", begun.elapsed().as_secs_f64());
@@ -483,6 +480,7 @@ impl Core {
                 Some(born)
             }
             Inbox::Seen { t, aspect, detections, born } => {
+                self.vitals.seen();
                 self.agent.on_detections(t, &detections, aspect, self.head.as_mut().map(|h| h as _));
                 Some(born)
             }
@@ -491,6 +489,7 @@ impl Core {
                 None
             }
             Inbox::Student(News::Ready(facts)) => {
+                self.vitals.student();
                 if let Some(student) = &mut self.student {
                     student.ready(&facts);
                 }

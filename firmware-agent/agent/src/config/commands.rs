@@ -19,7 +19,15 @@ pub(crate) struct CommandsConfig {
 
 pub(super) fn commands(files: &mut Files, top: &mut Section<'_>) -> CommandsConfig {
     let mut s = top.section(files, "commands");
-    let list = s.list(files, "keys", MAX_COMMAND_KEYS);
+    let keys = public_keys(files, &mut s, MAX_COMMAND_KEYS);
+    let max_per_minute = s.whole(files, "max_per_minute", 1, MAX_COMMANDS_PER_MINUTE).value;
+    s.finish(files);
+    CommandsConfig { keys, max_per_minute }
+}
+
+/// The list `keys` of a section.
+pub(super) fn public_keys(files: &mut Files, s: &mut Section<'_>, most: usize) -> Vec<PublicKey> {
+    let list = s.list(files, "keys", most);
     let mut keys: Vec<PublicKey> = Vec::with_capacity(list.value.len());
     for (i, node) in list.value.iter().enumerate() {
         let key = format!("{}[{i}]", s.key("keys"));
@@ -33,11 +41,9 @@ pub(super) fn commands(files: &mut Files, top: &mut Section<'_>) -> CommandsConf
             }
         }
     }
-    let max_per_minute = s.whole(files, "max_per_minute", 1, MAX_COMMANDS_PER_MINUTE).value;
-    s.finish(files);
-    CommandsConfig { keys, max_per_minute }
+    keys
 }
 
-fn key_list<S: Serializer>(keys: &[PublicKey], serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn key_list<S: Serializer>(keys: &[PublicKey], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(keys.iter().map(ToString::to_string))
 }

@@ -71,6 +71,9 @@ pub(crate) const MAX_CAMERA_FPS: u32 = 120;
 /// Most public keys of a fleet.
 pub(crate) const MAX_COMMAND_KEYS: usize = agent_link::limits::COMMAND_KEYS;
 
+/// Most public keys of those whose updates are taken.
+pub(crate) const MAX_UPDATE_KEYS: usize = 8;
+
 /// Most commands a minute that may be allowed.
 pub(crate) const MAX_COMMANDS_PER_MINUTE: u32 = 600;
 
@@ -78,3 +81,4 @@ pub(crate) const MAX_COMMANDS_PER_MINUTE: u32 = 600;
 pub(crate) const MAX_PIPELINE_BYTES: usize = 2048;
 
 const _: () = assert!(MAX_PIPELINE_BYTES <= MAX_TEXT_BYTES);
+const _: () = assert!(MAX_FILE_BYTES as u64 == agent_update::limits::MAX_CONFIG_BYTES);

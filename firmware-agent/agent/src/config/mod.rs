@@ -33,6 +33,7 @@ mod sections;
 mod tests;
 mod tree;
 pub(crate) mod types;
+pub(crate) mod updates;
 
 use std::fs::File;
 use std::io::Read;
@@ -84,7 +85,51 @@ pub(crate) fn load(path: &Path, purpose: Purpose) -> Result<Config, ConfigErrors
     let name = path.display().to_string();
     let text = read_file(path).map_err(|problem| ConfigErrors::one(Place { file: name.clone(), at: None }, problem))?;
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    resolve(name, text, folder.clone(), Some(&folder), purpose)
+    resolve(Chain::default(), name, text, folder.clone(), Some(&folder), purpose)
+}
+
+/// Layers of an update over the unit's own file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layers<'a> {
+    /// What errors call them.
+    pub(crate) name: &'a str,
+    /// The configuration that the update brings, which may not say everything ([`updates`]).
+    pub(crate) brought: Option<&'a str>,
+    /// Where the files of the update are: made by this program.
+    pub(crate) files: &'a str,
+}
+
+/// Reads a unit's configuration file with an update laid over it.
+///
+/// # Errors
+/// Every problem in them, those of the update first.
+pub(crate) fn load_updated(path: &Path, layers: Layers<'_>) -> Result<Config, ConfigErrors> {
+    let name = path.display().to_string();
+    let text = read_file(path).map_err(|problem| ConfigErrors::one(Place { file: name.clone(), at: None }, problem))?;
+    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let mut chain = Chain::default();
+    let number = chain.files.add(format!("files of {}", layers.name), layers.files.to_owned());
+    let table = chain.files.parse(number);
+    chain.tables.push(table);
+    if let Some(brought) = layers.brought {
+        let number = chain.files.add(layers.name.to_owned(), brought.to_owned());
+        let table = chain.files.parse(number);
+        updates::forbidden(&mut chain.files, &table);
+        chain.tables.push(table);
+    }
+    resolve(chain, name, text, folder.clone(), Some(&folder), Purpose::Unit)
+}
+
+/// What can be said of an update's layer without the unit that it is for: that it is TOML, and says nothing that it may not.
+///
+/// # Errors
+/// Every such problem.
+pub(crate) fn check_layer(name: &str, text: &str) -> Result<(), ConfigErrors> {
+    let mut files = Files::default();
+    let number = files.add(name.to_owned(), text.to_owned());
+    let table = files.parse(number);
+    updates::forbidden(&mut files, &table);
+    if files.sound() { Ok(()) } else { Err(files.into_errors()) }
 }
 
 /// Reads a configuration from text, called `name` in errors. Its parents are those shipped in the program.
@@ -96,7 +141,7 @@ pub(crate) fn load_str(name: &str, text: &str) -> Result<Config, ConfigErrors> {
         let place = Place { file: name.to_owned(), at: None };
         return Err(ConfigErrors::one(place, Problem::TooLarge { limit: MAX_FILE_BYTES }));
     }
-    resolve(name.to_owned(), text.to_owned(), PathBuf::new(), None, Purpose::Desk)
+    resolve(Chain::default(), name.to_owned(), text.to_owned(), PathBuf::new(), None, Purpose::Desk)
 }
 
 impl Config {
@@ -195,16 +240,24 @@ fn read_file(path: &Path) -> Result<String, Problem> {
     String::from_utf8(bytes).map_err(|error| Problem::NotText(error.utf8_error().valid_up_to()))
 }
 
-/// Follows the chain from the user's file to `base.toml`, merges it and reads the result.
+/// Files that were read, and their tables: each over those after it.
+#[derive(Debug, Default)]
+struct Chain {
+    files: Files,
+    tables: Vec<Table>,
+}
+
+/// Follows the chain from the user's file to `base.toml`, merges it and reads the result. `over` is what lies over the user's file.
 fn resolve(
+    over: Chain,
     name: String,
     text: String,
     folder: PathBuf,
     beside: Option<&Path>,
     purpose: Purpose,
 ) -> Result<Config, ConfigErrors> {
-    let mut files = Files::default();
-    let mut chain: Vec<Table> = Vec::new();
+    let Chain { mut files, tables: mut chain } = over;
+    let most = chain.len() + MAX_CHAIN;
     // A file that names itself as its parent would find itself again. The shipped `base.toml` is never found beside a
     // file, so a file of that name may stand anywhere.
     let own = Path::new(&name).file_stem().and_then(|stem| stem.to_str()).filter(|stem| *stem != BASE);
@@ -221,7 +274,7 @@ fn resolve(
             break;
         }
         let (parent, spot) = parent.unwrap_or((BASE.to_owned(), Spot { file: number, from: 0, to: 0 }));
-        if names.contains(&parent) || chain.len() >= MAX_CHAIN {
+        if names.contains(&parent) || chain.len() >= most {
             let reason = if names.contains(&parent) {
                 "leads back to itself".to_owned()
             } else {

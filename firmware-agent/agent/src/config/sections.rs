@@ -27,6 +27,7 @@ use super::types::{
     SourceKind, SourcesConfig, StudentBackend, StudentConfig, StudentDevice, StudentPruning, TelemetryTriggerConfig,
     Threshold, TriggerConfig, TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
 };
+use super::updates::updates;
 
 /// Reads the whole tree. `None`, or problems noted in `files`, mean that there is no configuration.
 pub(super) fn config(files: &mut Files, tree: &Table, folder: PathBuf) -> Option<Config> {
@@ -42,6 +43,7 @@ pub(super) fn config(files: &mut Files, tree: &Table, folder: PathBuf) -> Option
     let student = student(files, &mut top);
     let link = link(files, &mut top);
     let commands = commands(files, &mut top);
+    let updates = updates(files, &mut top);
     let evidence = evidence(files, &mut top, rings.as_ref());
     let sources = sources(files, &mut top, rings.as_ref(), trigger.as_ref(), dbc);
     top.finish(files);
@@ -55,6 +57,7 @@ pub(super) fn config(files: &mut Files, tree: &Table, folder: PathBuf) -> Option
         student: student?,
         link: link?,
         commands,
+        updates,
         evidence,
         sources: sources?,
         folder,

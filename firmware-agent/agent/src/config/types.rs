@@ -18,6 +18,7 @@ pub(crate) use super::can::CanPreset;
 pub(crate) use super::commands::CommandsConfig;
 pub(crate) use super::evidence::{EvidenceConfig, KeyFile, Persist};
 use super::link::LinkConfig;
+use super::updates::UpdatesConfig;
 
 /// Everything that the agent can be told.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) link: LinkConfig,
     /// Whose commands are taken.
     pub(crate) commands: CommandsConfig,
+    /// Whose updates are taken.
+    pub(crate) updates: UpdatesConfig,
     /// Files of events.
     pub(crate) evidence: EvidenceConfig,
     /// Where samples come from.

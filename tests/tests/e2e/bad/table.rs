@@ -9,7 +9,7 @@ const HEAD: &str = "# Broken inputs
 What the agent does with inputs that are not what they should be. A test makes this table from what the program really
 prints (`tests/tests/e2e/bad/`) and fails when it differs; `AGENT_UPDATE_DOCS=1 cargo test -p agent-tests` writes it
 anew. Exit codes: 1 failed, 2 wrong command line, 3 configuration refused, 4 input unreadable, 5 finished with loss,
-6 finished with messages undelivered, 7 evidence that nobody vouches for. Commands run in the folder of their files;
+6 finished with messages undelivered, 7 evidence or update that nobody vouches for. Commands run in the folder of their files;
 `data/` is the shared data folder.
 ";
 

@@ -85,7 +85,31 @@ pub(super) fn commands(config: &Config, _seconds: f64) -> Value {
     })
 }
 
-/// The same in words, for `check-config` too.
+/// Whose updates are taken, and what is installed.
+pub(super) fn updates(config: &Config, _seconds: f64) -> Value {
+    if config.updates.keys.is_empty() {
+        return json!({"check": "updates", "works": null, "why": accepted_updates(config)});
+    }
+    match crate::cmd::update::state(config) {
+        Ok(state) => {
+            let fell = state["fell_back"].is_object() && state["trial"].is_null();
+            let advice = if fell { "an update was fallen back from: fell_back says why" } else { "" };
+            json!({"check": "updates", "works": true, "state": state, "advice": advice})
+        }
+        Err(error) => json!({"check": "updates", "works": false, "why": format!("{error:#}")}),
+    }
+}
+
+/// Whose updates are taken in words, for `check-config` too.
+pub(crate) fn accepted_updates(config: &Config) -> &'static str {
+    if config.updates.keys.is_empty() {
+        "none is taken: updates.keys is empty"
+    } else {
+        "those that one of updates.keys signed for this unit or its fleet, each number once and only upwards"
+    }
+}
+
+/// Whose commands are taken in words, for `check-config` too.
 pub(crate) fn accepted(config: &Config) -> &'static str {
     if config.commands.keys.is_empty() {
         "no command that changes anything: commands.keys is empty; a request for health is answered unsigned"
@@ -109,6 +133,13 @@ mod tests {
         let key = agent_keys::make(&signer::path(&config).unwrap()).unwrap();
         let line = unit_key(&config, 0.0);
         assert_eq!((&line["works"], &line["public"]), (&json!(true), &json!(key.public().to_string())));
+        assert_eq!(updates(&config, 0.0)["why"], "none is taken: updates.keys is empty");
+        config.updates.keys.push(key.public());
+        let line = updates(&config, 0.0);
+        assert_eq!((&line["works"], &line["state"]["highest"]), (&json!(true), &json!(0)), "{line}");
+        std::fs::create_dir(folder.path().join("updates")).unwrap();
+        std::fs::write(folder.path().join("updates/record"), "x").unwrap();
+        assert_eq!(updates(&config, 0.0)["works"], json!(false));
         config.commands.keys.push(key.public());
         let line = commands(&config, 0.0);
         assert_eq!((&line["works"], &line["key_ids"][0]), (&json!(true), &json!(key.public().id().to_string())));

@@ -85,7 +85,9 @@ impl Core {
 
     /// Says what has changed of the link. An outbox that has no room gets that of the oldest lesser evidence.
     pub(super) fn look_at_link(&mut self) {
-        if !self.link.look() {
+        let state = self.link.look();
+        self.vitals.link(state);
+        if !state.store_failing {
             self.keeping.relief = None;
             return;
         }

@@ -34,7 +34,7 @@ pub(super) const GPIO: Duration = Duration::from_secs(5);
 pub(super) const SEAL: Duration = Duration::from_secs(60);
 
 /// The stages of one run, by name.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Watch {
     stages: Vec<(&'static str, Arc<Pulse>)>,
 }
@@ -48,7 +48,7 @@ impl Watch {
     }
 
     /// A stage that has taken longer than it may.
-    fn hung(&self, now: Instant) -> Option<&'static str> {
+    pub(super) fn hung(&self, now: Instant) -> Option<&'static str> {
         self.stages.iter().find(|(_, pulse)| !pulse.alive(now)).map(|(name, _)| *name)
     }
 }

@@ -97,7 +97,7 @@ const KEYS: &[Case] = &[
         "an unknown section",
         "[camera]\nfps = 30\n",
         &[
-            "1:2: camera is not a known key; known here: inherits, unit, classes, rings, can, trigger, fusion, student, link, commands, evidence, sources",
+            "1:2: camera is not a known key; known here: inherits, unit, classes, rings, can, trigger, fusion, student, link, commands, updates, evidence, sources",
         ],
     ),
     (
@@ -285,6 +285,18 @@ const RULES: &[Case] = &[
         "warm from a higher temperature on than hot",
         "[student]\nwarm_c = 96\n",
         &["2:10: student.warm_c is 96, above student.hot_c, which is 95.0 (base.toml:_)"],
+    ),
+    (
+        "well for longer than a trial",
+        "[updates]\ntrial_s = 10\nwell_s = 20\n",
+        &["3:10: updates.well_s is 20, above updates.trial_s, which is 10"],
+    ),
+    (
+        "text for a key of updates",
+        "[updates]\nkeys = [\"maker\"]\n",
+        &[
+            "2:9: updates.keys[0] is \"maker\", not a public key of 64 hexadecimal digits (`firmware-agent keys show FILE` prints it)",
+        ],
     ),
     (
         "hysteresis upside down",
@@ -517,7 +529,7 @@ fn each_broken_configuration_says_exactly_what_and_where() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert_eq!(count, 93, "a case was added or lost");
+    assert_eq!(count, 95, "a case was added or lost");
 }
 
 #[test]

@@ -61,6 +61,10 @@ store = "/var/lib/firmware-agent/outbox.redb"
 [commands]
 keys = ["3D4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"]
 max_per_minute = 5
+[updates]
+keys = ["3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"]
+dir = "/var/lib/firmware-agent/updates"
+trial_s = 300
 [evidence]
 dir = "/var/lib/firmware-agent/evidence"
 key = "/var/lib/firmware-agent/key.pem"
@@ -133,6 +137,9 @@ fn a_file_states_only_what_differs() {
     assert_eq!(config.commands.max_per_minute, 5);
     assert_eq!(config.evidence.key, types::KeyFile::At("/var/lib/firmware-agent/key.pem".into()));
     assert_eq!(good("").evidence.key, types::KeyFile::Auto);
+    assert_eq!((config.updates.keys.len(), config.updates.trial_s, config.updates.well_s), (1, 300, 30));
+    assert_eq!(config.updates.dir, updates::UpdatesFolder::At("/var/lib/firmware-agent/updates".into()));
+    assert!(good("").updates.keys.is_empty(), "nobody's updates are taken unless somebody is named");
     assert!(good("").commands.keys.is_empty(), "nobody's commands are taken unless somebody is named");
     let secure = good("[link]\nbroker = \"mqtts://broker.example\"\n").link.broker;
     assert_eq!(
