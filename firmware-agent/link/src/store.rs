@@ -20,8 +20,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use agent_core::outbox::Class;
 use agent_disk::{Disk, DiskFile, How, RealDisk, folder_of};
-use agent_wire::{Alert, MessageKind};
 use agent_wire::limits::MESSAGE_BYTES;
+use agent_wire::{Alert, MessageKind};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 
 use crate::limits::{COUNTERS, SET_ASIDE, STORE_CACHE_BYTES};

@@ -214,7 +214,9 @@ impl Journal {
         let failed = |e: agent_drive::DriveError| e.to_string();
         for (event, t) in self.marks.drain(..) {
             // As far as it is known now: the power may go before there is more.
-            let mut text = agent.evidence(&event).map_or_else(|| json!({"event": event.to_string()}), |view| evidence::describe(&view));
+            let mut text = agent
+                .evidence(&event)
+                .map_or_else(|| json!({"event": event.to_string()}), |view| evidence::describe(&view));
             if let Some(fields) = text.as_object_mut() {
                 fields.insert("journal".to_owned(), true.into());
             }
