@@ -12,7 +12,7 @@ use std::thread::{Builder, Scope};
 
 use agent_core::config::AskStudent;
 use agent_disk::{Disk as _, RealDisk};
-use agent_wire::{Alert, EventId, EvidenceFile, LadderReason, Losses, Report, StudentOutcome, StudentRefusal};
+use agent_wire::{Alert, EventId, EvidenceFile, LadderReason, Losses, Report, StudentRefusal};
 
 use super::Inbox;
 use crate::config::Config;

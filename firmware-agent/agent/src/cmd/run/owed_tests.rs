@@ -5,7 +5,7 @@ use std::fs;
 
 use agent_core::time::MonoTime;
 use agent_drive::{DriveInfo, DriveWriter};
-use agent_wire::{EventKind, EventTime, Flags, Hash8, Severity, UnitId, WallQuality};
+use agent_wire::{EventKind, EventTime, Flags, Hash8, Severity, StudentOutcome, UnitId, WallQuality};
 use serde_json::json;
 
 use super::*;
