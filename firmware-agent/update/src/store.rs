@@ -248,8 +248,10 @@ impl Store {
     pub fn take_back(&self) -> Result<(u64, u64), UpdateError> {
         let record = self.record()?;
         let to = if record.trial.is_some() { Some(record.confirmed) } else { record.before };
-        if let Some(sequence) = to.filter(|s| *s > 0) {
-            self.open(sequence)?;
+        match to {
+            None => return Err(UpdateError::NothingBefore),
+            Some(0) => {}
+            Some(sequence) => drop(self.open(sequence)?),
         }
         self.change(Record::take_back)?.ok_or(UpdateError::NothingBefore)
     }
