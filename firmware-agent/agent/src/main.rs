@@ -15,6 +15,7 @@ mod page;
 mod pipeline;
 #[cfg(test)]
 mod power_tests;
+mod preset;
 mod room;
 mod show;
 mod signer;

@@ -39,7 +39,7 @@ fn write_good(config: &Config, path: &Path, out: &mut dyn Write) -> io::Result<(
     for line in config.memory().to_string().lines() {
         writeln!(out, "# memory  {line}")?;
     }
-    writeln!(out, "# commands: {}", crate::cmd::doctor::keys::accepted(config))?;
+    writeln!(out, "# commands: {}", config.commands.accepted())?;
     // Good for the desk, which may be all that is wanted; whoever means it for a unit should know before the unit does.
     if let Err(errors) = load(path, Purpose::Unit) {
         for error in &errors.list {

@@ -58,20 +58,11 @@ pub(super) fn certificates(config: &Config, _seconds: f64) -> Value {
 /// Whose commands are taken.
 pub(super) fn commands(config: &Config, _seconds: f64) -> Value {
     let keys: Vec<String> = config.commands.keys.iter().map(|key| key.id().to_string()).collect();
-    let accepts = accepted(config);
+    let accepts = config.commands.accepted();
     json!({
         "check": "commands", "works": if keys.is_empty() { Value::Null } else { json!(true) }, "key_ids": keys,
         "accepts": accepts,
     })
-}
-
-/// The same in words, for `check-config` too.
-pub(crate) fn accepted(config: &Config) -> &'static str {
-    if config.commands.keys.is_empty() {
-        "no command that changes anything: commands.keys is empty; a request for health is answered unsigned"
-    } else {
-        "commands that one of commands.keys signed for this unit, each once"
-    }
 }
 
 #[cfg(test)]
