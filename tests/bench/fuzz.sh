@@ -14,7 +14,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz" >&2 && exit 2; }
 fuzz=tests/fuzz
 grown=$fuzz/target/grown
-# Largest file of the committed corpus and all files of a target, bytes (tests/tests/hostile.rs), and how many files.
+# Largest file of the committed corpus and all files of a target, bytes (tests/tests/hostile), and how many files.
 largest=8192
 share=14000
 files=60

@@ -1,5 +1,5 @@
 //! What the tests share: the judges of hostile input ([`hostile`]), which the fuzz targets (`fuzz/`) and the bounded run in
-//! `tests/hostile.rs` put their bytes through. The end-to-end tests and the tidiness of this repository stand in `tests/`.
+//! `tests/hostile` put their bytes through. The end-to-end tests and the tidiness of this repository stand in `tests/`.
 //!
 //! The agent is a program without a library: those of its modules that read what comes from outside are compiled in here
 //! from their own files.
