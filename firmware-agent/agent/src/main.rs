@@ -17,6 +17,7 @@ mod pipeline;
 mod power_tests;
 #[cfg(test)]
 mod power_update_tests;
+mod preset;
 mod room;
 mod show;
 mod signer;

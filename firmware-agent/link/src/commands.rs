@@ -110,15 +110,16 @@ impl Bucket {
 
 /// A command that was judged good, but for its counter's keeping.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Judged {
-    pub(crate) command: Command,
+pub struct Judged {
+    /// The command.
+    pub command: Command,
     /// Which counter is his.
-    pub(crate) counter: String,
+    pub counter: String,
 }
 
 /// The unit's judge.
-#[derive(Debug)]
-pub(crate) struct Gate {
+#[derive(Clone, Debug)]
+pub struct Gate {
     fleet: UnitId,
     unit: UnitId,
     keys: Vec<(KeyId, PublicKey)>,
@@ -127,7 +128,9 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(fleet: UnitId, unit: UnitId, policy: &CommandPolicy) -> Self {
+    /// A gate for commands to `unit` of `fleet`.
+    #[must_use]
+    pub fn new(fleet: UnitId, unit: UnitId, policy: &CommandPolicy) -> Self {
         let keys = policy.keys.iter().take(COMMAND_KEYS).map(|key| (key.id(), *key)).collect();
         let per_minute = if policy.max_per_minute == 0 { 30 } else { policy.max_per_minute };
         Self {
@@ -140,7 +143,10 @@ impl Gate {
     }
 
     /// Checks one payload from the command topic at a time since the start. `last` gives a counter's highest number so far.
-    pub(crate) fn judge(
+    ///
+    /// # Errors
+    /// [`CommandRefusal`]; nothing of the payload may be acted on then.
+    pub fn judge(
         &mut self,
         payload: &[u8],
         now: Duration,

@@ -3,7 +3,7 @@
 //! Looks at camera, motion sensor, lines and GNSS receiver, which must not be in use by a running agent, and at everything
 //! else, which may.
 
-pub(crate) mod keys;
+mod keys;
 mod unit;
 
 use std::path::Path;

@@ -39,8 +39,8 @@ fn write_good(config: &Config, path: &Path, out: &mut dyn Write) -> io::Result<(
     for line in config.memory().to_string().lines() {
         writeln!(out, "# memory  {line}")?;
     }
-    writeln!(out, "# commands: {}", crate::cmd::doctor::keys::accepted(config))?;
-    writeln!(out, "# updates: {}", crate::cmd::doctor::keys::accepted_updates(config))?;
+    writeln!(out, "# commands: {}", config.commands.accepted())?;
+    writeln!(out, "# updates: {}", config.updates.accepted())?;
     // Good for the desk, which may be all that is wanted; whoever means it for a unit should know before the unit does.
     if let Err(errors) = load(path, Purpose::Unit) {
         for error in &errors.list {

@@ -17,6 +17,17 @@ pub(crate) struct CommandsConfig {
     pub(crate) max_per_minute: u32,
 }
 
+impl CommandsConfig {
+    /// Which commands are taken, in words.
+    pub(crate) fn accepted(&self) -> &'static str {
+        if self.keys.is_empty() {
+            "no command that changes anything: commands.keys is empty; a request for health is answered unsigned"
+        } else {
+            "commands that one of commands.keys signed for this unit, each once"
+        }
+    }
+}
+
 pub(super) fn commands(files: &mut Files, top: &mut Section<'_>) -> CommandsConfig {
     let mut s = top.section(files, "commands");
     let keys = public_keys(files, &mut s, MAX_COMMAND_KEYS);

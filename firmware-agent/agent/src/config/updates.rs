@@ -27,6 +27,17 @@ pub(crate) struct UpdatesConfig {
     pub(crate) well_s: u32,
 }
 
+impl UpdatesConfig {
+    /// Whose updates are taken, in words.
+    pub(crate) fn accepted(&self) -> &'static str {
+        if self.keys.is_empty() {
+            "none is taken: updates.keys is empty"
+        } else {
+            "those that one of updates.keys signed for this unit or its fleet, each number once and only upwards"
+        }
+    }
+}
+
 /// Where updates are installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UpdatesFolder {

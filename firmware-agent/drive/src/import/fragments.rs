@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::mp4::{Sample, be32, child, next_box};
+use super::mp4::{Sample, be32, child, most_samples, next_box};
 use super::{ImportError, bad, io_error};
-use crate::limits::{MAX_RECORD_BYTES, MAX_VIDEO_SAMPLES};
+use crate::limits::MAX_RECORD_BYTES;
 
 /// Sizes and durations that hold where a fragment says nothing.
 #[derive(Clone, Copy)]
@@ -15,6 +15,8 @@ struct Defaults {
     track: u32,
     duration: u32,
     size: u32,
+    /// Most samples of the file.
+    most: usize,
 }
 
 /// All samples of the file, in decode order, and their composition times in units of the track. A file cut in a fragment
@@ -22,9 +24,9 @@ struct Defaults {
 pub(crate) fn samples(path: &Path, file: &mut File, mvex: &[u8]) -> Result<(Vec<Sample>, Vec<i64>), ImportError> {
     let trex = child(mvex, b"trex").ok_or_else(|| bad(path, "its index is malformed: no trex box"))?;
     let field = |at: usize| be32(trex, at).unwrap_or(0);
-    let defaults = Defaults { track: field(4), duration: field(12), size: field(16) };
-    let (mut samples, mut times) = (Vec::new(), Vec::new());
     let len = file.metadata().map_err(io_error(path))?.len();
+    let defaults = Defaults { track: field(4), duration: field(12), size: field(16), most: most_samples(len) };
+    let (mut samples, mut times) = (Vec::new(), Vec::new());
     let mut at = 0u64;
     // Bounded: every turn moves at least eight bytes on.
     while len - at >= 8 {
@@ -129,7 +131,7 @@ fn run(
         let size = field(0x200, own.size)?;
         field(0x400, 0)?;
         let shift = field(0x800, 0)? as i32;
-        (samples.len() < MAX_VIDEO_SAMPLES).then_some(())?;
+        (samples.len() < own.most).then_some(())?;
         samples.push(Sample { offset, size, t_ns: 0, shown: true });
         times.push(decode.saturating_add(i64::from(shift)));
         *decode = decode.saturating_add(i64::from(duration));

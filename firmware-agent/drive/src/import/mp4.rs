@@ -125,7 +125,7 @@ impl Source for Video {
                 return Ok(None);
             };
             self.next += 1;
-            let mut data = Vec::with_capacity(sample.size as usize + 64);
+            let mut data = Vec::new();
             if !self.track.read(i, &mut self.buf)? {
                 self.notes.skip(|| format!("frame {i} at byte {} is cut off or too large", sample.offset));
             } else if !self.track.avc.annex_b(&self.buf, &mut data) || data.is_empty() {
@@ -265,9 +265,10 @@ fn open_track(path: &Path) -> Result<(Track, Notes), ImportError> {
         let timescale = be32(mdhd, scale_at).filter(|s| *s > 0).ok_or_else(|| fail("no time scale"))?;
         let stbl = child(mdia, b"minf").and_then(|m| child(m, b"stbl")).ok_or_else(|| fail("no stbl box"))?;
         let (avc, size) = description(path, stbl)?;
+        let len = file.metadata().map_err(io_error(path))?.len();
         let (mut samples, times) = match child(moov, b"mvex") {
             Some(mvex) => fragments::samples(path, &mut file, mvex)?,
-            None => sample_table(stbl).map_err(|what| fail(&what))?,
+            None => sample_table(stbl, len).map_err(|what| fail(&what))?,
         };
         let mut notes = Notes::default();
         let movie_scale = child(moov, b"mvhd").and_then(|m| be32(m, if m.first() == Some(&1) { 20 } else { 12 }));
@@ -338,13 +339,20 @@ fn rows<'a, const N: usize>(
     }))
 }
 
-/// Sizes and places of all samples, in decode order, and their composition times in units of the track.
-fn sample_table(stbl: &[u8]) -> Result<(Vec<Sample>, Vec<i64>), String> {
+/// How many frames a file of `len` bytes may say that it has: a table of one size for all takes no room of its own, and a frame
+/// takes a byte at least.
+pub(crate) fn most_samples(len: u64) -> usize {
+    MAX_VIDEO_SAMPLES.min(usize::try_from(len).unwrap_or(usize::MAX))
+}
+
+/// Sizes and places of all samples of a file of `len` bytes, in decode order, and their composition times in units of the track.
+fn sample_table(stbl: &[u8], len: u64) -> Result<(Vec<Sample>, Vec<i64>), String> {
     let stsz = child(stbl, b"stsz").ok_or("no stsz box")?;
     let (fixed, count) = be32(stsz, 4).zip(be32(stsz, 8)).ok_or("stsz is cut")?;
     let count = count as usize;
-    if count == 0 || count > MAX_VIDEO_SAMPLES {
-        return Err(format!("{count} frames, not 1 to {MAX_VIDEO_SAMPLES}"));
+    let most = most_samples(len);
+    if count == 0 || count > most {
+        return Err(format!("{count} frames, not 1 to {most}"));
     }
     let size = |i: usize| if fixed > 0 { Some(fixed) } else { be32(stsz, 12 + 4 * i) };
     let chunks: Vec<u64> = match rows::<1>(stbl, b"stco") {
@@ -353,6 +361,10 @@ fn sample_table(stbl: &[u8]) -> Result<(Vec<Sample>, Vec<i64>), String> {
     };
     let mut samples = Vec::with_capacity(count);
     let runs: Vec<[u32; 3]> = rows::<3>(stbl, b"stsc")?.collect();
+    // Each chunk belongs to one run; otherwise a table of a few megabytes would be gone through for minutes.
+    if !runs.windows(2).all(|w| w[0][0] < w[1][0]) {
+        return Err("stsc is out of order".to_owned());
+    }
     for (n, run) in runs.iter().enumerate() {
         let last = runs.get(n + 1).map_or(chunks.len(), |next| next[0].saturating_sub(1) as usize);
         for chunk in chunks.iter().take(last).skip(run[0].max(1) as usize - 1) {

@@ -21,7 +21,7 @@ fn columns() -> ImuColumns {
     ImuColumns { time: ("t".into(), TimeUnit::S), accel, accel_unit: AccelUnit::Mps2, gyro: None }
 }
 
-fn mp4_box(kind: &[u8; 4], contents: &[u8]) -> Vec<u8> {
+pub(crate) fn mp4_box(kind: &[u8; 4], contents: &[u8]) -> Vec<u8> {
     let mut out = (contents.len() as u32 + 8).to_be_bytes().to_vec();
     out.extend_from_slice(kind);
     out.extend_from_slice(contents);

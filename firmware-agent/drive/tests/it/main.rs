@@ -10,6 +10,7 @@ mod damage;
 mod dbc;
 #[cfg(feature = "gstreamer")]
 mod gst;
+mod hostile;
 mod importers;
 mod roundtrip;
 mod util;

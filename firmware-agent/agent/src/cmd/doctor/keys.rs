@@ -78,7 +78,7 @@ pub(super) fn token(config: &Config, _seconds: f64) -> Value {
 /// Whose commands are taken.
 pub(super) fn commands(config: &Config, _seconds: f64) -> Value {
     let keys: Vec<String> = config.commands.keys.iter().map(|key| key.id().to_string()).collect();
-    let accepts = accepted(config);
+    let accepts = config.commands.accepted();
     json!({
         "check": "commands", "works": if keys.is_empty() { Value::Null } else { json!(true) }, "key_ids": keys,
         "accepts": accepts,
@@ -88,7 +88,7 @@ pub(super) fn commands(config: &Config, _seconds: f64) -> Value {
 /// Whose updates are taken, and what is installed.
 pub(super) fn updates(config: &Config, _seconds: f64) -> Value {
     if config.updates.keys.is_empty() {
-        return json!({"check": "updates", "works": null, "why": accepted_updates(config)});
+        return json!({"check": "updates", "works": null, "why": config.updates.accepted()});
     }
     match crate::cmd::update::state(config) {
         Ok(state) => {
@@ -97,24 +97,6 @@ pub(super) fn updates(config: &Config, _seconds: f64) -> Value {
             json!({"check": "updates", "works": true, "state": state, "advice": advice})
         }
         Err(error) => json!({"check": "updates", "works": false, "why": format!("{error:#}")}),
-    }
-}
-
-/// Whose updates are taken in words, for `check-config` too.
-pub(crate) fn accepted_updates(config: &Config) -> &'static str {
-    if config.updates.keys.is_empty() {
-        "none is taken: updates.keys is empty"
-    } else {
-        "those that one of updates.keys signed for this unit or its fleet, each number once and only upwards"
-    }
-}
-
-/// Whose commands are taken in words, for `check-config` too.
-pub(crate) fn accepted(config: &Config) -> &'static str {
-    if config.commands.keys.is_empty() {
-        "no command that changes anything: commands.keys is empty; a request for health is answered unsigned"
-    } else {
-        "commands that one of commands.keys signed for this unit, each once"
     }
 }
 

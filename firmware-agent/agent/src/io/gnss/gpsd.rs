@@ -8,7 +8,7 @@ use agent_core::samples::GnssFix;
 use agent_core::time::{MonoTime, WallQuality, WallTime};
 use serde::Deserialize;
 
-use super::{Language, Meaning};
+use super::language::{Language, Meaning};
 
 /// A connection takes this long at most; gpsd runs on the unit.
 const CONNECT: Duration = Duration::from_secs(2);

@@ -5,6 +5,7 @@
 //! again and again, and said again when it is back. Sentences that are damaged are losses, counted.
 
 mod gpsd;
+mod language;
 mod lines;
 mod nmea;
 mod serial;
@@ -17,11 +18,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_core::samples::GnssFix;
-use agent_core::time::MonoTime;
 
 use crate::config::gnss::{GnssConfig, GnssKind};
 use crate::io::camera::clock::monotonic_now;
-use lines::{Line, Lines};
+use language::{Language, Meaning, hear};
+use lines::Lines;
 
 /// A read waits this long at most, so that the thread answers the stop flag and the watchdog.
 const POLL: Duration = Duration::from_millis(100);
@@ -32,23 +33,6 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What a receiver says: fixes, and words about them.
 pub(crate) type News = crate::io::news::News<GnssFix>;
-
-/// What one line of a receiver meant.
-#[derive(Clone, Debug, PartialEq)]
-enum Meaning {
-    Fix(GnssFix),
-    /// Sound, without a position in it.
-    NoFix,
-    /// Not to be read, and it may have held a fix.
-    Damaged,
-    /// Of no interest.
-    Other,
-}
-
-/// Turns lines to fixes.
-trait Language {
-    fn line(&mut self, text: &str, now: MonoTime) -> Meaning;
-}
 
 /// One opened receiver.
 struct Opened {
@@ -158,11 +142,7 @@ fn listen(
         }
         last = Instant::now();
         for byte in buffer.get(..got).unwrap_or(&[]) {
-            let meaning = match lines.push(*byte) {
-                None => continue,
-                Some(Line::TooLong) => Meaning::Damaged,
-                Some(Line::Whole(text)) => opened.language.line(text, monotonic_now()),
-            };
+            let Some(meaning) = hear(&mut lines, *byte, &mut *opened.language, monotonic_now) else { continue };
             if matches!(meaning, Meaning::Fix(_) | Meaning::NoFix) {
                 *heard = true;
                 if std::mem::take(&mut away) && !tell(News::Said(format!("GNSS receiver: {} is back", opened.what))) {

@@ -6,7 +6,7 @@ use ::nmea::{ParseResult, parse_str};
 use agent_core::samples::GnssFix;
 use agent_core::time::{MonoTime, Span, WallQuality, WallTime};
 
-use super::{Language, Meaning};
+use super::language::{Language, Meaning};
 
 /// What another sentence said is used for this long: the epoch before at 1 Hz, and no longer.
 const FRESH: Span = Span::from_ms(1500);

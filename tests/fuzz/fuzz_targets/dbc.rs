@@ -1,0 +1,4 @@
+//! Fuzz target: `agent_tests::hostile::dbc`.
+#![no_main]
+
+agent_fuzz::target!(dbc);
