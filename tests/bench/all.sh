@@ -5,7 +5,9 @@
 # Needs python3, mosquitto with mosquitto_sub, ffmpeg with ffprobe, a release build of the agent (or AGENT_BIN), and for
 # replay_speed, clips and peers the data folder (AGENT_DATA, default ../shared/data). One that fails is said at the end.
 #
-# usage: all.sh [PART...]         (parts: latency memory replay_speed kills disks clips peers soak; default all but soak; disks as root)
+# usage: all.sh [PART...]
+#   parts: latency memory replay_speed kills disks clips peers soak gstreamer; default all but the last two.
+#   disks wants root, gstreamer a build with that feature.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 parts=("$@")
@@ -13,7 +15,7 @@ parts=("$@")
 failed=()
 for part in "${parts[@]}"; do
     case "$part" in
-    latency | memory | replay_speed | clips | soak) python3 "$here/$part.py" || failed+=("$part") ;;
+    latency | memory | replay_speed | clips | soak | gstreamer) python3 "$here/$part.py" || failed+=("$part") ;;
     kills | disks) python3 "$here/$part.py" --agent "${AGENT_BIN:-$here/../../target/release/firmware-agent}" || failed+=("$part") ;;
     peers) bash "$here/peers.sh" || failed+=("$part") ;;
     *) echo "no such part: $part" >&2 && exit 2 ;;

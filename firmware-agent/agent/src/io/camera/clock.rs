@@ -51,6 +51,7 @@ impl ClockMap {
     }
 
     /// Whether the last stamp was mapped.
+    #[cfg(test)]
     pub(crate) const fn mapped(&self) -> bool {
         self.mapped
     }

@@ -36,6 +36,7 @@ impl<K, S> Join<K, S> {
     }
 
     /// Whether frames wait that must be taken before another is added.
+    #[cfg(test)]
     pub(crate) fn full(&self) -> bool {
         self.frames.len() > FRAMES
     }
