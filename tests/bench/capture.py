@@ -41,8 +41,8 @@ def main():
             call = [options.bin, "doctor", "--config", config, "--seconds", str(options.seconds)]
             ended = subprocess.run(call, capture_output=True, text=True, check=False)
             try:
-                line = json.loads(ended.stdout)
-            except ValueError:
+                line = next(line for line in map(json.loads, ended.stdout.splitlines()) if line["check"] == "camera")
+            except (StopIteration, ValueError):
                 sys.exit(f"doctor ended with {ended.returncode}: {ended.stderr.strip()}")
             if not line["works"]:
                 sys.exit(f"the camera does not work: {line['why']}")
