@@ -228,6 +228,12 @@ impl Journal {
                 segment.path = named;
             }
         }
+        // What is older has left the rings, or was never in them: the core's clock stands at zero until the first record, and that of
+        // the kernel has run since the unit was switched on. Caught up with in steps, it would never be reached.
+        let oldest = now.minus(self.pre_roll).minus(self.pre_roll);
+        if segment.cursor < oldest {
+            (segment.cursor, segment.begun) = (oldest, oldest);
+        }
         let to = now.minus(LAG).min(segment.cursor + CATCH_UP);
         if to > segment.cursor {
             let recorded = agent.recorded(segment.cursor + Span(1), to);

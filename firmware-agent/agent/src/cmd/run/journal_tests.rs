@@ -230,3 +230,18 @@ fn a_full_disk_ends_the_journal_and_nothing_else_and_it_goes_on_when_there_is_ro
     let counts = bench.agent.counts();
     assert_eq!(counts.frames, (bench.ms - 1000) / 100, "{counts:?} {:?}", bench.agent.losses());
 }
+
+/// The core's clock stands at zero until the first record comes, on a unit that was switched on hours ago.
+#[test]
+fn a_clock_that_begins_late_is_caught_up_with_at_once() {
+    let disk = SimDisk::new(5);
+    let mut bench = Bench::new("[evidence]\npersist = \"always\"\n");
+    let mut open = hands(&disk);
+    bench.journal.tick(&bench.agent, MonoTime::ZERO);
+    bench.ms = 7_200_000;
+    bench.run(&disk, &mut open, 6.0, &mut |_, _| {});
+    let found = all(&disk, "/state/evidence/.journal");
+    let frames: Vec<u64> = found.iter().flat_map(|f| f.frames.clone()).collect();
+    assert!(frames.len() > 50 && frames.last().unwrap() + 1000 >= bench.ms, "{found:?}");
+    assert!(frames.windows(2).all(|w| w[1] < w[0] || w[1] - w[0] <= 100), "{frames:?}");
+}
