@@ -242,6 +242,6 @@ fn a_clock_that_begins_late_is_caught_up_with_at_once() {
     bench.run(&disk, &mut open, 6.0, &mut |_, _| {});
     let found = all(&disk, "/state/evidence/.journal");
     let frames: Vec<u64> = found.iter().flat_map(|f| f.frames.clone()).collect();
-    assert!(frames.len() > 50 && frames.last().unwrap() + 1000 >= bench.ms, "{found:?}");
+    assert!(frames.len() > 40 && frames.last().unwrap() + 1000 >= bench.ms, "{found:?}");
     assert!(frames.windows(2).all(|w| w[1] < w[0] || w[1] - w[0] <= 100), "{frames:?}");
 }
