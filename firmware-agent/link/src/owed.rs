@@ -12,13 +12,13 @@ use crate::store::Stored;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Owed(BTreeMap<String, Vec<u8>>);
 
-/// Changes to a table of the same: a new value, or that there is none any more.
-pub(crate) type Changes = Vec<(String, Option<Vec<u8>>)>;
+/// A change to a table of the same: a new value, or that there is none any more.
+pub(crate) type Change = (String, Option<Vec<u8>>);
 
 impl Owed {
     /// Takes note of what is put into the store; the changes for the one on disk.
-    pub(crate) fn note(&mut self, puts: &[&Stored]) -> Changes {
-        let mut changes = Changes::new();
+    pub(crate) fn note(&mut self, puts: &[&Stored]) -> Vec<Change> {
+        let mut changes = Vec::new();
         for stored in puts {
             match decode(&stored.payload) {
                 Ok(Message::Alert(alert)) => {
@@ -52,7 +52,7 @@ impl Owed {
     }
 
     /// Everything, as changes to an empty table.
-    pub(crate) fn whole(&self) -> Changes {
+    pub(crate) fn whole(&self) -> Vec<Change> {
         self.0.iter().map(|(event, payload)| (event.clone(), Some(payload.clone()))).collect()
     }
 

@@ -25,7 +25,7 @@ use agent_wire::{Alert, MessageKind};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 
 use crate::limits::{COUNTERS, SET_ASIDE, STORE_CACHE_BYTES};
-use crate::owed::{Changes, Owed};
+use crate::owed::{Change, Owed};
 
 const OUTBOX: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("outbox");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
@@ -204,7 +204,7 @@ impl Store {
         // The text file first: it is the one that survives the loss of the store.
         let file = boot_file(&self.path);
         self.disk.replace(&file, format!("{boot}\n").as_bytes()).map_err(|e| file_error(&file, e))?;
-        self.transact(&[], &[], &[(BOOT, u64::from(boot))], &Changes::new())?;
+        self.transact(&Batch { meta: &[(BOOT, u64::from(boot))], ..Batch::default() })?;
         self.boot = boot;
         Ok(boot)
     }
@@ -228,7 +228,7 @@ impl Store {
         commands.insert(name.to_owned(), counter);
         let text: String = commands.iter().map(|(name, counter)| format!("{name} {counter}\n")).collect();
         self.disk.replace(&file, text.as_bytes()).map_err(|e| file_error(&file, e))?;
-        self.transact(&[], &[], &[(name, counter)], &Changes::new())?;
+        self.transact(&Batch { meta: &[(name, counter)], ..Batch::default() })?;
         self.commands = commands;
         Ok(())
     }
@@ -240,7 +240,7 @@ impl Store {
     pub fn commit(&mut self, puts: &[&Stored], deletes: &[u64]) -> Result<(), StoreError> {
         // Noted even if it fails: the caller keeps the messages, and they come with the store that is made anew.
         let owed = self.owed.note(puts);
-        self.transact(puts, deletes, &[], &owed)
+        self.transact(&Batch { puts, deletes, owed: &owed, ..Batch::default() })
     }
 
     /// Whether the last operation left the store usable.
@@ -287,7 +287,8 @@ impl Store {
         let (db, _) = open_and_load(disk, new).map_err(|f| f.into_error(new))?;
         let counters = self.commands.iter().map(|(name, counter)| (name.as_str(), *counter));
         let meta: Vec<(&str, u64)> = core::iter::once((BOOT, u64::from(self.counted()))).chain(counters).collect();
-        write_guarded(&db, waiting, &[], &meta, &self.owed.whole()).map_err(|e| database_error(new, e))?;
+        let batch = Batch { puts: waiting, meta: &meta, owed: &self.owed.whole(), ..Batch::default() };
+        write_guarded(&db, &batch).map_err(|e| database_error(new, e))?;
         if self.foreign {
             disk.rename(&self.path, &aside_name(disk, &self.path)).map_err(|e| file_error(&self.path, e))?;
         }
@@ -308,56 +309,47 @@ impl Store {
         self.db = None;
     }
 
-    fn transact(
-        &mut self,
-        puts: &[&Stored],
-        deletes: &[u64],
-        meta: &[(&str, u64)],
-        owed: &Changes,
-    ) -> Result<(), StoreError> {
+    fn transact(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
         let Some(db) = &self.db else {
             return Err(database_error(&self.path, StorageError::DatabaseClosed.into()));
         };
-        let Err(error) = write_guarded(db, puts, deletes, meta, owed) else { return Ok(()) };
+        let Err(error) = write_guarded(db, batch) else { return Ok(()) };
         self.db = None;
         Err(database_error(&self.path, error))
     }
 }
 
+/// What one transaction changes.
+#[derive(Clone, Copy, Default)]
+struct Batch<'a> {
+    puts: &'a [&'a Stored],
+    deletes: &'a [u64],
+    meta: &'a [(&'a str, u64)],
+    owed: &'a [Change],
+}
+
 /// redb asserts its invariants: a panic over a damaged file must not take the link down.
-fn write_guarded(
-    db: &Database,
-    puts: &[&Stored],
-    deletes: &[u64],
-    meta: &[(&str, u64)],
-    owed: &Changes,
-) -> Result<(), redb::Error> {
-    catch_unwind(AssertUnwindSafe(|| write(db, puts, deletes, meta, owed)))
+fn write_guarded(db: &Database, batch: &Batch<'_>) -> Result<(), redb::Error> {
+    catch_unwind(AssertUnwindSafe(|| write(db, batch)))
         .unwrap_or_else(|_| Err(redb::Error::Corrupted("redb panicked while it wrote".to_owned())))
 }
 
-fn write(
-    db: &Database,
-    puts: &[&Stored],
-    deletes: &[u64],
-    meta: &[(&str, u64)],
-    owed: &Changes,
-) -> Result<(), redb::Error> {
+fn write(db: &Database, batch: &Batch<'_>) -> Result<(), redb::Error> {
     let transaction = db.begin_write()?;
     {
         let mut outbox = transaction.open_table(OUTBOX)?;
-        for stored in puts {
+        for stored in batch.puts {
             outbox.insert(stored.key, encode_record(stored).as_slice())?;
         }
-        for key in deletes {
+        for key in batch.deletes {
             outbox.remove(key)?;
         }
         let mut table = transaction.open_table(META)?;
-        for (name, value) in meta {
+        for (name, value) in batch.meta {
             table.insert(*name, *value)?;
         }
         let mut table = transaction.open_table(OWED)?;
-        for (event, alert) in owed {
+        for (event, alert) in batch.owed {
             match alert {
                 Some(payload) => table.insert(event.as_str(), payload.as_slice())?,
                 None => table.remove(event.as_str())?,
@@ -458,7 +450,7 @@ fn open_and_load(disk: &dyn Disk, path: &Path) -> Result<(Database, Loaded), Fai
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let db = redb::Builder::new().set_cache_size(STORE_CACHE_BYTES).create_with_backend(Backend(file));
         let db = db.map_err(|e: DatabaseError| redb::Error::from(e))?;
-        write(&db, &[], &[], &[], &Changes::new())?; // makes the tables, and shows now whether the disk takes writes
+        write(&db, &Batch::default())?; // makes the tables, and shows now whether the disk takes writes
         let loaded = load(&db)?;
         Ok::<_, redb::Error>((db, loaded))
     }));

@@ -435,15 +435,7 @@ fn fusion(files: &mut Files, top: &mut Section<'_>) -> FusionConfig {
     let mut s = top.section(files, "fusion");
     let cool = s.real(files, "cool_down_s", 0.0, 3600.0);
     let join = s.real(files, "join_window_s", 0.0, 60.0);
-    if let (Some(cool_at), Some(join_at)) = (cool.spot, join.spot)
-        && join.value > cool.value
-    {
-        if cool_at.file < join_at.file {
-            against(files, cool_at, s.key("cool_down_s"), "below", &s.key("join_window_s"), join_at);
-        } else {
-            against(files, join_at, s.key("join_window_s"), "above", &s.key("cool_down_s"), cool_at);
-        }
-    }
+    in_order(files, &s, ("join_window_s", &join), ("cool_down_s", &cool));
     let harsh_events = s.flag(files, "harsh_events").value;
     s.finish(files);
     FusionConfig { cool_down_s: cool.value, join_window_s: join.value, harsh_events }

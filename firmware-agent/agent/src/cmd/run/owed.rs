@@ -56,10 +56,12 @@ impl Owed {
                 to_pass -= 1;
                 refused(StudentRefusal::Failed, Some(LadderReason::Overload))
             } else {
-                match (&mut desk, found.as_ref().map(|f| Recorded::read(&f.0, Some(&alert.event.to_string())))) {
-                    (None, _) => refused(StudentRefusal::NotInstalled, None),
-                    (Some(desk), Some(Ok(recorded))) => desk.recorded(&alert.event, &recorded, stop),
-                    (Some(_), _) => refused(StudentRefusal::NoVideo, None),
+                match &mut desk {
+                    None => refused(StudentRefusal::NotInstalled, None),
+                    Some(desk) => match found.as_ref().and_then(|f| read(&f.0, &alert.event)) {
+                        Some(recorded) => desk.recorded(&alert.event, &recorded, stop),
+                        None => refused(StudentRefusal::NoVideo, None),
+                    },
                 }
             };
             if stop() {
@@ -129,13 +131,18 @@ fn find(folder: &Path, event: &EventId) -> Option<(PathBuf, EvidenceFile)> {
     Some((path, EvidenceFile { name, bytes, sha256_8 }))
 }
 
+/// What a file has of an event.
+fn read(path: &Path, event: &EventId) -> Option<Recorded> {
+    Recorded::read(path, Some(&event.to_string())).ok()
+}
+
 /// Of the files that a journal left, the one in which the event is: they bear the name of the start's last event.
 fn of_journal(folder: &Path, event: &EventId) -> Option<PathBuf> {
     let start = format!("{}_{:08}_", event.unit, event.boot);
     let name = |path: &Path| path.file_name().and_then(|n| n.to_str()).map(str::to_owned).unwrap_or_default();
     let left = RealDisk.list(folder).into_iter().map(|(path, _)| path);
     let left = left.filter(|path| name(path).starts_with(&start) && name(path).contains(".cut-"));
-    left.take(LOOKED_THROUGH).find(|path| Recorded::read(path, Some(&event.to_string())).is_ok())
+    left.take(LOOKED_THROUGH).find(|path| read(path, event).is_some())
 }
 
 #[cfg(test)]
