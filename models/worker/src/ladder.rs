@@ -127,10 +127,16 @@ pub enum Heat {
 }
 
 impl Thermal {
+    /// The zone's temperature, degrees Celsius; `None` without a zone or when its file says none.
+    #[must_use]
+    pub fn celsius(&self) -> Option<f32> {
+        self.zone.as_deref().and_then(number).map(|n| n / 1000.0)
+    }
+
     /// How it is now. A file that cannot be read hinders nothing.
     #[must_use]
     pub fn now(&self) -> Heat {
-        if let Some(celsius) = self.zone.as_deref().and_then(number).map(|n| n / 1000.0) {
+        if let Some(celsius) = self.celsius() {
             if celsius >= self.hot_c {
                 return Heat::Hot(format!("{celsius:.1} C"));
             }

@@ -44,6 +44,7 @@ pub(crate) fn doctor(args: &DoctorArgs) -> anyhow::Result<Outcome> {
         receiver,
         unit::lines,
         unit::clock,
+        unit::heat,
         unit::models,
         unit::disk,
         unit::broker,

@@ -347,7 +347,7 @@ pub(crate) struct StudentConfig {
     /// Model file of the last step, on the CPU by this program.
     #[serde(serialize_with = "path_or_none")]
     pub(crate) small_model: Option<PathBuf>,
-    /// File with the temperature, thousandths of a degree Celsius, as the kernel's thermal zones are.
+    /// File with the temperature, thousandths of a degree Celsius, as the kernel's thermal zones are; or `type:` and the type of one.
     #[serde(serialize_with = "path_or_none")]
     pub(crate) thermal_zone: Option<PathBuf>,
     /// The full budget is not used at or above it, degrees Celsius.

@@ -10,4 +10,5 @@ pub(crate) mod gnss;
 pub(crate) mod gpio;
 pub(crate) mod imu;
 pub(crate) mod news;
+pub(crate) mod thermal;
 pub(crate) mod wall;

@@ -36,6 +36,8 @@ pub(crate) use threaded::{DeskThread, News, StudentLink, pair};
 use crate::builtin;
 use crate::config::Config;
 use crate::exit::{Coded, Outcome};
+use crate::io::thermal;
+use crate::show::say;
 
 /// What stands beside a frame that was selected.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,13 +88,31 @@ pub(crate) fn ladder(config: &Config, thermal: bool) -> anyhow::Result<Option<Su
     if steps.is_empty() {
         return Ok(None);
     }
-    let file = |path: &Option<PathBuf>| path.as_ref().filter(|_| thermal).map(|path| config.resolve(path));
-    let (zone, throttled) = (file(&s.thermal_zone), file(&s.throttled));
-    Ok(Some(SupervisorConfig {
-        steps,
-        load_within: Duration::from_secs_f32(s.load_s),
-        thermal: Some(Thermal { zone, warm_c: s.warm_c, hot_c: s.hot_c, throttled }),
-    }))
+    let watched = if thermal { heat(config) } else { Ok(Thermal { zone: None, throttled: None, ..limits(config) }) };
+    let thermal = watched.unwrap_or_else(|(blind, why)| {
+        say!("student: {why}: how hot the board is does not count");
+        blind
+    });
+    Ok(Some(SupervisorConfig { steps, load_within: Duration::from_secs_f32(s.load_s), thermal: Some(thermal) }))
+}
+
+/// What the board says of its heat, as it is configured.
+///
+/// # Errors
+/// The zone is not there: what is left without it, and why.
+pub(crate) fn heat(config: &Config) -> Result<Thermal, (Thermal, String)> {
+    let throttled = config.student.throttled.as_ref().map(|path| config.resolve(path));
+    let blind = Thermal { throttled, ..limits(config) };
+    let Some(zone) = &config.student.thermal_zone else { return Ok(blind) };
+    match thermal::file(zone, |path| config.resolve(path)) {
+        Ok(zone) => Ok(Thermal { zone: Some(zone), ..blind }),
+        Err(why) => Err((blind, why)),
+    }
+}
+
+fn limits(config: &Config) -> Thermal {
+    let s = &config.student;
+    Thermal { zone: None, warm_c: s.warm_c, hot_c: s.hot_c, throttled: None }
 }
 
 /// A model's path, or where the shipped one lies.

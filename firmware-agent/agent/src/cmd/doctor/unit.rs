@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_core::time::WallQuality;
+use agent_worker::ladder::Heat;
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -16,6 +17,7 @@ use crate::io::gpio::{self, Lines as _};
 use crate::io::imu::{self, ImuReport};
 use crate::io::news::Told;
 use crate::io::wall::WallClock;
+use crate::student;
 
 /// Long enough for the self-test, a start and a judgement of rest.
 const IMU_S: f64 = 5.0;
@@ -71,6 +73,35 @@ pub(super) fn lines(config: &Config, _seconds: f64) -> Value {
         let advice = "`gpioinfo` names chips and lines; a line that another program holds cannot be had";
         json!({"check": "gpio", "works": false, "why": why, "advice": advice})
     })
+}
+
+/// How hot the board is and what that means for the student.
+pub(super) fn heat(config: &Config, _seconds: f64) -> Value {
+    if config.student.thermal_zone.is_none() && config.student.throttled.is_none() {
+        return json!({"check": "heat", "works": null, "why": "neither student.thermal_zone nor student.throttled is configured"});
+    }
+    let told = student::heat(config).map_err(|(_, why)| why).and_then(|thermal| {
+        let celsius = thermal.celsius();
+        match (&thermal.zone, celsius) {
+            (Some(zone), None) => Err(format!("{} gives no temperature", zone.display())),
+            _ => Ok((thermal.zone.clone(), celsius, thermal.now())),
+        }
+    });
+    match told {
+        Ok((zone, celsius, now)) => {
+            let student = match now {
+                Heat::Cool => "everything may run".to_owned(),
+                Heat::Warm(why) => format!("its full budget is not used: {why}"),
+                Heat::Hot(why) => format!("it is not asked: {why}"),
+            };
+            json!({"check": "heat", "works": true, "zone": zone, "celsius": celsius, "student": student})
+        }
+        Err(why) => {
+            let advice =
+                "`cat /sys/class/thermal/thermal_zone*/type` lists what student.thermal_zone may name after type:";
+            json!({"check": "heat", "works": false, "why": why, "advice": advice})
+        }
+    }
 }
 
 /// What times in messages are worth now.
