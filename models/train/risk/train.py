@@ -25,6 +25,9 @@ from torch import nn
 SLOTS, SLOT, GLOBAL = 8, 36, 16
 # Columns of the globals that telemetry fills: speed on.
 TELEMETRY = slice(5, GLOBAL)
+# What training asks of each moment besides: a contact within so many seconds, one of this vehicle within two, a moment of
+# closeness of either kind within two, and a near collision that is over or under way.
+HINTS = ("contact in 0.5 s", "in 1 s", "in 4 s", "of ego in 2 s", "event in 2 s", "near now")
 
 
 class RiskHead(nn.Module):
@@ -37,6 +40,8 @@ class RiskHead(nn.Module):
         self.gates = nn.Linear(2 * hidden, 2 * hidden)
         self.candidate = nn.Linear(2 * hidden, hidden)
         self.out = nn.Linear(2 * hidden, 2)
+        # What training asks besides; not exported.
+        self.hints = nn.Linear(2 * hidden, len(HINTS))
 
     def encode(self, slots, mask, moment):
         # What ReLU leaves is at least 0, so an empty slot as 0 never wins over a filled one.
@@ -52,13 +57,23 @@ class RiskHead(nn.Module):
 
     def sequence(self, slots, mask, moment):
         """b x t x ... to logits b x t x 2, from a state of zeros."""
+        return self.out(self.states(slots, mask, moment))
+
+    def states(self, slots, mask, moment):
+        """b x t x ... to what `out` reads, b x t x 2 hidden. As `step` says it, with what depends on no state computed
+        for all times at once."""
         x = self.encode(slots, mask, moment)
-        state = x.new_zeros(x.shape[0], x.shape[-1])
-        logits = []
-        for k in range(x.shape[1]):
-            y, state = self.step(x[:, k], state)
-            logits.append(y)
-        return torch.stack(logits, 1)
+        n = x.shape[-1]
+        gates, candidate = self.gates.weight, self.candidate.weight
+        gates_x = F.linear(x, gates[:, :n], self.gates.bias).unbind(1)
+        candidate_x = F.linear(x, candidate[:, :n], self.candidate.bias).unbind(1)
+        gates_h, candidate_h = gates[:, n:].t(), candidate[:, n:].t()
+        state, states = x.new_zeros(x.shape[0], n), []
+        for g, c in zip(gates_x, candidate_x):
+            keep, reset = torch.sigmoid(torch.addmm(g, state, gates_h)).chunk(2, -1)
+            state = torch.lerp(torch.tanh(torch.addmm(c, reset * state, candidate_h)), state, keep)
+            states.append(state)
+        return torch.cat((x, torch.stack(states, 1)), -1)
 
 
 class Shipped(nn.Module):
@@ -93,12 +108,22 @@ def load(prefixes, recipe):
             if contact is not None:
                 labels[:, 0] = (t < contact) & (contact <= t + recipe["ahead_s"])
                 labels[:, 1] = (t >= contact) & (t <= contact + recipe["now_s"])
+            hints = np.zeros((len(part), len(HINTS)), np.float32)
+            if line["event"]:
+                left = line["event"]["contact_s"] - t
+                if contact is not None:
+                    for k, most in enumerate((0.5, 1.0, 4.0)):
+                        hints[:, k] = (left > 0) & (left <= most)
+                    hints[:, 3] = (left > 0) & (left <= 2.0) & bool(line["event"]["ego_takes_part"])
+                else:
+                    hints[:, 5] = np.abs(left) <= 1.0
+                hints[:, 4] = (left > 0) & (left <= 2.0)
             count = part[:, -4]
             drives.append({
                 "slots": torch.from_numpy(part[:, :SLOTS * SLOT].reshape(-1, SLOTS, SLOT)).half(),
                 "mask": torch.from_numpy((np.arange(SLOTS)[None] < count[:, None]).astype(np.float32)),
                 "moment": torch.from_numpy(part[:, SLOTS * SLOT:SLOTS * SLOT + GLOBAL].copy()),
-                "labels": torch.from_numpy(labels),
+                "labels": torch.from_numpy(labels), "hints": torch.from_numpy(hints),
                 "t": t, "contact": contact, "line": line,
             })
     return drives
@@ -108,19 +133,20 @@ def draw(drives, recipe, step):
     """The batch of a step: windows that begin anywhere, half of them without telemetry."""
     rng = np.random.default_rng([recipe["seed"], step])
     n = recipe["window"]
-    parts = {"slots": [], "mask": [], "moment": [], "labels": [], "there": []}
+    parts = {"slots": [], "mask": [], "moment": [], "labels": [], "hints": [], "there": []}
     for _ in range(recipe["batch"]):
         d = drives[rng.integers(len(drives))]
         at = int(rng.integers(max(1, len(d["t"]) - n + 1)))
         take = lambda x: x[at:at + n]
-        slots, mask, moment, labels = (take(d[k]) for k in ("slots", "mask", "moment", "labels"))
+        slots, mask, moment, labels, hints = (take(d[k]) for k in ("slots", "mask", "moment", "labels", "hints"))
         moment = moment.clone()
         if rng.random() < recipe["telemetry_dropout"]:
             moment[:, TELEMETRY] = 0
         mask = mask * torch.from_numpy((rng.random(mask.shape) >= recipe["slot_dropout"] * rng.random()).astype(np.float32))
         pad = n - len(labels)
         there = torch.ones(len(labels))
-        for k, v in (("slots", slots.float()), ("mask", mask), ("moment", moment), ("labels", labels), ("there", there)):
+        for k, v in (("slots", slots.float()), ("mask", mask), ("moment", moment), ("labels", labels), ("hints", hints),
+                     ("there", there)):
             parts[k].append(F.pad(v, [0, 0] * (v.ndim - 1) + [0, pad]))
     return {k: torch.stack(v) for k, v in parts.items()}
 
@@ -276,12 +302,13 @@ def main():
             warm = min(1.0, (step + 1) / recipe["warmup"])
             group["lr"] = recipe["lr"] * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * done)))
         b = draw(train, recipe, step)
-        logits = head.sequence(b["slots"], b["mask"], b["moment"])
+        states = head.states(b["slots"], b["mask"], b["moment"])
         # The state needs a second to know anything: its first steps are not judged.
         there = b["there"].clone()
         there[:, :10] = 0
-        loss = F.binary_cross_entropy_with_logits(logits, b["labels"], reduction="none").mean(-1)
-        loss = (loss * there).sum() / there.sum()
+        loss = F.binary_cross_entropy_with_logits(head.out(states), b["labels"], reduction="none").mean(-1)
+        hints = F.binary_cross_entropy_with_logits(head.hints(states), b["hints"], reduction="none").mean(-1)
+        loss = ((loss + recipe.get("hints", 0.0) * hints) * there).sum() / there.sum()
         optim.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)
