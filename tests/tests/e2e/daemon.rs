@@ -110,7 +110,8 @@ fn sigterm_stops_a_paced_run_cleanly_and_says_goodbye() {
     // Online, then stopped: the last will would say "lost".
     let status = Ear::start(&broker, "fleet/demo/demo-unit/status", 2);
     let running = unit.start();
-    broker.wait_log("demo-unit/status");
+    // In quotes: what is published. The listener's own subscription stands there without.
+    broker.wait_log("'fleet/demo/demo-unit/status'");
     std::thread::sleep(std::time::Duration::from_secs(2));
     running.signal("TERM");
     running.end(LIMIT).with_code(0);
