@@ -90,7 +90,7 @@ def make_clip_drive(folder, clip):
 
 def write_config(folder, url, rings, model=None, extra=""):
     """A configuration for `run` on that drive, again and again; returns its path."""
-    vision = f'[trigger.vision]\nmodel = "{model}"\n' if model else ""
+    vision = f'[trigger.vision]\nmodel = "{model or "none"}"\n'
     text = f"""inherits = "base"
 [unit]
 name = "bench"

@@ -53,7 +53,10 @@ pub(super) fn camera(files: &mut Files, sources: &mut Section<'_>, ring_mbit_s: 
     }
     let fps = s.whole(files, "fps", 1, MAX_CAMERA_FPS).value;
     let bitrate = s.real(files, "bitrate_mbit_s", 0.1, MAX_VIDEO_MBIT_S);
+    // Without a camera the figure says nothing: drives bring their own video.
+    let there = kind.as_ref().is_none_or(|k| k.value != CameraKind::None);
     if let (Some(spot), Some(ring)) = (bitrate.spot, ring_mbit_s)
+        && there
         && bitrate.value > ring
     {
         let reason = format!("above rings.video_max_mbit_s ({ring}): the pre-roll would not fit the ring");

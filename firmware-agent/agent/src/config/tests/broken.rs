@@ -243,9 +243,9 @@ const TYPES: &[Case] = &[
     ),
     (
         "a camera that gives more than the ring takes",
-        "[sources.camera]\nbitrate_mbit_s = 9\n",
+        "[sources.camera]\nkind = \"csi\"\nbitrate_mbit_s = 9\n",
         &[
-            "2:18: sources.camera.bitrate_mbit_s is 9, above rings.video_max_mbit_s (8): the pre-roll would not fit the \
+            "3:18: sources.camera.bitrate_mbit_s is 9, above rings.video_max_mbit_s (8): the pre-roll would not fit the \
              ring",
         ],
     ),
