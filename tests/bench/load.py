@@ -88,9 +88,9 @@ def make_clip_drive(folder, clip):
     return drive
 
 
-def write_config(folder, url, rings, model=None, extra=""):
+def write_config(folder, url, rings, model=None, extra="", vision=""):
     """A configuration for `run` on that drive, again and again; returns its path."""
-    vision = f'[trigger.vision]\nmodel = "{model or "none"}"\n'
+    vision = f'[trigger.vision]\nmodel = "{model or "none"}"\n{vision}\n'
     text = f"""inherits = "base"
 [unit]
 name = "bench"
