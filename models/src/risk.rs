@@ -15,6 +15,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tract_onnx::prelude::*;
 
+use crate::footprint;
 use crate::limits::{MAX_MANIFEST_BYTES, MAX_RISK_BYTES, MAX_RISK_STATE};
 
 /// The head that ships, and its manifest; made by `models/train/risk`.
@@ -109,6 +110,13 @@ impl RiskHead {
     }
 
     fn from_parts(path: &Path, text: &str, onnx: &[u8]) -> Result<Self, RiskError> {
+        footprint::before_load();
+        let made = Self::made_of(path, text, onnx);
+        footprint::after_load();
+        made
+    }
+
+    fn made_of(path: &Path, text: &str, onnx: &[u8]) -> Result<Self, RiskError> {
         let raw = parse(path, text)?;
         let model = |reason: String| RiskError::Model { path: path.with_file_name(&raw.file), reason };
         let digest = Sha256::digest(onnx);
