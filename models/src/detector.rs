@@ -184,10 +184,11 @@ impl Detector {
         engine: Engine,
     ) -> Result<Self, DetectorError> {
         check_hash(&manifest, onnx, &bytes)?;
-        footprint::before_load();
-        let net = catch_unwind(AssertUnwindSafe(|| build(&manifest, onnx, &bytes, engine)));
-        drop(bytes);
-        footprint::after_load();
+        let net = footprint::loading(|| {
+            // Dropped with the rest.
+            let bytes = bytes;
+            catch_unwind(AssertUnwindSafe(|| build(&manifest, onnx, &bytes, engine)))
+        });
         let (net, why_tract) = net.unwrap_or_else(|panic| {
             let reason = panic
                 .downcast_ref::<String>()

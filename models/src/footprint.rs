@@ -16,14 +16,20 @@ const WHILE_LOADING: i32 = 64 << 10;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const AFTERWARDS: i32 = 1 << 20;
 
-/// Call before a model is parsed.
-pub(crate) fn before_load() {
+/// Loads a model, and gives back what was only needed for that.
+pub(crate) fn loading<T>(load: impl FnOnce() -> T) -> T {
+    before_load();
+    let loaded = load();
+    after_load();
+    loaded
+}
+
+fn before_load() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     linux::set_mmap_threshold(WHILE_LOADING);
 }
 
-/// Call when the model is loaded and what was only needed for that is dropped.
-pub(crate) fn after_load() {
+fn after_load() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         linux::set_mmap_threshold(AFTERWARDS);

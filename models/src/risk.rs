@@ -110,10 +110,7 @@ impl RiskHead {
     }
 
     fn from_parts(path: &Path, text: &str, onnx: &[u8]) -> Result<Self, RiskError> {
-        footprint::before_load();
-        let made = Self::made_of(path, text, onnx);
-        footprint::after_load();
-        made
+        footprint::loading(|| Self::made_of(path, text, onnx))
     }
 
     fn made_of(path: &Path, text: &str, onnx: &[u8]) -> Result<Self, RiskError> {
