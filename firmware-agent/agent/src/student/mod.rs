@@ -88,31 +88,23 @@ pub(crate) fn ladder(config: &Config, thermal: bool) -> anyhow::Result<Option<Su
     if steps.is_empty() {
         return Ok(None);
     }
-    let watched = if thermal { heat(config) } else { Ok(Thermal { zone: None, throttled: None, ..limits(config) }) };
-    let thermal = watched.unwrap_or_else(|(blind, why)| {
-        say!("student: {why}: how hot the board is does not count");
-        blind
+    let thermal = thermal.then(|| {
+        let (thermal, missing) = heat(config);
+        if let Some(why) = missing {
+            say!("student: {why}: how hot the board is does not count");
+        }
+        thermal
     });
-    Ok(Some(SupervisorConfig { steps, load_within: Duration::from_secs_f32(s.load_s), thermal: Some(thermal) }))
+    Ok(Some(SupervisorConfig { steps, load_within: Duration::from_secs_f32(s.load_s), thermal }))
 }
 
-/// What the board says of its heat, as it is configured.
-///
-/// # Errors
-/// The zone is not there: what is left without it, and why.
-pub(crate) fn heat(config: &Config) -> Result<Thermal, (Thermal, String)> {
-    let throttled = config.student.throttled.as_ref().map(|path| config.resolve(path));
-    let blind = Thermal { throttled, ..limits(config) };
-    let Some(zone) = &config.student.thermal_zone else { return Ok(blind) };
-    match thermal::file(zone, |path| config.resolve(path)) {
-        Ok(zone) => Ok(Thermal { zone: Some(zone), ..blind }),
-        Err(why) => Err((blind, why)),
-    }
-}
-
-fn limits(config: &Config) -> Thermal {
+/// Where the board says how hot it is, and why that is without the zone that is configured, if it is not there.
+pub(crate) fn heat(config: &Config) -> (Thermal, Option<String>) {
     let s = &config.student;
-    Thermal { zone: None, warm_c: s.warm_c, hot_c: s.hot_c, throttled: None }
+    let zone = s.thermal_zone.as_ref().map(|zone| thermal::file(zone, |path| config.resolve(path))).transpose();
+    let (zone, missing) = zone.map_or_else(|why| (None, Some(why)), |zone| (zone, None));
+    let throttled = s.throttled.as_ref().map(|path| config.resolve(path));
+    (Thermal { zone, warm_c: s.warm_c, hot_c: s.hot_c, throttled }, missing)
 }
 
 /// A model's path, or where the shipped one lies.

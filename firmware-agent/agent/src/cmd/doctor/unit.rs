@@ -80,28 +80,19 @@ pub(super) fn heat(config: &Config, _seconds: f64) -> Value {
     if config.student.thermal_zone.is_none() && config.student.throttled.is_none() {
         return json!({"check": "heat", "works": null, "why": "neither student.thermal_zone nor student.throttled is configured"});
     }
-    let told = student::heat(config).map_err(|(_, why)| why).and_then(|thermal| {
-        let celsius = thermal.celsius();
-        match (&thermal.zone, celsius) {
-            (Some(zone), None) => Err(format!("{} gives no temperature", zone.display())),
-            _ => Ok((thermal.zone.clone(), celsius, thermal.now())),
-        }
-    });
-    match told {
-        Ok((zone, celsius, now)) => {
-            let student = match now {
-                Heat::Cool => "everything may run".to_owned(),
-                Heat::Warm(why) => format!("its full budget is not used: {why}"),
-                Heat::Hot(why) => format!("it is not asked: {why}"),
-            };
-            json!({"check": "heat", "works": true, "zone": zone, "celsius": celsius, "student": student})
-        }
-        Err(why) => {
-            let advice =
-                "`cat /sys/class/thermal/thermal_zone*/type` lists what student.thermal_zone may name after type:";
-            json!({"check": "heat", "works": false, "why": why, "advice": advice})
-        }
+    let (thermal, missing) = student::heat(config);
+    let celsius = thermal.celsius();
+    let silent = || thermal.zone.as_ref().filter(|_| celsius.is_none());
+    if let Some(why) = missing.or_else(|| silent().map(|zone| format!("{} gives no temperature", zone.display()))) {
+        let advice = "`cat /sys/class/thermal/thermal_zone*/type` lists what student.thermal_zone may name after type:";
+        return json!({"check": "heat", "works": false, "why": why, "advice": advice});
     }
+    let student = match thermal.now() {
+        Heat::Cool => "everything may run".to_owned(),
+        Heat::Warm(why) => format!("its full budget is not used: {why}"),
+        Heat::Hot(why) => format!("it is not asked: {why}"),
+    };
+    json!({"check": "heat", "works": true, "zone": thermal.zone, "celsius": celsius, "student": student})
 }
 
 /// What times in messages are worth now.
