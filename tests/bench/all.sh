@@ -6,16 +6,16 @@
 # replay_speed, clips and peers the data folder (AGENT_DATA, default ../shared/data). One that fails is said at the end.
 #
 # usage: all.sh [PART...]
-#   parts: latency memory replay_speed kills disks clips peers soak gstreamer; default all but the last two.
-#   disks wants root, gstreamer a build with that feature.
+#   parts: latency memory replay_speed kills disks hang clips peers soak gstreamer; default all but the last two.
+#   disks and hang want root, gstreamer a build with that feature.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(latency memory replay_speed kills disks clips peers)
+[ ${#parts[@]} -gt 0 ] || parts=(latency memory replay_speed kills disks hang clips peers)
 failed=()
 for part in "${parts[@]}"; do
     case "$part" in
-    latency | memory | replay_speed | clips | soak | gstreamer) python3 "$here/$part.py" || failed+=("$part") ;;
+    latency | memory | replay_speed | hang | clips | soak | gstreamer) python3 "$here/$part.py" || failed+=("$part") ;;
     kills | disks) python3 "$here/$part.py" --agent "${AGENT_BIN:-$here/../../target/release/firmware-agent}" || failed+=("$part") ;;
     peers) bash "$here/peers.sh" || failed+=("$part") ;;
     *) echo "no such part: $part" >&2 && exit 2 ;;

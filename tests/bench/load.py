@@ -88,8 +88,8 @@ def make_clip_drive(folder, clip):
     return drive
 
 
-def write_config(folder, url, rings, model=None, extra="", vision=""):
-    """A configuration for `run` on that drive, again and again; returns its path."""
+def write_config(folder, url, rings, model=None, extra="", vision="", sources=""):
+    """A configuration for `run` on that drive, again and again, with more keys of `sources` and more sections; returns its path."""
     vision = f'[trigger.vision]\nmodel = "{model or "none"}"\n{vision}\n'
     text = f"""inherits = "base"
 [unit]
@@ -110,7 +110,7 @@ broker = "{url}"
 [sources]
 drives = ["bench.mcap"]
 loop = true
-{vision}{extra}"""
+{sources}{vision}{extra}"""
     path = folder / "bench.toml"
     path.write_text(text)
     return path

@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 """Soak of `run`: so many hours of drive time as fast as the machine allows, then so many minutes in real time; a simulated crash every
-few minutes, evidence and messages to a real broker all the while.
+few minutes, evidence and messages to a real broker all the while. And of `replay`: one drive of so many hours, with a crash every four
+minutes, in which every sample that was written must be counted.
 
-Memory, open files and threads of the process are noted twice a second. What is asked: does memory grow (slope of the means of twenty
+Memory, open files and threads of the process are noted twice a second, of `replay` twenty times. What is asked: does memory grow (slope of the means of twenty
 stretches after the first tenth, with its 95 % interval; flat is an interval that holds 0, or less than 1 MB a day of use), are files and
 threads the same at the end, was anything lost, did every event's alert and report arrive. Prints a table; exit code 1 if something does
 not hold.
 
-usage: soak.py [--hours 24] [--minutes 60]
+usage: soak.py [--hours 24] [--minutes 60] [--replay-hours 24]
 """
 import argparse
 import json
+import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -32,6 +35,9 @@ STRETCHES = 20
 # Two-sided 95 % of Student's t with 18 degrees of freedom.
 T_95 = 2.101
 EVERY_S = 0.5
+# Of a motion sensor at rest, m/s^2.
+DRAW = random.Random(1)
+NOISE = [DRAW.gauss(0, 0.1) for _ in range(1009)]
 
 
 def slope(points):
@@ -62,7 +68,7 @@ def soak(name, realtime, done):
             load.make_drive(folder / part, seconds, False, crashes)
         (folder / "bench.dbc").write_text(load.DBC)
         drives = ", ".join(['"quiet/bench.mcap"'] * 4 + ['"crash/bench.mcap"'])
-        config = load.write_config(folder, broker.url, RINGS, extra=f"realtime = {str(realtime).lower()}\n")
+        config = load.write_config(folder, broker.url, RINGS, sources=f"realtime = {str(realtime).lower()}\n")
         text = config.read_text().replace('drives = ["bench.mcap"]', f"drives = [{drives}]")
         config.write_text(text.replace("[link]\n", "[link]\nhealth_interval_s = 5\n") + "[evidence]\nquota_mb = 400\n")
         heard = open(folder / "heard.jsonl", "w+")
@@ -92,6 +98,20 @@ def soak(name, realtime, done):
             agent.wait()
             ear.terminate()
             broker.stop()
+    grows, (files, threads), wrong = grown(name, points)
+    # At the quick pace an event waits for its file for minutes of its clock, and its ring tells what did not stay as long.
+    if realtime and any(losses.values()):
+        wrong.append(f"{name}: losses {losses}")
+    missing = [len(alerts), len(reports)]
+    if not events or min(missing) < events - 4:
+        wrong.append(f"{name}: {events} events, {missing} alerts and reports")
+    row = (name, f"{uptime / 3600:.2f}", f"{points[-1][1] / 1e6:.1f}", grows, files, threads, events,
+           len(alerts), len(reports), sum(losses.values()))
+    return row, wrong
+
+
+def grown(name, points):
+    """Slope of resident MB an hour with its interval, and what is wrong with memory, files and threads."""
     after = points[len(points) // 10:]
     grows, half = slope([(t / 3600, rss / 1e6) for t, rss, *_ in after])
     wrong = []
@@ -101,21 +121,69 @@ def soak(name, realtime, done):
         first, last = (common.median([p[i] for p in part]) for part in (after[:len(after) // 4], after[-len(after) // 4:]))
         if last > first:
             wrong.append(f"{name}: {what} from {first} to {last}")
-    # At the quick pace an event waits for its file for minutes of its clock, and its ring tells what did not stay as long.
-    if realtime and any(losses.values()):
-        wrong.append(f"{name}: losses {losses}")
-    missing = [len(alerts), len(reports)]
-    if not events or min(missing) < events - 4:
-        wrong.append(f"{name}: {events} events, {missing} alerts and reports")
-    row = (name, f"{uptime / 3600:.2f}", f"{points[-1][1] / 1e6:.1f}", f"{grows:+.3f} ± {half:.3f}", after[-1][2], after[-1][3], events,
-           len(alerts), len(reports), sum(losses.values()))
-    return row, wrong
+    return f"{grows:+.3f} ± {half:.3f}", after[-1][2:4], wrong
+
+
+def long_drive(folder, hours):
+    """A drive of quiet blocks of four minutes that each end in a crash: an airbag, or 20 km/h in 0.1 s, in turns. A bus frame and a
+    motion sample every 10 ms; returns how many of each."""
+    ticks, blocks = 24_000, int(hours * 15)
+    with open(folder / "long.log", "w") as can, open(folder / "long.csv", "w") as imu:
+        imu.write("t,ax,ay,az,gx,gy,gz\n")
+        for block in range(blocks):
+            airbag = block % 2 == 0
+            for tick in range(ticks):
+                t = (block * ticks + tick) / 100
+                at = tick - (ticks - 1000)
+                can.write(f"({t:.6f}) can0 050#{int(airbag and 0 <= at < 40):02X}00000000000000\n")
+                ax = 20 / 3.6 / 0.1 * (1 - math.cos(2 * math.pi * at / 10)) if not airbag and 0 <= at < 10 else 0
+                imu.write(f"{t:.4f},{ax + NOISE[tick % len(NOISE)]:.4f},{NOISE[tick * 7 % len(NOISE)]:.4f},9.8067,0,0,0\n")
+    common.import_drive(folder / "long.mcap", "--simulated", "--candump", folder / "long.log", "--imu-csv", folder / "long.csv",
+                        "--imu-columns", "t=t,x=ax,y=ay,z=az,gx=gx,gy=gy,gz=gz")
+    for name in ("long.log", "long.csv"):
+        (folder / name).unlink()
+    return blocks * ticks, blocks
+
+
+def replay(hours):
+    """One row of the table and what is wrong."""
+    with common.scratch() as folder:
+        folder = Path(folder)
+        common.say("making the drive")
+        samples, crashes = long_drive(folder, hours)
+        (folder / "bench.dbc").write_text(load.DBC)
+        config = load.write_config(folder, "mqtt://127.0.0.1:1", RINGS)
+        agent = subprocess.Popen([common.AGENT, "replay", folder / "long.mcap", "--config", config, "--out", folder / "out"],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        points, begun = [], time.monotonic()
+        while agent.poll() is None:
+            try:
+                points.append((time.monotonic() - begun, *look(agent.pid)))
+            except (OSError, KeyError):
+                break
+            time.sleep(0.05)
+        code, took = agent.wait(), time.monotonic() - begun
+        # Time of the drive, as it goes by evenly.
+        points = [(t / took * hours * 3600, *rest) for t, *rest in points]
+        summary = json.loads((folder / "out" / "summary.json").read_text())["drives"][0]
+        messages = [json.loads(line)["message"] for line in open(folder / "out" / "messages.jsonl")]
+    alerts, reports = ({(m[k]["event"]["boot"], m[k]["event"]["seq"]) for m in messages if k in m} for k in ("alert", "report"))
+    name = "replay"
+    grows, (files, threads), wrong = grown(name, points)
+    counted = [summary[k] for k in ("can_frames", "imu_samples", "events")]
+    if code != 0 or counted != [samples, samples, crashes] or any(summary["losses"].values()):
+        wrong.append(f"{name}: ended with {code}; of {samples} samples and {crashes} crashes {counted}; losses {summary['losses']}")
+    if min(len(alerts), len(reports)) < crashes:
+        wrong.append(f"{name}: {len(alerts)} alerts, {len(reports)} reports")
+    common.say(f"{hours} hours in {took:.0f} s, {hours * 3600 / took:.0f} times real time")
+    return (name, f"{hours:.2f}", f"{points[-1][1] / 1e6:.1f}", grows, files, threads, crashes, len(alerts), len(reports), 0), wrong
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--hours", type=float, default=24)
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--replay-hours", type=float, default=24)
     args = parser.parse_args()
     common.need("mosquitto")
     print("### Soak\n")
@@ -128,6 +196,10 @@ def main():
             rows.append(row)
             wrong += faults
             common.say(f"{name}: {row}")
+    if args.replay_hours > 0:
+        row, faults = replay(args.replay_hours)
+        rows.append(row)
+        wrong += faults
     common.table(["pace", "hours of the agent's clock", "resident MB", "MB an hour", "files", "threads", "events", "alerts", "reports", "lost"], rows)
     print("\n".join(wrong) or "nothing grew, nothing was lost")
     sys.exit(1 if wrong else 0)

@@ -1,6 +1,7 @@
 //! Evidence on a disk that is full, read-only or failing: an agent that goes on as before, on a simulated disk.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use agent_core::agent::{Agent, Output};
 use agent_core::samples::{FrameMeta, ImuSample, SignalSample, VehicleSignal, VideoCodec};
@@ -11,6 +12,7 @@ use agent_wire::{Alert, EventId, Report, StudentOutcome, StudentRefusal};
 use super::*;
 use crate::evidence::Durability;
 use crate::power_tests::config;
+use crate::scribe;
 use crate::signer::Signer;
 
 const FOLDER: &str = "/state/evidence";
@@ -66,19 +68,13 @@ impl Unit {
                 Output::Report(report) => self.reports.push(report),
                 Output::Health(_) => {}
                 Output::Closed { event, .. } => {
-                    let file = {
-                        let view = self.agent.evidence(&event).unwrap();
-                        let place = Place { folder: Path::new(FOLDER), quota: self.quota, event_bytes: EVENT_BYTES };
-                        let written = place.write(
-                            &self.disk,
-                            &view,
-                            &DriveInfo::new("simulated"),
-                            &Signer::unsigned("unit-1", agent_wire::Flags::default()),
-                        );
-                        self.gone += written.gone;
-                        let parts = written.parts;
-                        parts.and_then(|(part, path)| evidence::seal(&self.disk, &part, &path, Durability::Synced)).ok()
-                    };
+                    let place = Place { folder: FOLDER.into(), quota: self.quota, event_bytes: EVENT_BYTES };
+                    let signer = Signer::unsigned("unit-1", agent_wire::Flags::default());
+                    let to = (Arc::new(self.disk.clone()) as Arc<dyn Disk>, place, Durability::Synced);
+                    let done = scribe::at_once(to, &self.agent, &event, &signer);
+                    self.gone += done.gone;
+                    let (of, file) = done.sealed.unwrap();
+                    assert_eq!(of, event);
                     self.agent.on_evidence(&event, file);
                     let refused = StudentOutcome::Refused(StudentRefusal::NotInstalled);
                     self.agent.on_student(&event, refused, &[]);
@@ -167,7 +163,7 @@ fn room_is_made_for_the_outbox_only_when_the_disk_is_full() {
     let mut unit = Unit::new(u64::MAX);
     let crash = unit.event(true);
     let lesser: Vec<String> = (0..3).map(|_| unit.event(false)).map(|e| file(&e)).collect();
-    let place = Place { folder: Path::new(FOLDER), quota: u64::MAX, event_bytes: 1 };
+    let place = Place { folder: FOLDER.into(), quota: u64::MAX, event_bytes: 1 };
     assert_eq!(place.relieve(&unit.disk), 0);
     unit.disk.set_faults(Faults { writes: true, ..Faults::default() });
     assert_eq!(place.relieve(&unit.disk), 0, "a failing disk is not a full one");

@@ -8,8 +8,8 @@ use agent_core::evidence::{EvidenceView, Recorded};
 use agent_core::samples::{CanFrame, FrameMeta, GnssFix, ImuSample};
 use agent_core::time::MonoTime;
 use agent_disk::{Cursor, Disk, How, folder_of};
-use agent_drive::{DriveError, DriveInfo, DriveWriter};
-use agent_wire::{EvidenceFile, Hash8};
+use agent_drive::{Chained, DriveError, DriveInfo, DriveWriter, NoSeek};
+use agent_wire::{EventId, EvidenceFile, Hash8};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -30,7 +30,8 @@ const WRITE_BYTES: usize = 64 << 10;
 /// Folder, below that of crash evidence, for evidence that may be rotated away.
 pub(crate) const LESSER: &str = "lesser";
 
-/// Writes the evidence of an event into `folder` and returns what the report says of it.
+/// Writes the evidence of an event into `folder` at once and returns what the report says of it. `run` does it a piece at a time:
+/// [`crate::scribe`].
 pub(crate) fn write(
     disk: &dyn Disk,
     folder: &Path,
@@ -39,29 +40,32 @@ pub(crate) fn write(
     signer: &Signer,
     durability: Durability,
 ) -> anyhow::Result<EvidenceFile> {
-    let (part, path) = write_part(disk, folder, view, info, signer)?;
+    disk.make_folder(folder)?;
+    let (part, path) = names(folder, &view.event().id);
+    let file = Cursor::new(disk.open(&part, How::Create).with_context(|| part.display().to_string())?);
+    let mut writer = begin(BufWriter::with_capacity(WRITE_BYTES, file), view, info, signer)?;
+    write_all(&mut writer, merged(view.imu(), view.gnss(), view.can(), view.frames()))?;
+    writer.finish()?;
     seal(disk, &part, &path, durability)
 }
 
-/// Writes the evidence under a name that says it is not whole yet. Returns that name and the final one.
-pub(crate) fn write_part(
-    disk: &dyn Disk,
-    folder: &Path,
+/// Names of an event's evidence in `folder`: one that says it is not whole yet, and its own.
+pub(crate) fn names(folder: &Path, event: &EventId) -> (PathBuf, PathBuf) {
+    let name = format!("{event}.mcap");
+    (folder.join(format!(".{name}.part")), folder.join(name))
+}
+
+/// Begins the evidence of an event: all but its records.
+pub(crate) fn begin<W: Write>(
+    out: W,
     view: &EvidenceView<'_>,
     info: &DriveInfo,
     signer: &Signer,
-) -> anyhow::Result<(PathBuf, PathBuf)> {
-    disk.make_folder(folder)?;
-    let name = format!("{}.mcap", view.event().id);
-    let (part, path) = (folder.join(format!(".{name}.part")), folder.join(&name));
-    let file = Cursor::new(disk.open(&part, How::Create).with_context(|| part.display().to_string())?);
-    let out = BufWriter::with_capacity(WRITE_BYTES, file);
+) -> Result<DriveWriter<NoSeek<Chained<W>>>, DriveError> {
     let mut writer = DriveWriter::chained(out, info, signer.seal(view.event().id.to_string()))?;
     writer.write_json("/event", view.event().t_zero, &describe(view).to_string())?;
     writer.write_json("/event/edr", view.event().t_zero, &edr_json(view).to_string())?;
-    write_all(&mut writer, merged(view.imu(), view.gnss(), view.can(), view.frames()))?;
-    writer.finish()?;
-    Ok((part, path))
+    Ok(writer)
 }
 
 /// Deletes the oldest lesser evidence until `folder` with all evidence in it leaves room for `need` bytes below `quota`.

@@ -19,6 +19,7 @@ mod power_tests;
 mod power_update_tests;
 mod preset;
 mod room;
+mod scribe;
 mod show;
 mod signer;
 mod store_page;

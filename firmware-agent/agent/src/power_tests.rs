@@ -21,13 +21,15 @@ use agent_core::outbox::Class;
 use agent_core::samples::{CanFrame, FrameMeta, ImuSample, SignalSample, VehicleSignal, VideoCodec};
 use agent_core::time::{MonoTime, Span};
 use agent_disk::{Disk as _, SimDisk};
-use agent_drive::{DriveInfo, DriveReader};
+use agent_drive::DriveReader;
 use agent_link::Store;
 use agent_link::store::Stored;
 use agent_sim::rng::Rng;
 use agent_wire::{Flags, Hash8, Message, MessageKind, Severity, StudentOutcome, StudentRefusal, UnitId};
 
 use crate::evidence::{self, Durability, LESSER};
+use crate::room::Place;
+use crate::scribe;
 use crate::signer::Signer;
 
 const STORE: &str = "/state/outbox.redb";
@@ -233,22 +235,20 @@ impl Life<'_> {
 
     fn evidence(&mut self, event: &agent_wire::EventId) -> Result<agent_wire::EvidenceFile, ()> {
         let folder = Path::new(EVIDENCE);
-        let view = self.agent.evidence(event).unwrap();
-        let crash = view.event().severity >= Severity::Severe;
+        let crash = self.agent.evidence(event).unwrap().event().severity >= Severity::Severe;
         let lesser: Vec<PathBuf> = self.disk.list(&folder.join(LESSER)).into_iter().map(|(p, _)| p).collect();
-        evidence::make_room(self.disk, folder, QUOTA, 10_000);
+        let place = Place { folder: folder.to_owned(), quota: QUOTA, event_bytes: 10_000 };
+        let signer = Signer::unsigned("unit-1", Flags::default());
+        let disk = Arc::new(self.disk.clone());
+        let sealed = scribe::at_once((disk, place, self.truth.durability), &self.agent, event, &signer).sealed;
         // Rotation takes lesser evidence; whether its going is synced does not matter.
         let gone = lesser.into_iter().filter(|p| !self.disk.exists(p));
         gone.for_each(|p| {
             self.truth.safe.remove(&p);
         });
+        let file = self.alive(sealed.unwrap().1.ok_or("the disk took nothing"))?;
         let to = if crash { folder.to_owned() } else { folder.join(LESSER) };
-        let signer = Signer::unsigned("unit-1", Flags::default());
-        let written = evidence::write_part(self.disk, &to, &view, &DriveInfo::new("simulated"), &signer);
-        let (part, path) = self.alive(written)?;
-        let sealed = evidence::seal(self.disk, &part, &path, self.truth.durability);
-        let file = self.alive(sealed)?;
-        self.truth.safe.insert(path, file.sha256_8);
+        self.truth.safe.insert(evidence::names(&to, event).1, file.sha256_8);
         Ok(file)
     }
 

@@ -1,71 +1,55 @@
 //! Room for evidence: by the quota before a file is written, and by what goes first when the disk is full all the same.
 //!
 //! Terms: *lesser* evidence is that of no crash, in a folder of its own; it goes, the oldest first, for any new evidence and for the
-//! outbox. Evidence of crashes never goes. A *part* is evidence that is being written.
+//! outbox. Evidence of crashes never goes.
 
 use std::path::{Path, PathBuf};
 
-use agent_core::evidence::EvidenceView;
 use agent_disk::{Disk, How};
-use agent_drive::DriveInfo;
-use agent_wire::Severity;
+use agent_wire::EventId;
 
+use crate::config::Config;
 use crate::evidence::{self, LESSER};
-use crate::signer::Signer;
 
 /// What a disk that is not full takes: more than is buffered before a write.
 const PROBE_BYTES: usize = 256 << 10;
 
 /// Where evidence stands, and how much of it may.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
     /// Folder of crash evidence; that of lesser evidence is below it.
-    pub(crate) folder: &'a Path,
+    pub(crate) folder: PathBuf,
     /// Most bytes of both.
     pub(crate) quota: u64,
     /// Most bytes of one event.
     pub(crate) event_bytes: u64,
 }
 
-/// What came of writing.
-#[derive(Debug)]
-pub(crate) struct Written {
-    /// The part and the name that it will have.
-    pub(crate) parts: anyhow::Result<(PathBuf, PathBuf)>,
-    /// Lesser files that went for it.
-    pub(crate) gone: u32,
-    /// Whether there is room below the quota.
-    pub(crate) room: bool,
-}
-
-impl Place<'_> {
-    /// Writes the evidence of an event. On a full disk lesser evidence goes, as much as an event may need at a time, until it fits or
-    /// none is left. What fits of a crash then stays as a part, which the next start finds; of a lesser event nothing stays.
-    pub(crate) fn write(&self, disk: &dyn Disk, view: &EvidenceView<'_>, info: &DriveInfo, signer: &Signer) -> Written {
-        let (mut gone, room) = evidence::make_room(disk, self.folder, self.quota, self.event_bytes);
-        let crash = view.event().severity >= Severity::Severe;
-        let to = if crash { self.folder.to_owned() } else { self.folder.join(LESSER) };
-        loop {
-            let error = match evidence::write_part(disk, &to, view, info, signer) {
-                Ok(parts) => return Written { parts: Ok(parts), gone, room },
-                Err(error) => error,
-            };
-            // Each time round at least one file goes, so this ends.
-            let more = self.relieve(disk);
-            gone += more;
-            if more == 0 {
-                if !crash {
-                    // It is not there at all when the disk took nothing.
-                    let _ = disk.remove(&to.join(format!(".{}.mcap.part", view.event().id)));
-                }
-                return Written { parts: Err(error), gone, room };
-            }
+impl Place {
+    /// Where a configuration wants it.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            folder: config.resolve(&config.evidence.dir),
+            quota: u64::from(config.evidence.quota_mb) * 1_000_000,
+            event_bytes: config.memory().event_bytes(),
         }
+    }
+
+    /// Room for an event below the quota: how many lesser files went for it, and whether there is room now.
+    pub(crate) fn make_room(&self, disk: &dyn Disk) -> (u32, bool) {
+        evidence::make_room(disk, &self.folder, self.quota, self.event_bytes)
+    }
+
+    /// Keeps lesser evidence like that of a crash.
+    pub(crate) fn keep(&self, disk: &dyn Disk, event: &EventId) -> std::io::Result<()> {
+        let name = format!("{event}.mcap");
+        disk.rename(&self.folder.join(LESSER).join(&name), &self.folder.join(&name))?;
+        disk.sync_folder(&self.folder)
     }
 
     /// If the disk is full, deletes the oldest lesser evidence, as much as an event may need. How many files went.
     pub(crate) fn relieve(&self, disk: &dyn Disk) -> u32 {
-        if !is_full(disk, self.folder) {
+        if !is_full(disk, &self.folder) {
             return 0;
         }
         let (mut freed, mut gone) = (0, 0);

@@ -21,33 +21,34 @@ fn can_frame((t, h, bytes): (MonoTime, CanHeader, &[u8])) -> CanFrame {
 #[derive(Clone, Copy, Debug)]
 pub struct Recorded<'a> {
     agent: &'a Agent,
-    from: MonoTime,
+    frames_from: MonoTime,
+    samples_from: MonoTime,
     to: MonoTime,
 }
 
 impl<'a> Recorded<'a> {
     pub(crate) const fn new(agent: &'a Agent, from: MonoTime, to: MonoTime) -> Self {
-        Self { agent, from, to }
+        Self { agent, frames_from: from, samples_from: from, to }
     }
 
     /// IMU samples.
     pub fn imu(&self) -> impl Iterator<Item = &'a ImuSample> {
-        self.agent.imu.range(self.from, self.to)
+        self.agent.imu.range(self.samples_from, self.to)
     }
 
     /// GNSS fixes.
     pub fn gnss(&self) -> impl Iterator<Item = &'a GnssFix> {
-        self.agent.gnss.range(self.from, self.to)
+        self.agent.gnss.range(self.samples_from, self.to)
     }
 
     /// CAN frames.
     pub fn can(&self) -> impl Iterator<Item = CanFrame> {
-        self.agent.can.range(self.from, self.to).map(can_frame)
+        self.agent.can.range(self.samples_from, self.to).map(can_frame)
     }
 
     /// Encoded frames.
     pub fn frames(&self) -> impl Iterator<Item = (FrameMeta, &'a [u8])> {
-        let from = self.from;
+        let from = self.frames_from;
         self.agent.frames.range_from_key(from, self.to).filter(move |(meta, _)| meta.t >= from)
     }
 }
@@ -91,6 +92,30 @@ impl<'a> EvidenceView<'a> {
 
     fn from(&self, pre_roll: Span) -> MonoTime {
         self.event.first_t.minus(pre_roll)
+    }
+
+    /// Where its video begins: at a key frame.
+    fn video_from(&self) -> MonoTime {
+        let from = self.from(self.agent.config.rings.video_pre_roll);
+        self.agent.key_frame_before(from).unwrap_or(from)
+    }
+
+    /// Time before which it holds nothing.
+    #[must_use]
+    pub fn begins(&self) -> MonoTime {
+        self.video_from().min(self.from(self.agent.config.rings.sample_pre_roll))
+    }
+
+    /// What of it lies from `from` to `to`, both included: for a caller that takes it a piece at a time. All pieces together hold
+    /// what the whole holds.
+    #[must_use]
+    pub fn piece(&self, from: MonoTime, to: MonoTime) -> Recorded<'a> {
+        Recorded {
+            agent: self.agent,
+            frames_from: from.max(self.video_from()),
+            samples_from: from.max(self.from(self.agent.config.rings.sample_pre_roll)),
+            to,
+        }
     }
 
     /// Encoded frames from a key frame before the pre-roll to now.

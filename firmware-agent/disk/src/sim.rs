@@ -5,7 +5,7 @@
 //! folder was synced a beginning, in order, as the journals of file systems keep it; that a file's own sync brings its name
 //! along is not assumed. A file whose name was lost is lost.
 //!
-//! It can also be a bad disk ([`Faults`]): full, read-only, slow, or failing when it is read, written or synced. A failed sync is as
+//! It can also be a bad disk ([`Faults`]): full, read-only, slow, hanging, or failing when it is read, written or synced. A failed sync is as
 //! treacherous as with the kernel: what it should have made safe is still read as written, no later sync speaks of it, and the next
 //! power cut takes it.
 
@@ -38,6 +38,8 @@ pub struct Faults {
     pub read_only: bool,
     /// Each change and sync takes so long.
     pub slow: Duration,
+    /// Changes and syncs do not come back before this is taken away.
+    pub hangs: bool,
 }
 
 /// Linux's numbers of errors.
@@ -244,11 +246,14 @@ impl SimDisk {
         Ok(())
     }
 
-    /// A slow disk makes its caller wait, and nobody else.
+    /// A slow or hanging disk makes its caller wait, and nobody else.
     fn wait(&self) {
         let slow = self.state().faults.slow;
         if !slow.is_zero() {
             std::thread::sleep(slow);
+        }
+        while self.state().faults.hangs {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

@@ -14,6 +14,7 @@ pub mod commands;
 mod connection;
 mod der;
 pub mod expiry;
+mod keeper;
 pub mod limits;
 pub mod listener;
 mod owed;

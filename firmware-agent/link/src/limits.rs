@@ -71,6 +71,14 @@ pub const SET_ASIDE: u32 = 8;
 pub const COMMANDS_MUTED: Duration = Duration::from_secs(600);
 /// The watchdog never waits longer than this.
 pub const WATCHDOG_CAP: Duration = Duration::from_secs(120);
+/// The link waits so long for the disk before it sends a message: an order of storing and sending is worth less than an alert.
+pub const COMMIT_WITHIN: Duration = Duration::from_millis(300);
+/// A store that has not answered for so long counts as failing: a worn card may stall for seconds.
+pub const HANG_SAID: Duration = Duration::from_secs(5);
+/// At the end it waits so long for what was accepted to be stored.
+pub const LAST_COMMIT_WITHIN: Duration = Duration::from_secs(5);
+/// And so long for the store to be closed.
+pub const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// A failed store is made anew this soon at first, then twice as late each time.
 pub const REOPEN_FIRST: Duration = Duration::from_secs(1);
 /// But never later: it may mean writing everything that waits.

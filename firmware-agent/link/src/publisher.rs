@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::backoff::BackoffConfig;
 use crate::broker::{Broker, BrokerError};
 use crate::commands::{CommandPolicy, CommandRefusal};
+use crate::keeper::Keeper;
 use crate::limits::{COMMANDS, MAX_BROKERS, QUEUE, QUEUE_RESERVED};
 use crate::store::{Opened, Store};
 use crate::tls::{Tls, TlsError};
@@ -153,6 +154,8 @@ pub struct LinkStats {
     pub commit_time: Duration,
     /// Failures of the store.
     pub store_errors: u64,
+    /// How often the disk did not answer in the time that the link waits for it.
+    pub store_hangs: u64,
     /// The store does not work now: what is new is held in memory alone.
     pub store_failing: bool,
     /// Messages that are only in memory because the store failed.
@@ -242,6 +245,7 @@ impl Link {
         let (stop, stop_signal) = oneshot::channel();
         let (command_sender, commands) = mpsc::channel(COMMANDS);
         let shared = Arc::new(Shared::default());
+        let store = Keeper::start(store)?;
         let worker = Worker::new(config, brokers, store, opened, Arc::clone(&shared), command_sender);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new()

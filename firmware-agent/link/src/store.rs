@@ -215,6 +215,11 @@ impl Store {
         self.commands.get(name).copied().unwrap_or(0)
     }
 
+    /// All of them.
+    pub(crate) const fn command_counters(&self) -> &BTreeMap<String, u64> {
+        &self.commands
+    }
+
     /// Keeps the counter of an accepted command, durably, in the store and beside it: a store that is lost brings no command back.
     ///
     /// # Errors

@@ -4,11 +4,13 @@
 //! then publishing. Deletions ride with the next transaction or with the tick, so that an acknowledgement costs no
 //! disk sync of its own; a power cut before that sends the message twice, with the same event id.
 //!
-//! When the disk fails the message is published all the same, from memory: an alert that reaches the fleet is worth
+//! When the disk fails, or has not answered within [`COMMIT_WITHIN`], the message is published all the same, from memory: an alert that reaches the fleet is worth
 //! more than the order of storing and sending. It is counted ([`LinkStats::not_durable`]) and stored once the disk
 //! works again.
 //!
 //! [`LinkStats::not_durable`]: crate::publisher::LinkStats::not_durable
+
+mod saving;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future;
@@ -28,9 +30,10 @@ use crate::broker::Broker;
 use crate::choice::Choice;
 use crate::commands::{CommandRefusal, Gate};
 use crate::connection::{Connection, End, Sent, Signal};
-use crate::limits::{BATCH, COMMANDS_MUTED, REOPEN_CAP, REOPEN_FIRST, TICK, WATCHDOG_CAP};
+use crate::keeper::Keeper;
+use crate::limits::{BATCH, COMMANDS_MUTED, COMMIT_WITHIN, HANG_SAID, REOPEN_FIRST, TICK, WATCHDOG_CAP};
 use crate::publisher::{EnqueueError, LinkConfig, Shared, status_bytes};
-use crate::store::{Opened, Store, StoreError, Stored, unix_ms};
+use crate::store::{Opened, Stored, unix_ms};
 
 /// How long the goodbye may take, besides draining.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -65,12 +68,14 @@ pub(crate) struct Worker {
     /// In order of preference. TLS is made once: certificates are not parsed again for each connection.
     brokers: Vec<(Broker, Option<Arc<ClientConfig>>)>,
     choice: Choice,
-    store: Store,
+    store: Keeper,
     outbox: Outbox,
     /// Payloads of all entries that wait. As large as the outbox's caps allow.
-    payloads: BTreeMap<u64, Stored>,
-    /// Keys that are not on disk yet.
+    payloads: BTreeMap<u64, Arc<Stored>>,
+    /// Keys that are not known to be on disk yet.
     unsaved: BTreeSet<u64>,
+    /// Since when a job for the store is out, if for longer than is waited for.
+    hangs: Option<Instant>,
     /// Keys that are still on disk and must not be.
     deletes: BTreeSet<u64>,
     connection: Option<Connection>,
@@ -97,7 +102,7 @@ impl Worker {
     pub(crate) fn new(
         config: LinkConfig,
         brokers: Vec<(Broker, Option<Arc<ClientConfig>>)>,
-        store: Store,
+        store: Keeper,
         opened: Opened,
         shared: Arc<Shared>,
         commands: mpsc::Sender<Command>,
@@ -107,6 +112,7 @@ impl Worker {
             outbox: Outbox::new(config.limits),
             payloads: BTreeMap::new(),
             unsaved: BTreeSet::new(),
+            hangs: None,
             deletes: BTreeSet::new(),
             connection: None,
             trial: None,
@@ -145,7 +151,7 @@ impl Worker {
             // A clock that went back makes the age 0: kept longer, never shorter.
             let age = Span::from_ms(unix_ms.saturating_sub(stored.created_unix_ms));
             self.outbox.restore(entry, age, now);
-            self.payloads.insert(stored.key, stored);
+            self.payloads.insert(stored.key, Arc::new(stored));
         }
         self.expire();
         self.show();
@@ -176,7 +182,7 @@ impl Worker {
         while let Ok(first) = requests.try_recv() {
             self.take(first, &mut requests);
         }
-        self.persist();
+        self.persist_at_last();
         (self.connection, self.trial) = (None, None);
         self.shared.lock().connected = false;
         self.show();
@@ -234,7 +240,8 @@ impl Worker {
         };
         self.forget(&admitted.evicted);
         let key = admitted.key;
-        self.payloads.insert(key, Stored { key, class, crash, kind, created_unix_ms: self.unix_ms(), payload });
+        let stored = Stored { key, class, crash, kind, created_unix_ms: self.unix_ms(), payload };
+        self.payloads.insert(key, Arc::new(stored));
         self.unsaved.insert(key);
         (Ok(key), done)
     }
@@ -252,69 +259,6 @@ impl Worker {
     fn expire(&mut self) {
         let gone = self.outbox.expire(self.now());
         self.forget(&gone);
-    }
-
-    /// Brings the disk to what the outbox says.
-    fn persist(&mut self) {
-        if !self.store.is_open() && !self.reopen() {
-            return;
-        }
-        if self.unsaved.is_empty() && self.deletes.is_empty() {
-            return;
-        }
-        let began = Instant::now();
-        let puts: Vec<&Stored> = self.unsaved.iter().filter_map(|key| self.payloads.get(key)).collect();
-        let deletes: Vec<u64> = self.deletes.iter().copied().collect();
-        let stored = puts.len() as u64;
-        if let Err(error) = self.store.commit(&puts, &deletes) {
-            self.on_store_error(&error);
-            return;
-        }
-        self.on_saved();
-        let mut stats = self.shared.lock();
-        stats.stored += stored;
-        stats.commits += 1;
-        stats.commit_time += began.elapsed();
-    }
-
-    /// Tries to have a store again; it then holds everything that waits, or gives what had waited in it all the time.
-    fn reopen(&mut self) -> bool {
-        if Instant::now() < self.next_reopen {
-            return false;
-        }
-        match self.store.reopen(self.payloads.values()) {
-            Ok(found) => {
-                self.reopen_wait = REOPEN_FIRST;
-                match found {
-                    Some(opened) => self.restore(opened),
-                    None => {
-                        self.shared.lock().stored += self.unsaved.len() as u64;
-                        self.on_saved();
-                    }
-                }
-                true
-            }
-            Err(error) => {
-                self.on_store_error(&error);
-                false
-            }
-        }
-    }
-
-    /// The disk is as the outbox says.
-    fn on_saved(&mut self) {
-        self.unsaved.clear();
-        for key in std::mem::take(&mut self.deletes) {
-            self.outbox.on_deleted(key);
-        }
-    }
-
-    fn on_store_error(&mut self, error: &StoreError) {
-        self.next_reopen = Instant::now() + self.reopen_wait;
-        self.reopen_wait = (self.reopen_wait * 2).min(REOPEN_CAP);
-        let mut stats = self.shared.lock();
-        stats.store_errors += 1;
-        stats.last_store_error = Some(error.to_string().chars().take(200).collect());
     }
 
     fn connect(&mut self) {
@@ -451,11 +395,11 @@ impl Worker {
             return; // given up meanwhile
         }
         let stored = self.payloads.remove(&key);
-        if self.unsaved.remove(&key) {
-            self.outbox.on_deleted(key); // never was on disk
-        } else {
+        if !self.unsaved.remove(&key) {
             self.deletes.insert(key);
-        }
+        } else if !self.store.stores(key) {
+            self.outbox.on_deleted(key); // never was on disk
+        } // else the answer will tell
         {
             let mut stats = self.shared.lock();
             match stored.map(|s| s.class) {
@@ -475,8 +419,9 @@ impl Worker {
         let judged = judged.and_then(|judged| {
             let place = self.commands.try_reserve().map_err(|_| CommandRefusal::Busy)?;
             // Kept before it is handed out: at most once, also over a restart and a power cut.
-            let kept = store.set_command_counter(&judged.counter, judged.command.counter);
-            kept.map_err(|_| CommandRefusal::NotStored)?;
+            if !store.count(&judged.counter, judged.command.counter, COMMIT_WITHIN) {
+                return Err(CommandRefusal::NotStored);
+            }
             place.send(judged.command);
             Ok(())
         });
@@ -568,7 +513,8 @@ impl Worker {
         stats.in_flight = self.outbox.in_flight();
         stats.given_up = self.outbox.given_up();
         stats.not_durable = self.unsaved.len();
-        stats.store_failing = !self.store.is_open();
+        let hangs = self.hangs.is_some_and(|since| since.elapsed() >= HANG_SAID);
+        stats.store_failing = hangs || !self.store.is_open();
         stats.broker = self.choice.at();
         drop(stats);
         self.shared.changed();

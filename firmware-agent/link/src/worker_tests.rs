@@ -8,6 +8,7 @@ use agent_disk::{Disk as _, Faults, SimDisk};
 use agent_wire::UnitId;
 
 use super::*;
+use crate::store::Store;
 
 thread_local! {
     /// How much time has passed before a worker is made.
@@ -24,6 +25,7 @@ fn of(store: Store, opened: Opened, limits: OutboxLimits) -> Worker {
     let (name, broker) = (UnitId::new("u").unwrap(), Broker::parse("mqtt://127.0.0.1:1").unwrap());
     let mut config = LinkConfig::new(broker.clone(), name.clone(), name, 1);
     config.limits = limits;
+    let store = Keeper::start(store).unwrap();
     Worker::new(config, vec![(broker, None)], store, opened, Arc::new(Shared::default()), mpsc::channel(1).0)
 }
 
@@ -178,13 +180,87 @@ fn a_slow_disk_loses_nothing() {
     let operations = disk.operations();
     put(&mut worker, Class::Alert, true, vec![1; 90]).unwrap();
     let of_one = disk.operations() - operations;
-    disk.set_faults(Faults { slow: Duration::from_millis(20), ..Faults::default() });
+    disk.set_faults(Faults { slow: Duration::from_millis(4), ..Faults::default() });
     let begun = Instant::now();
     put(&mut worker, Class::Alert, true, vec![2; 90]).unwrap();
     let took = begun.elapsed();
-    println!("one commit: {of_one} operations of the disk; at 20 ms each {} ms", took.as_millis());
-    assert!(took >= Duration::from_millis(20) && of_one < 40);
+    println!("one commit: {of_one} operations of the disk; at 4 ms each {} ms", took.as_millis());
+    assert!(took >= Duration::from_millis(4) && of_one < 40);
     assert_eq!(send_all(&mut worker).len(), 2);
+}
+
+/// A disk that hangs holds a message up for as long as the link waits for it, once. What was sent and acknowledged meanwhile is not
+/// on the disk afterwards, and what was not is.
+#[test]
+fn a_hanging_disk_holds_up_one_message_for_a_moment_and_no_other() {
+    let disk = sim();
+    let mut worker = on(&disk, OutboxLimits::default());
+    let before = put(&mut worker, Class::Alert, true, vec![1; 90]).unwrap();
+    disk.set_faults(Faults { hangs: true, ..Faults::default() });
+    let in_memory = |worker: &mut Worker| match put(worker, Class::Alert, true, vec![2; 90]) {
+        Err(EnqueueError::NotDurable { key }) => key,
+        other => panic!("{other:?}"),
+    };
+    let begun = Instant::now();
+    let first = in_memory(&mut worker);
+    let waited = begun.elapsed();
+    let others = [(); 3].map(|()| in_memory(&mut worker));
+    println!("the first waited {} ms, three others {} ms", waited.as_millis(), (begun.elapsed() - waited).as_millis());
+    assert!(waited >= COMMIT_WITHIN && begun.elapsed() - waited < COMMIT_WITHIN, "{waited:?}");
+    {
+        let stats = worker.shared.lock();
+        assert_eq!((stats.store_hangs, stats.not_durable), (1, 4), "{stats:?}");
+    }
+    // All of it can be sent; some is acknowledged, also of what is being stored.
+    let now = worker.now();
+    let order: Vec<u64> = std::iter::from_fn(|| worker.outbox.next_to_send(now)).map(|e| e.key).collect();
+    assert_eq!(order, [&[before, first][..], &others].concat());
+    for key in [before, first, others[1]] {
+        worker.on_acked(Sent::Entry(key), Duration::ZERO);
+    }
+    worker.on_tick(true);
+    assert!(worker.store.busy());
+    worker.hangs = worker.hangs.map(|since| since - HANG_SAID);
+    worker.show();
+    assert!(worker.shared.lock().store_failing, "it has been said");
+    disk.set_faults(Faults::default());
+    while worker.store.busy() || !worker.unsaved.is_empty() || !worker.deletes.is_empty() {
+        worker.on_tick(true);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(worker.hangs.is_none() && worker.store.is_open());
+    worker.show();
+    assert!(!worker.shared.lock().store_failing);
+    drop(worker);
+    let mut worker = on(&disk.after_cut(), OutboxLimits::default());
+    assert_eq!(send_all(&mut worker), [others[0], others[2]]);
+}
+
+/// The same when the disk, once it answers, has failed: nothing of it counts as stored.
+#[test]
+fn a_disk_that_hangs_and_then_fails_has_nothing_and_gets_all_of_it_later() {
+    let disk = sim();
+    let mut worker = on(&disk, OutboxLimits::default());
+    disk.set_faults(Faults { hangs: true, ..Faults::default() });
+    let keys = [(); 3].map(|()| match put(&mut worker, Class::Alert, true, vec![2; 90]) {
+        Err(EnqueueError::NotDurable { key }) => key,
+        other => panic!("{other:?}"),
+    });
+    let now = worker.now();
+    while worker.outbox.next_to_send(now).is_some() {}
+    worker.on_acked(Sent::Entry(keys[0]), Duration::ZERO);
+    disk.set_faults(Faults { writes: true, syncs: true, ..Faults::default() });
+    while worker.store.busy() {
+        worker.on_tick(true);
+    }
+    assert!(!worker.store.is_open() && worker.unsaved.len() == 2);
+    disk.set_faults(Faults::default());
+    worker.next_reopen = Instant::now();
+    worker.on_tick(true);
+    assert!(worker.unsaved.is_empty() && worker.deletes.is_empty());
+    drop(worker);
+    let mut worker = on(&disk.after_cut(), OutboxLimits::default());
+    assert_eq!(send_all(&mut worker), keys[1..]);
 }
 
 /// What the test remembers of one message.

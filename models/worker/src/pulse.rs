@@ -40,8 +40,15 @@ impl Pulse {
     /// False when the piece of work in hand has taken longer than it may.
     #[must_use]
     pub fn alive(&self, now: Instant) -> bool {
+        self.overdue(now).is_none()
+    }
+
+    /// By how much the piece of work in hand has taken longer than it may, if it has.
+    #[must_use]
+    pub fn overdue(&self, now: Instant) -> Option<Duration> {
         let until = self.until_ms.load(Ordering::Relaxed);
-        until == IDLE || now.saturating_duration_since(self.begun) <= Duration::from_millis(until)
+        let since = now.saturating_duration_since(self.begun);
+        if until == IDLE { None } else { since.checked_sub(Duration::from_millis(until)).filter(|by| !by.is_zero()) }
     }
 }
 
@@ -58,6 +65,7 @@ mod tests {
         pulse.busy(at(10), Duration::from_secs(5));
         assert!(pulse.alive(at(15)));
         assert!(!pulse.alive(at(16)));
+        assert_eq!((pulse.overdue(at(15)), pulse.overdue(at(18))), (None, Some(Duration::from_secs(3))));
         pulse.busy(at(16), Duration::from_secs(5));
         assert!(pulse.alive(at(20)), "the next piece has its own limit");
         pulse.idle();

@@ -13,7 +13,7 @@
 //! | student | decodes an event's frames, speaks to the worker, waits for its answer | from core, agent's student module: what finds it full ends that event's job |
 //! | journal | adds to a file what is new while risk is high, and syncs it | from core, [`journal::JOBS`]: when full a new file is begun and the gap is said |
 //! | trial | judges an update on trial by what the others did | reads counters; none |
-//! | seal | syncs and names evidence files | from core, [`SEALS`]: when full the core writes without sync and says so |
+//! | disk | writes, syncs and names evidence files, makes room for them | from core, agent's scribe module: when full the core goes on later |
 //! | link | outbox and broker | agent-link's own |
 //!
 //! Frame buffers go round: a fixed number is made at the start and comes back through the pool. Only the student's copy
@@ -29,7 +29,6 @@ pub(crate) mod record;
 mod trial;
 mod watch;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -42,7 +41,7 @@ use agent_core::vision::Detections;
 use agent_disk::RealDisk;
 use agent_drive::{DriveInfo, DriveReader, DriveRecord};
 use agent_models::RiskHead;
-use agent_wire::{EventId, EvidenceFile, Flags, Hash8, Message, Report, StudentRefusal};
+use agent_wire::{Flags, Hash8, Message, Report, StudentRefusal};
 use agent_worker::pulse::Pulse;
 use anyhow::Context as _;
 use prepare::{Prepared, Updates};
@@ -54,6 +53,7 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::config::camera::CameraKind;
 use crate::config::types::SourceKind;
+use crate::evidence::Durability;
 use crate::exit::Outcome;
 use crate::io::camera::clock::monotonic_now;
 use crate::io::camera::source::{self as camera_source, News as CameraNews};
@@ -61,6 +61,8 @@ use crate::io::gpio;
 use crate::io::wall::WallClock;
 use crate::link::{NoStore, RunningLink};
 use crate::pipeline::Samples;
+use crate::room::Place;
+use crate::scribe::{Done as Kept, Keeper, Scribe};
 use crate::show::say;
 use crate::signer::Signer;
 use crate::student::{Done, News, StudentLink};
@@ -72,8 +74,6 @@ const RECORDS: usize = 4096;
 const INBOX: usize = RECORDS;
 /// Frames that wait to be looked at; more would only make what is seen older.
 const FRAMES: usize = 4;
-/// Evidence files that wait for the disk.
-const SEALS: usize = 4;
 /// Frame buffers: those in the inbox, those before the eyes and one on each side.
 const BUFFERS: usize = 16;
 /// First size of a frame buffer, bytes; it grows to the largest frame seen and stays.
@@ -84,6 +84,8 @@ const TICK: Duration = Duration::from_millis(20);
 const COMMANDS: Duration = Duration::from_millis(50);
 /// At the end, how long to wait for evidence files and the student.
 const LAST_REPORTS: Duration = Duration::from_secs(3);
+/// The same while evidence is being written.
+const LAST_WRITES: Duration = Duration::from_secs(10);
 /// At the end, how long to wait for the broker.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -119,8 +121,8 @@ enum Inbox {
     Lost(Lost, u32),
     /// A word of one of them.
     Said(String),
-    /// An evidence file is safe, or is not.
-    Sealed(EventId, Option<EvidenceFile>),
+    /// What the disk's thread did.
+    Kept(Kept),
     /// A report that an earlier start owed.
     Owed(Box<Report>),
     /// The source ended.
@@ -168,7 +170,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let (journal, journal_jobs, journal_back) = journal::of(&config, link.boot, &info, signer.clone());
     let mut watch = Watch::default();
     let (to_eyes, frames) = sync_channel::<(FrameMeta, Vec<u8>, SystemTime)>(FRAMES);
-    let (to_seal, seals) = sync_channel::<(EventId, PathBuf, PathBuf)>(SEALS);
+    let (scribe, evidence_jobs, evidence_back) = Scribe::new(info, signer);
+    let keeper = Keeper::new(Arc::new(RealDisk), Place::of(&config), Durability::Synced, evidence_back);
     let mut core = Core {
         agent,
         head,
@@ -176,12 +179,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         link,
         give_back: give_back.clone(),
         to_eyes: (detector.is_some() && !live).then_some(to_eyes),
-        to_seal,
-        folder: config.resolve(&config.evidence.dir),
-        quota: u64::from(config.evidence.quota_mb) * 1_000_000,
-        event_bytes: config.memory().event_bytes(),
-        info,
-        signer,
+        scribe,
         certificates: DailyLook::default(),
         journal,
         latency: args.latency_log.as_ref().map(std::fs::File::create).transpose().context("making the latency log")?,
@@ -197,13 +195,13 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         keeping: keep::Keeping::default(),
         vitals: Arc::clone(&vitals),
     };
-    let (sealing, looking) = (watch.stage("seal"), watch.stage("look"));
+    let (keeping, looking) = (watch.disk("evidence"), watch.stage("look"));
     let lamp = AtomicU8::new(gpio::Lamp::On as u8);
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let name = |n: &str| std::thread::Builder::new().name(n.to_owned());
-        let sealed = inbox.clone();
-        name("seal").spawn_scoped(scope, move || keep::seal(&seals, &sealed, &sealing))?;
-        let journaling = watch.stage("journal");
+        let kept = inbox.clone();
+        name("disk").spawn_scoped(scope, move || keep::keep(keeper, &evidence_jobs, &kept, &keeping))?;
+        let journaling = watch.disk("journal");
         name("journal")
             .spawn_scoped(scope, move || journal::write(&RealDisk, &journal_jobs, journal_back, &journaling))?;
         owed::start(scope, desk, owed, &inbox, &stop)?;
@@ -371,12 +369,7 @@ struct Core {
     link: RunningLink,
     give_back: SyncSender<Vec<u8>>,
     to_eyes: Option<SyncSender<(FrameMeta, Vec<u8>, SystemTime)>>,
-    to_seal: SyncSender<(EventId, PathBuf, PathBuf)>,
-    folder: PathBuf,
-    quota: u64,
-    event_bytes: u64,
-    info: DriveInfo,
-    signer: Signer,
+    scribe: Scribe,
     certificates: DailyLook,
     journal: journal::Journal,
     latency: Option<std::fs::File>,
@@ -407,6 +400,7 @@ impl Core {
             self.pulse.busy(Instant::now(), watch::CORE);
             self.look_at_clock();
             self.journal.tick(&self.agent, self.agent.now());
+            self.write();
             // By the clock and not when there is nothing else to do: sensors may leave no such moment.
             if heard.elapsed() >= COMMANDS {
                 heard = Instant::now();
@@ -445,13 +439,16 @@ impl Core {
     /// Events that closed just now: their files and the student's word are awaited for a moment, then they are reported
     /// with what is there.
     fn last_reports(&mut self, arrivals: &Receiver<Inbox>) {
-        let until = Instant::now() + LAST_REPORTS;
+        let begun = Instant::now();
         while self.agent.awaiting() {
-            let Some(left) = until.checked_duration_since(Instant::now()) else { break };
-            match arrivals.recv_timeout(left) {
-                Ok(message @ (Inbox::Sealed(..) | Inbox::Student(_))) => drop(self.take(message)),
-                Ok(_) => {}
-                Err(_) => break,
+            self.write();
+            if begun.elapsed() >= if self.scribe.busy() { LAST_WRITES } else { LAST_REPORTS } {
+                break;
+            }
+            match arrivals.recv_timeout(TICK) {
+                Ok(message @ (Inbox::Kept(_) | Inbox::Student(_))) => drop(self.take(message)),
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
             self.drain(None);
         }
@@ -515,9 +512,8 @@ impl Core {
                 say!("{what}");
                 None
             }
-            Inbox::Sealed(event, file) => {
-                self.keeping.sealed(file.is_some());
-                self.agent.on_evidence(&event, file);
+            Inbox::Kept(done) => {
+                self.kept(done);
                 None
             }
             Inbox::Owed(report) => {

@@ -68,6 +68,10 @@ impl World {
         }
         let expired = unit.outbox.expire(unit.time(self.now));
         self.forget(unit, &expired)?;
+        if !unit.unsaved.is_empty() {
+            // What a disk that hung has not taken yet.
+            unit.persist(self)?;
+        }
         self.send(unit)?;
         if self.now.is_multiple_of(1000) {
             unit.persist(self)?;
@@ -87,7 +91,7 @@ impl World {
             }
             let Some(stored) = unit.payloads.get(&entry.key) else { return broken("sent from nothing".to_owned()) };
             if unit.unsaved.contains(&entry.key) {
-                if self.until.disk == 0 && unit.next_reopen <= self.now {
+                if self.until.disk == 0 && self.now >= self.until.hang && unit.next_reopen <= self.now {
                     return broken(format!("message {} is sent and not stored", entry.key));
                 }
                 self.trace.not_durable += 1;
@@ -126,6 +130,9 @@ impl Unit {
 
     /// Brings the disk to what the outbox says.
     pub(super) fn persist(&mut self, world: &mut World) -> Turn {
+        if world.now < world.until.hang {
+            return Ok(());
+        }
         if !self.store.is_open() {
             if world.now < self.next_reopen {
                 return Ok(());

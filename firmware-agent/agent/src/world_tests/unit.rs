@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 use agent_core::agent::{Agent, Lost, Output};
 use agent_core::config::{AgentConfig, FusionConfig, RingConfig, RingRates};
@@ -23,6 +24,7 @@ use super::{Planted, Trace, What};
 use crate::evidence::{self, Durability, LESSER};
 use crate::power_tests;
 use crate::room::Place;
+use crate::scribe::{Job, Keeper, Scribe};
 use crate::signer::Signer;
 
 const STORE: &str = "/state/outbox.redb";
@@ -34,6 +36,8 @@ const TURN: u64 = 10;
 /// An alert of a crash that a working unit felt must be out within this, ms; a report, after its event's longest life.
 const ALERT_WITHIN: u64 = 2_000;
 const REPORT_WITHIN: u64 = 40_000;
+/// An event that closes while the disk fails or hangs is given up by then, ms: its deadline, and a turn or two.
+const EXCUSED: u64 = 12_000;
 /// After its start a unit needs so long until it can feel a crash, ms.
 const WAKING: u64 = 5_000;
 /// Wall clock of the world's begin, ms.
@@ -65,6 +69,9 @@ pub(super) struct Until {
     pub(super) silent: u64,
     pub(super) late: u64,
     pub(super) disk: u64,
+    pub(super) hang: u64,
+    /// Until then an event may have no evidence, because of one of these two.
+    pub(super) excuse: u64,
     pub(super) ignition: u64,
     pub(super) power: u64,
 }
@@ -91,6 +98,9 @@ pub(super) struct Unit {
     pub(super) agent: Agent,
     pub(super) store: Store,
     pub(super) outbox: Outbox,
+    pub(super) scribe: Scribe,
+    pub(super) jobs: Receiver<Job>,
+    pub(super) keeper: Keeper,
     pub(super) payloads: BTreeMap<u64, Stored>,
     pub(super) unsaved: BTreeSet<u64>,
     pub(super) deletes: BTreeSet<u64>,
@@ -155,6 +165,10 @@ impl World {
                 self.disk_fault(until(s), |_| Faults { writes: true, syncs: true, ..Faults::default() });
             }
             What::DiskReadOnly(s) => self.disk_fault(until(s), |_| Faults { read_only: true, ..Faults::default() }),
+            What::DiskHangs(s) => {
+                u.hang = until(s);
+                u.excuse = u.excuse.max(u.hang + EXCUSED);
+            }
             What::PowerCut(operations, off) if self.unit.is_some() => {
                 self.disk.cut_at(Some(self.disk.operations() + operations));
                 self.cut = Some((now + 10_000, off * 1000));
@@ -182,6 +196,7 @@ impl World {
 
     fn disk_fault(&mut self, until: u64, faults: impl Fn(u64) -> Faults) {
         self.until.disk = until;
+        self.until.excuse = self.until.excuse.max(until + EXCUSED);
         self.disk.set_faults(faults(self.disk.used()));
     }
 
@@ -247,6 +262,10 @@ impl World {
     }
 
     fn start(&mut self) -> Turn {
+        if self.now < self.until.hang {
+            // It waits for the disk.
+            return Ok(());
+        }
         self.disk.set_faults(if self.until.disk == 0 { Faults::default() } else { self.faults() });
         self.trace.starts += 1;
         let disk: Arc<SimDisk> = Arc::new(self.disk.clone());
@@ -272,10 +291,18 @@ impl World {
         if !store.is_open() {
             outbox.begin_at(1 << 62);
         }
+        let signer = Signer::unsigned("unit-1", Flags::default());
+        let (scribe, jobs, back) = Scribe::new(DriveInfo::new("simulated"), signer);
+        let durability = if self.planted == Planted::NoSync { Durability::Buffered } else { Durability::Synced };
+        let place = Place { folder: EVIDENCE.into(), quota: QUOTA, event_bytes: EVENT_BYTES };
+        let keeper = Keeper::new(Arc::new(self.disk.clone()), place, durability, back);
         let mut unit = Unit {
             agent: Agent::new(config(if self.planted == Planted::SameStart { 1 } else { store.boot() })),
             store,
             outbox,
+            scribe,
+            jobs,
+            keeper,
             payloads: BTreeMap::new(),
             unsaved: BTreeSet::new(),
             deletes: BTreeSet::new(),
@@ -325,6 +352,8 @@ impl World {
             // The ignition is off: what is open is finished, what waits is stored.
             unit.agent.finish();
             self.drain(&mut unit)?;
+            while self.now >= self.until.hang && self.write(&mut unit)? {}
+            self.drain(&mut unit)?;
             unit.agent.give_up();
             self.drain(&mut unit)?;
             unit.persist(self)?;
@@ -332,6 +361,7 @@ impl World {
             return Ok(());
         }
         self.sample(&mut unit);
+        self.write(&mut unit)?;
         self.drain(&mut unit)?;
         if self.now.is_multiple_of(100) {
             self.link(&mut unit)?;
@@ -430,8 +460,9 @@ impl World {
                     self.put(unit, Class::Report, crash, &Message::Report(report))?;
                 }
                 Output::Closed { event, ask } => {
-                    let file = self.evidence(unit, &event)?;
-                    unit.agent.on_evidence(&event, file);
+                    if !unit.scribe.on_closed(&event, unit.agent.now()) {
+                        return broken(format!("{event} finds no place to be written from"));
+                    }
                     if ask && self.now >= self.until.silent {
                         let wait = if self.now < self.until.late { 20_000 } else { 1_500 };
                         unit.words.push((self.now + wait, event, StudentRefusal::Failed));
@@ -443,28 +474,45 @@ impl World {
         Ok(())
     }
 
-    /// Evidence of an event; none where the disk does not take it.
-    fn evidence(&mut self, unit: &Unit, event: &EventId) -> Result<Option<EvidenceFile>, End> {
-        let folder = Path::new(EVIDENCE);
-        let Some(view) = unit.agent.evidence(event) else { return Ok(None) };
-        let durability = if self.planted == Planted::NoSync { Durability::Buffered } else { Durability::Synced };
-        let place = Place { folder, quota: QUOTA, event_bytes: EVENT_BYTES };
-        let signer = Signer::unsigned("unit-1", Flags::default());
-        let written = place.write(&self.disk, &view, &DriveInfo::new("simulated"), &signer).parts;
-        let written =
-            written.and_then(|(part, path)| Ok((evidence::seal(&self.disk, &part, &path, durability)?, path)));
-        // What made room was lesser evidence: of crashes nothing goes.
-        let disk = self.disk.clone();
-        self.safe.retain(|path, _| !path.starts_with(folder.join(LESSER)) || disk.exists(path));
-        match written {
-            Ok((file, path)) => {
-                self.safe.insert(path, file.sha256_8);
-                Ok(Some(file))
-            }
-            Err(_) if self.disk.is_off() => Err(End::Power),
-            Err(_) if self.until.disk != 0 => Ok(None),
-            Err(error) => broken(format!("evidence of {event}: {error:#}")),
+    /// Goes on with evidence: some pieces, and a job of the disk. Whether there was something to do.
+    fn write(&mut self, unit: &mut Unit) -> Result<bool, End> {
+        let mut busy = unit.scribe.busy();
+        if let Some(event) = unit.scribe.turn(&unit.agent) {
+            self.sealed(unit, &event, None)?;
         }
+        if self.now < self.until.hang {
+            return Ok(busy);
+        }
+        if let Ok(job) = unit.jobs.try_recv() {
+            busy = true;
+            let done = unit.keeper.perform(job);
+            if self.disk.is_off() {
+                return Err(End::Power);
+            }
+            // What made room was lesser evidence: of crashes nothing goes.
+            let (disk, lesser) = (self.disk.clone(), Path::new(EVIDENCE).join(LESSER));
+            self.safe.retain(|path, _| !path.starts_with(&lesser) || disk.exists(path));
+            if let Some((event, file)) = done.sealed {
+                self.sealed(unit, &event, file)?;
+            }
+        }
+        Ok(busy)
+    }
+
+    /// Evidence of an event is safe, or is not; only a disk that did not take it may be the reason.
+    fn sealed(&mut self, unit: &mut Unit, event: &EventId, file: Option<EvidenceFile>) -> Turn {
+        match &file {
+            Some(file) => {
+                let folder = Path::new(EVIDENCE);
+                let (crash, lesser) =
+                    (evidence::names(folder, event).1, evidence::names(&folder.join(LESSER), event).1);
+                self.safe.insert(if self.disk.exists(&crash) { crash } else { lesser }, file.sha256_8);
+            }
+            None if self.now < self.until.excuse => {}
+            None => return broken(format!("{event} has no evidence")),
+        }
+        unit.agent.on_evidence(event, file);
+        Ok(())
     }
 }
 

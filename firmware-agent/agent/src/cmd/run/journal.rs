@@ -10,10 +10,8 @@
 //! The core never waits: with the thread behind, the segment ends, and another begins when there is room again.
 
 use std::collections::VecDeque;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use agent_core::agent::Agent;
@@ -28,6 +26,7 @@ use super::watch;
 use crate::config::Config;
 use crate::config::types::Persist;
 use crate::evidence;
+use crate::scribe::Bytes;
 use crate::show::say;
 use crate::signer::Signer;
 
@@ -62,28 +61,6 @@ pub(super) enum Job {
     Name(PathBuf, PathBuf),
     /// Deletes a file.
     Remove(PathBuf),
-}
-
-/// Bytes on their way from the writer to the thread.
-#[derive(Clone, Debug, Default)]
-struct Bytes(Arc<Mutex<Vec<u8>>>);
-
-impl Bytes {
-    /// What was written, in exchange for an empty buffer.
-    fn take(&self, spare: Vec<u8>) -> Vec<u8> {
-        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), spare)
-    }
-}
-
-impl Write for Bytes {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 struct Segment {
@@ -363,7 +340,7 @@ pub(super) fn write(disk: &dyn Disk, jobs: &Receiver<Job>, back: SyncSender<Vec<
         let of_file = matches!(job, Job::Begin(_) | Job::Append(_));
         // With no file open an addition goes nowhere, and says nothing of the disk.
         let adds = matches!(job, Job::Append(_)) && hands.open.is_some();
-        pulse.busy(Instant::now(), watch::SEAL);
+        pulse.busy(Instant::now(), watch::DISK);
         let done = hands.perform(job);
         pulse.idle();
         match done {

@@ -1,27 +1,23 @@
-//! Evidence files of `run`: written by the core into the page cache, made safe by a thread of their own, kept by command.
+//! Evidence of `run`: the thread that puts it on the disk, and what the core hears of that.
 
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use agent_disk::{Disk as _, RealDisk};
 use agent_wire::{CommandAction, EventId, Health};
 use agent_worker::pulse::Pulse;
 
 use super::{Core, Inbox, watch};
 use crate::config::Config;
+use crate::scribe::{Done, Job, Keeper};
 use crate::show::say;
-use crate::{evidence, room};
 
-/// Makes evidence files safe: hash, sync, rename.
-pub(super) fn seal(seals: &Receiver<(EventId, PathBuf, PathBuf)>, inbox: &SyncSender<Inbox>, pulse: &Pulse) {
-    while let Ok((event, part, path)) = seals.recv() {
-        pulse.busy(Instant::now(), watch::SEAL);
-        let file = evidence::seal(&RealDisk, &part, &path, evidence::Durability::Synced)
-            .inspect_err(|error| say!("evidence of {event} is not safe on disk: {error:#}"))
-            .ok();
+/// The thread.
+pub(super) fn keep(mut keeper: Keeper, jobs: &Receiver<Job>, inbox: &SyncSender<Inbox>, pulse: &Pulse) {
+    while let Ok(job) = jobs.recv() {
+        pulse.busy(Instant::now(), watch::DISK);
+        let done = keeper.perform(job);
         pulse.idle();
-        if inbox.send(Inbox::Sealed(event, file)).is_err() {
+        if done != Done::default() && inbox.send(Inbox::Kept(done)).is_err() {
             return;
         }
     }
@@ -46,6 +42,11 @@ impl Keeping {
         self.lost = self.lost.saturating_add(u32::from(!safe));
     }
 
+    /// Lesser evidence went for other.
+    pub(super) fn rotated(&mut self, files: u32) {
+        self.rotated = self.rotated.saturating_add(files);
+    }
+
     /// Fills in what only this knows.
     pub(super) fn complete(&self, health: &mut Health) {
         health.storage.evidence_failing = self.failing;
@@ -55,31 +56,27 @@ impl Keeping {
 }
 
 impl Core {
-    /// Writes the evidence into the page cache; the seal thread makes it safe.
+    /// An event closed: its evidence is written from now on.
     pub(super) fn store(&mut self, event: &EventId) {
-        let Some(view) = self.agent.evidence(event) else { return };
-        let place = room::Place { folder: &self.folder, quota: self.quota, event_bytes: self.event_bytes };
-        let written = place.write(&RealDisk, &view, &self.info, &self.signer);
-        self.keeping.rotated = self.keeping.rotated.saturating_add(written.gone);
-        if written.gone > 0 || !written.room {
-            let alone = if written.room { "" } else { "; crashes alone pass the quota" };
-            say!("evidence: {} lesser files deleted to make room{alone}", written.gone);
+        if !self.scribe.on_closed(event, self.agent.now()) {
+            say!("evidence of {event} is not written: too many wait for the disk");
+            self.kept(Done { sealed: Some((event.clone(), None)), gone: 0 });
         }
-        match written.parts {
-            Ok((part, path)) => {
-                if let Err(full) = self.to_seal.try_send((event.clone(), part, path)) {
-                    let (TrySendError::Full(job) | TrySendError::Disconnected(job)) = full;
-                    say!("the disk is behind: evidence of {event} is renamed without a sync");
-                    let file = evidence::seal(&RealDisk, &job.1, &job.2, evidence::Durability::Buffered).ok();
-                    self.keeping.sealed(file.is_some());
-                    self.agent.on_evidence(event, file);
-                }
-            }
-            Err(error) => {
-                say!("evidence of {event} could not be written: {error:#}");
-                self.keeping.sealed(false);
-                self.agent.on_evidence(event, None);
-            }
+    }
+
+    /// Goes on writing evidence.
+    pub(super) fn write(&mut self) {
+        if let Some(event) = self.scribe.turn(&self.agent) {
+            self.kept(Done { sealed: Some((event, None)), gone: 0 });
+        }
+    }
+
+    /// The thread did something.
+    pub(super) fn kept(&mut self, done: Done) {
+        self.keeping.rotated(done.gone);
+        if let Some((event, file)) = done.sealed {
+            self.keeping.sealed(file.is_some());
+            self.agent.on_evidence(&event, file);
         }
     }
 
@@ -98,12 +95,8 @@ impl Core {
             return;
         }
         self.keeping.relief = Some(now + RELIEF);
-        let place = room::Place { folder: &self.folder, quota: self.quota, event_bytes: self.event_bytes };
-        let gone = place.relieve(&RealDisk);
-        if gone > 0 {
-            self.keeping.rotated = self.keeping.rotated.saturating_add(gone);
-            say!("evidence: {gone} lesser files deleted to make room for the outbox");
-        }
+        // With so much waiting already it is asked for again.
+        let _ = self.scribe.ask(Job::Relieve);
     }
 
     pub(super) fn commands(&mut self, config: &Config) {
@@ -113,12 +106,8 @@ impl Core {
             match command.action {
                 CommandAction::SendHealth => self.agent.request_health(),
                 CommandAction::KeepEvidence(event) => {
-                    let name = format!("{event}.mcap");
-                    let from = self.folder.join(evidence::LESSER).join(&name);
-                    let moved = RealDisk.rename(&from, &self.folder.join(&name));
-                    match moved.and_then(|()| RealDisk.sync_folder(&self.folder)) {
-                        Ok(()) => say!("evidence of {event} is kept by command"),
-                        Err(error) => say!("evidence of {event} cannot be kept: {error}"),
+                    if let Err(Job::Keep(event)) = self.scribe.ask(Job::Keep(event)) {
+                        say!("evidence of {event} cannot be kept: too many jobs wait for the disk");
                     }
                 }
             }
