@@ -153,6 +153,8 @@ impl Scribe {
         let mut sheet = match self.sheet.take() {
             Some(sheet) => sheet,
             None => {
+                // Buffers are there while an event is written, and not between.
+                while self.spare.try_recv().is_ok() {}
                 let (event, end) = self.closed.pop_front()?;
                 match self.begin(agent, &event, end) {
                     Ok(sheet) => sheet,
@@ -211,8 +213,6 @@ impl Scribe {
         }
         if ends {
             self.waiting.push_back(Job::Finish);
-            // Buffers are there while an event is written, and not between.
-            while self.spare.try_recv().is_ok() {}
         }
         Ok(left)
     }

@@ -5,6 +5,8 @@ use agent_core::limits::MAX_FRAME_BYTES;
 /// Uncompressed bytes after which the writer closes a chunk. A cut drive loses at most what is in the open chunk:
 /// about two seconds of 720p video with its telemetry.
 pub const CHUNK_BYTES: usize = 1 << 20;
+/// The same for a file with a chain, whose chunks are made in memory, each with its link behind it.
+pub const LINKED_CHUNK_BYTES: usize = 256 << 10;
 /// Largest chunk, compressed or not, that the reader takes; other writers' defaults are 0.75 to 4 MiB.
 pub const MAX_CHUNK_BYTES: usize = 64 << 20;
 /// Most messages of one chunk that the reader sorts. A 64 MiB chunk of the smallest CAN messages stays below it.
@@ -17,7 +19,7 @@ pub const MAX_CHANNELS: usize = 1024;
 pub const MAX_METADATA: usize = 256;
 /// Most entries of a record of an evidence chain.
 pub const MAX_CHAIN_ENTRIES: usize = 16;
-/// Most parts of an evidence file that are held against each other: at a megabyte each, more than a disk of a unit holds.
+/// Most parts of an evidence file that are held against each other: at a quarter of a megabyte each, 16 GB.
 pub const MAX_PARTS: u32 = 1 << 16;
 /// Most faults of an evidence file that are named; the rest is counted.
 pub const MAX_FAULTS: usize = 64;

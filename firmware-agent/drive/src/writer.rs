@@ -1,4 +1,4 @@
-//! Writes drives and evidence files: MCAP with LZ4 chunks of about 1 MiB, checksums and a full index.
+//! Writes drives and evidence files: MCAP with LZ4 chunks of about 1 MiB (256 KiB in evidence), checksums and a full index.
 //!
 //! Topics: `/imu`, `/gnss` with `/gnss/vel` and `/gnss/time`, `/can/N` and `/canfd/N`, `/camera/front`, and any topic for JSON. The log
 //! time of every message is the sample's monotonic time. The writer keeps the order it is given; a caller that
@@ -21,7 +21,7 @@ use crate::cdr::{CdrWriter, put_bytes};
 use crate::chain::{self, Chain, Chained, Seal};
 use crate::error::DriveError;
 use crate::info::{self, DriveInfo};
-use crate::limits::{CHUNK_BYTES, MAX_CHANNELS};
+use crate::limits::{CHUNK_BYTES, LINKED_CHUNK_BYTES, MAX_CHANNELS};
 use crate::schema;
 
 /// How many records of each kind a drive holds.
@@ -348,7 +348,7 @@ impl<W: Write + Seek> DriveWriter<W> {
         let header = MessageHeader { channel_id: channel.id, sequence, log_time: t.0, publish_time: t.0 };
         self.mcap.write_to_known_channel(&header, &self.buf).map_err(write_error)?;
         self.open_bytes += self.buf.len() + MESSAGE_OVERHEAD;
-        if self.chain.is_some() && self.open_bytes >= CHUNK_BYTES { self.flush() } else { Ok(()) }
+        if self.chain.is_some() && self.open_bytes >= LINKED_CHUNK_BYTES { self.flush() } else { Ok(()) }
     }
 }
 

@@ -34,8 +34,9 @@ use crate::signer::Signer;
 const EVERY: Span = Span::from_ms(250);
 /// A record waits so long for older ones of slower sensors.
 const LAG: Span = Span::from_ms(300);
-/// A pre-roll is caught up with in steps of this, so that no step makes the core late.
-const CATCH_UP: Span = Span::from_s(2);
+/// A pre-roll is caught up with in steps of so many pieces of this, so that no step makes the core late and no piece takes much memory.
+const PIECE: Span = Span::from_ms(500);
+const PIECES: usize = 4;
 /// Armed for this long after the last reason.
 const LINGER: Span = Span::from_s(10);
 /// Length of a segment; longer only while an event is open.
@@ -45,6 +46,8 @@ const LONGEST: Span = Span::from_s(60);
 const KEPT: usize = 2;
 /// Most of them at any time.
 const MOST_KEPT: usize = 8;
+/// Buffers up to this size are used again, bytes: a piece of high-definition video fits.
+const SPARE_BYTES: usize = 512 << 10;
 /// Jobs that wait for the disk.
 pub(super) const JOBS: usize = 16;
 /// A word of the trigger model older than this says nothing about now.
@@ -83,7 +86,7 @@ pub(super) struct Journal {
     info: DriveInfo,
     signer: Signer,
     jobs: SyncSender<Job>,
-    /// Buffers that come back; they grow to the largest addition and stay.
+    /// Buffers that come back.
     spare: Receiver<Vec<u8>>,
     segment: Option<Segment>,
     /// Whole ones, oldest first.
@@ -211,18 +214,26 @@ impl Journal {
         if segment.cursor < oldest {
             (segment.cursor, segment.begun) = (oldest, oldest);
         }
-        let to = now.minus(LAG).min(segment.cursor + CATCH_UP);
-        if to > segment.cursor {
-            let recorded = agent.recorded(segment.cursor + Span(1), to);
-            evidence::write_recorded(&mut segment.writer, &recorded).map_err(failed)?;
-            segment.cursor = to;
-        }
-        segment.writer.flush().map_err(failed)?;
-        let (bytes, long) = (segment.bytes.take(self.spare.try_recv().unwrap_or_default()), to.since(segment.begun));
-        if !self.send(Job::Append(bytes)) {
-            // A gap of bytes would spoil what follows: it goes into another file.
-            self.abandon();
-            return Ok(());
+        let mut long = Span(0);
+        for _ in 0..PIECES {
+            let to = now.minus(LAG).min(segment.cursor + PIECE);
+            if to > segment.cursor {
+                let recorded = agent.recorded(segment.cursor + Span(1), to);
+                evidence::write_recorded(&mut segment.writer, &recorded).map_err(failed)?;
+                segment.cursor = to;
+            }
+            segment.writer.flush().map_err(failed)?;
+            long = to.since(segment.begun);
+            let bytes = segment.bytes.take(self.spare.try_recv().unwrap_or_default());
+            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.jobs.try_send(Job::Append(bytes)) {
+                self.behind();
+                // A gap of bytes would spoil what follows: it goes into another file.
+                self.abandon();
+                return Ok(());
+            }
+            if to >= now.minus(LAG) {
+                break;
+            }
         }
         if long >= LONGEST || long >= SEGMENT && !agent.awaiting() {
             self.abandon();
@@ -263,15 +274,16 @@ impl Journal {
     }
 
     fn send(&mut self, job: Job) -> bool {
-        match self.jobs.try_send(job) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
-                if !std::mem::replace(&mut self.behind_said, true) {
-                    say!("journal: the disk is behind; a power cut now would lose more than a second");
-                }
-                false
-            }
-            Err(TrySendError::Disconnected(_)) => false,
+        let sent = self.jobs.try_send(job);
+        if matches!(sent, Err(TrySendError::Full(_))) {
+            self.behind();
+        }
+        sent.is_ok()
+    }
+
+    fn behind(&mut self) {
+        if !std::mem::replace(&mut self.behind_said, true) {
+            say!("journal: the disk is behind; a power cut now would lose more than a second");
         }
     }
 }
@@ -297,15 +309,24 @@ pub(super) fn of(
 pub(super) struct Hands<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) open: Option<(Box<dyn DiskFile>, u64)>,
+    /// Pieces that were added and not synced.
+    pub(super) unsynced: usize,
     /// Takes emptied buffers.
     pub(super) back: SyncSender<Vec<u8>>,
 }
 
 impl Hands<'_> {
+    /// Does one, durably.
+    #[cfg(test)]
     pub(super) fn perform(&mut self, job: Job) -> std::io::Result<()> {
+        self.begin(job).and_then(|()| self.settle())
+    }
+
+    /// Does one; what it adds is not synced yet.
+    fn begin(&mut self, job: Job) -> std::io::Result<()> {
         match job {
             Job::Begin(path) => {
-                self.open = None;
+                (self.open, self.unsynced) = (None, 0);
                 self.disk.make_folder(folder_of(&path))?;
                 self.open = Some((self.disk.open(&path, How::Create)?, 0));
                 self.disk.sync_folder(folder_of(&path))
@@ -313,14 +334,16 @@ impl Hands<'_> {
             Job::Append(mut bytes) => {
                 let done = match &mut self.open {
                     None => Ok(()),
-                    Some((file, at)) => file.write_at(*at, &bytes).and_then(|()| {
+                    Some((file, at)) => file.write_at(*at, &bytes).map(|()| {
                         *at += bytes.len() as u64;
-                        file.sync()
+                        self.unsynced += 1;
                     }),
                 };
-                bytes.clear();
-                // With enough of them in use already, one goes.
-                let _ = self.back.try_send(bytes);
+                if bytes.capacity() <= SPARE_BYTES {
+                    bytes.clear();
+                    // With enough of them in use already, one goes.
+                    let _ = self.back.try_send(bytes);
+                }
                 done
             }
             Job::Name(from, to) => {
@@ -330,18 +353,31 @@ impl Hands<'_> {
             Job::Remove(path) => self.disk.remove(&path),
         }
     }
+
+    /// Syncs what was added.
+    fn settle(&mut self) -> std::io::Result<()> {
+        match &self.open {
+            Some((file, _)) if std::mem::take(&mut self.unsynced) > 0 => file.sync(),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The thread.
 pub(super) fn write(disk: &dyn Disk, jobs: &Receiver<Job>, back: SyncSender<Vec<u8>>, pulse: &Pulse) {
-    let mut hands = Hands { disk, open: None, back };
-    let mut failing = false;
-    while let Ok(job) = jobs.recv() {
+    let mut hands = Hands { disk, open: None, unsynced: 0, back };
+    let (mut failing, mut next) = (false, None);
+    while let Some(job) = next.take().or_else(|| jobs.recv().ok()) {
         let of_file = matches!(job, Job::Begin(_) | Job::Append(_));
         // With no file open an addition goes nowhere, and says nothing of the disk.
         let adds = matches!(job, Job::Append(_)) && hands.open.is_some();
         pulse.busy(Instant::now(), watch::DISK);
-        let done = hands.perform(job);
+        let mut done = hands.begin(job);
+        next = jobs.try_recv().ok();
+        // A pre-roll that is caught up with comes in several pieces: one sync for those that wait already.
+        if done.is_ok() && !(matches!(next, Some(Job::Append(_))) && hands.unsynced < PIECES) {
+            done = hands.settle();
+        }
         pulse.idle();
         match done {
             Err(error) => {
@@ -353,7 +389,7 @@ pub(super) fn write(disk: &dyn Disk, jobs: &Receiver<Job>, back: SyncSender<Vec<
                     hands.open = None;
                 }
             }
-            Ok(()) if adds && failing => {
+            Ok(()) if adds && failing && hands.unsynced == 0 => {
                 failing = false;
                 say!("journal: the disk takes it again");
             }

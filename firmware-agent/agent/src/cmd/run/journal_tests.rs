@@ -98,7 +98,7 @@ impl Bench {
 }
 
 fn hands(disk: &SimDisk) -> Hands<'_> {
-    Hands { disk, open: None, back: sync_channel(1).0 }
+    Hands { disk, open: None, unsynced: 0, back: sync_channel(1).0 }
 }
 
 fn airbag(at: u64) -> impl FnMut(u64, &mut Agent) {
@@ -175,7 +175,7 @@ fn a_cut_while_the_risk_is_high_leaves_lesser_evidence_and_none_without_risk() {
     };
     bench.run(&disk, &mut open, 2.0, &mut risky);
     assert!(bench.agent.last_seen().is_some_and(|(_, s)| s.strongest() > 0.01), "{:?}", bench.agent.last_seen());
-    disk.cut_at(Some(disk.operations() + 2));
+    disk.cut_at(Some(disk.operations() + 8));
     bench.run(&disk, &mut open, 2.0, &mut risky);
     let after = disk.after_cut();
     assert!(evidence::recover(&after, Path::new(FOLDER)).unwrap() > 0);
