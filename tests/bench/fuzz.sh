@@ -31,7 +31,7 @@ targets=("$@")
 
 for target in "${targets[@]}"; do
     # The coverage counters want a compiler switch that stable toolchains have, too.
-    cargo fuzz build --fuzz-dir $fuzz --sanitizer none "$target" >&2
+    RUSTC_WRAPPER=$PWD/$fuzz/rustc.sh cargo fuzz build --fuzz-dir $fuzz --sanitizer none "$target" >&2
 done
 built=$fuzz/target/$(rustc -vV | sed -n 's/^host: //p')/release
 log=$(mktemp)
