@@ -6,6 +6,9 @@
 //! threshold while loading, then the free heap is trimmed, and the pages of the program's code are let go, which come
 //! back from the page cache when they are run again.
 //!
+//! The same heap is given back after other work that comes in bursts ([`give_back_heap`]): what an event leaves would stay between what
+//! lives on, a little more with each for hours.
+//!
 //! It changes settings of the whole process's allocator, at no other time than loading. It touches no data, never fails,
 //! and does nothing where the system is not Linux with glibc.
 
@@ -15,6 +18,12 @@ const WHILE_LOADING: i32 = 64 << 10;
 /// The same afterwards: buffers of a picture are made once, and what is allocated often is smaller.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const AFTERWARDS: i32 = 1 << 20;
+
+/// Gives free heap back to the system: a matter of a millisecond, in which other threads wait when they allocate.
+pub fn give_back_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    linux::trim();
+}
 
 /// Loads a model, and gives back what was only needed for that.
 pub(crate) fn loading<T>(load: impl FnOnce() -> T) -> T {

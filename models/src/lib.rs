@@ -10,7 +10,7 @@
 
 mod decode;
 pub mod detector;
-mod footprint;
+pub mod footprint;
 pub mod limits;
 pub mod manifest;
 mod net;

@@ -3,6 +3,7 @@
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
+use agent_models::footprint;
 use agent_wire::{CommandAction, EventId, Health};
 use agent_worker::pulse::Pulse;
 
@@ -17,8 +18,12 @@ pub(super) fn keep(mut keeper: Keeper, jobs: &Receiver<Job>, inbox: &SyncSender<
         pulse.busy(Instant::now(), watch::DISK);
         let done = keeper.perform(job);
         pulse.idle();
+        let sealed = done.sealed.is_some();
         if done != Done::default() && inbox.send(Inbox::Kept(done)).is_err() {
             return;
+        }
+        if sealed {
+            footprint::give_back_heap();
         }
     }
 }
