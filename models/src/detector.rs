@@ -20,6 +20,7 @@ use crate::limits::{MAX_FRAME_SIDE, MAX_MODEL_BYTES};
 use crate::manifest::{Manifest, ManifestError};
 use crate::net::{Program, lower};
 use crate::preprocess::Preprocessor;
+use crate::sizes;
 
 /// Why a detector cannot be loaded or a frame not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -318,10 +319,11 @@ fn build(m: &Manifest, path: &Path, bytes: &[u8], engine: Engine) -> Result<(Net
     let bad = |e: &dyn std::fmt::Display| DetectorError::Model { path: path.to_owned(), reason: format!("{e:#}") };
     let onnx = tract_onnx::onnx();
     let proto: pb::ModelProto = onnx.proto_model_for_read(&mut &*bytes).map_err(|e| bad(&e))?;
-    if proto.graph.is_none() {
-        return Err(bad(&"no graph"));
-    }
-    let typed = onnx.model_for_proto_model(&proto).and_then(|m| m.into_typed()).map_err(|e| bad(&e))?;
+    let graph = proto.graph.as_ref().ok_or_else(|| bad(&"no graph"))?;
+    let most = sizes::most(3 * m.input.width * m.input.height);
+    sizes::check_file(graph, most).map_err(|e| bad(&e))?;
+    let read = || onnx.model_for_proto_model(&proto).and_then(|m| sizes::into_typed(m, most)).map_err(|e| bad(&e));
+    let typed = read()?;
     let shape = |fact: TractResult<&TypedFact>| -> Result<Vec<usize>, DetectorError> {
         let fact = fact.map_err(|e| bad(&e))?;
         fact.shape.as_concrete().map(<[usize]>::to_vec).ok_or_else(|| bad(&format!("shape {:?} is open", fact.shape)))
@@ -354,8 +356,7 @@ fn build(m: &Manifest, path: &Path, bytes: &[u8], engine: Engine) -> Result<(Net
         Ok(program) => return Ok((Net::Lowered(Box::new(program)), None)),
         Err(why) => why,
     };
-    let again = onnx.model_for_proto_model(&proto).and_then(|m| m.into_typed()).map_err(|e| bad(&e))?;
-    Ok((tract(again)?, Some(why)))
+    Ok((tract(read()?)?, Some(why)))
 }
 
 /// The lowered network, if it gives on the probe what tract gave; why not otherwise.

@@ -16,6 +16,7 @@ pub mod manifest;
 mod net;
 mod preprocess;
 pub mod risk;
+mod sizes;
 
 pub use detector::{Detector, DetectorError, Engine};
 pub use manifest::{Manifest, ManifestError};

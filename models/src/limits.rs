@@ -20,6 +20,10 @@ pub const MAX_STRIDES: usize = 8;
 pub const MAX_CANDIDATES: usize = 512;
 /// Most floats that a lowered network may keep for its activations (256 MB).
 pub const MAX_ARENA_FLOATS: usize = 64 << 20;
+/// Most values of a tensor of a model (256 MB), whatever its input.
+pub const MAX_TENSOR_VALUES: usize = 64 << 20;
+/// Most graphs within each other, of conditions and loops.
+pub const MAX_GRAPHS: usize = 64;
 /// Most nodes of an ONNX graph that is lowered.
 pub const MAX_NODES: usize = 4096;
 

@@ -17,6 +17,7 @@ use tract_onnx::prelude::*;
 
 use crate::footprint;
 use crate::limits::{MAX_MANIFEST_BYTES, MAX_RISK_BYTES, MAX_RISK_STATE};
+use crate::sizes;
 
 /// The head that ships, and its manifest; made by `models/train/risk`.
 const BUILTIN: (&str, &[u8]) =
@@ -233,12 +234,17 @@ fn parse(path: &Path, text: &str) -> Result<RawManifest, RiskError> {
 }
 
 fn build(onnx: &[u8], state: usize) -> TractResult<Box<Plan>> {
-    let mut model = tract_onnx::onnx().model_for_read(&mut std::io::Cursor::new(onnx))?;
+    let most = sizes::most(0);
+    let parser = tract_onnx::onnx();
+    let proto = parser.proto_model_for_read(&mut std::io::Cursor::new(onnx))?;
+    let graph = proto.graph.as_ref().ok_or_else(|| TractError::msg("no graph"))?;
+    sizes::check_file(graph, most).map_err(TractError::msg)?;
+    let mut model = parser.model_for_proto_model(&proto)?;
     let shapes: [&[usize]; 4] = [&[1, RISK_SLOTS, SLOT_FEATURES], &[1, RISK_SLOTS], &[1, GLOBAL_FEATURES], &[1, state]];
     for (i, shape) in shapes.iter().enumerate() {
         model.set_input_fact(i, InferenceFact::dt_shape(f32::datum_type(), *shape))?;
     }
-    let plan = model.into_optimized()?.into_runnable()?;
+    let plan = sizes::into_typed(model, most)?.into_optimized()?.into_runnable()?;
     Ok(Box::new(plan.spawn()?))
 }
 

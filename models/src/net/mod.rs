@@ -16,7 +16,7 @@ pub(crate) mod layout;
 pub(crate) mod lower;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-mod tests;
+pub(crate) mod tests;
 
 use kernels::{Act, Combine, Filter, SLACK, Window};
 use pulp::{Arch, Simd, WithSimd};

@@ -14,9 +14,10 @@ fn noise(count: usize, seed: u32) -> Vec<f32> {
         .collect()
 }
 
+/// A graph in the making.
 #[derive(Default)]
-struct Graph {
-    graph: pb::GraphProto,
+pub(crate) struct Graph {
+    pub(crate) graph: pb::GraphProto,
 }
 
 fn info(name: &str, dims: &[i64]) -> pb::ValueInfoProto {
@@ -37,7 +38,7 @@ fn info(name: &str, dims: &[i64]) -> pb::ValueInfoProto {
 }
 
 impl Graph {
-    fn floats(&mut self, name: &str, dims: &[i64], data: Vec<f32>) {
+    pub(crate) fn floats(&mut self, name: &str, dims: &[i64], data: Vec<f32>) {
         let t = pb::TensorProto {
             name: name.into(),
             dims: dims.into(),
@@ -48,7 +49,7 @@ impl Graph {
         self.graph.initializer.push(t);
     }
 
-    fn integers(&mut self, name: &str, dims: &[i64], data: &[i64]) {
+    pub(crate) fn integers(&mut self, name: &str, dims: &[i64], data: &[i64]) {
         let t = pb::TensorProto {
             name: name.into(),
             dims: dims.into(),
@@ -59,7 +60,7 @@ impl Graph {
         self.graph.initializer.push(t);
     }
 
-    fn node(&mut self, op: &str, inputs: &[&str], output: &str, attributes: &[(&str, &[i64])]) {
+    pub(crate) fn node(&mut self, op: &str, inputs: &[&str], output: &str, attributes: &[(&str, &[i64])]) {
         let attribute = attributes
             .iter()
             .map(|(name, v)| match v {
@@ -92,13 +93,17 @@ impl Graph {
         self.graph.node.last_mut().unwrap().attribute.push(a);
     }
 
-    /// Largest difference between the lowered network and tract, or why it is not lowered.
-    fn compare(mut self, [c, h, w]: [usize; 3], output: &str, shape: &[i64]) -> Result<f32, String> {
+    /// With an input and an output.
+    pub(crate) fn model(mut self, [c, h, w]: [usize; 3], output: &str, shape: &[i64]) -> pb::ModelProto {
         self.graph.input.push(info("in", &[1, c as i64, h as i64, w as i64]));
         self.graph.output.push(info(output, shape));
         let opset = pb::OperatorSetIdProto { domain: String::new(), version: 11 };
-        let model =
-            pb::ModelProto { ir_version: 6, opset_import: vec![opset], graph: Some(self.graph), ..Default::default() };
+        pb::ModelProto { ir_version: 6, opset_import: vec![opset], graph: Some(self.graph), ..Default::default() }
+    }
+
+    /// Largest difference between the lowered network and tract, or why it is not lowered.
+    fn compare(self, [c, h, w]: [usize; 3], output: &str, shape: &[i64]) -> Result<f32, String> {
+        let model = self.model([c, h, w], output, shape);
         let image = noise(c * h * w, 99);
         let mut program = lower(&model, c, h, w).map_err(|e| e.0)?;
         let mut ours = vec![0.0; program.output_len()];
