@@ -111,6 +111,8 @@ pub(crate) struct Scribe {
     /// Events that closed, and when: nothing later is theirs.
     closed: VecDeque<(EventId, MonoTime)>,
     sheet: Option<Sheet>,
+    /// What has been taken out of the rings, until it is asked for.
+    taken: Option<(EventId, MonoTime)>,
 }
 
 impl Scribe {
@@ -118,7 +120,7 @@ impl Scribe {
     pub(crate) fn new(info: DriveInfo, signer: Signer) -> (Self, Receiver<Job>, SyncSender<Vec<u8>>) {
         let ((jobs, taken), (back, spare)) = (sync_channel(JOBS), sync_channel(JOBS + 1));
         let (waiting, closed) = (VecDeque::with_capacity(WAITING), VecDeque::with_capacity(CLOSED));
-        (Self { info, signer, jobs, spare, waiting, closed, sheet: None }, taken, back)
+        (Self { info, signer, jobs, spare, waiting, closed, sheet: None, taken: None }, taken, back)
     }
 
     /// An event closed at `now`: it is written from the next turns on. False if too many wait: then it is not.
@@ -183,6 +185,11 @@ impl Scribe {
         None
     }
 
+    /// Up to which time an event was taken out of the rings, if further than when this was asked last: they need not keep that.
+    pub(crate) fn taken(&mut self) -> Option<(EventId, MonoTime)> {
+        self.taken.take()
+    }
+
     fn begin(&mut self, agent: &Agent, event: &EventId, end: MonoTime) -> Result<Sheet, String> {
         let view = agent.evidence(event).ok_or(LATE)?;
         let crash = view.event().severity >= Severity::Severe;
@@ -200,6 +207,7 @@ impl Scribe {
         let piece = view.piece(sheet.next, to);
         evidence::write_recorded(&mut sheet.writer, &piece).map_err(|error| error.to_string())?;
         sheet.next = to + Span(1);
+        self.taken = Some((sheet.event.clone(), to));
         let (bytes, ends) = (sheet.bytes.clone(), to >= sheet.end);
         let left = if ends {
             sheet.writer.finish().map_err(|error| error.to_string())?;

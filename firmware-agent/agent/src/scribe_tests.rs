@@ -128,6 +128,40 @@ fn in_pieces_it_is_the_same_file_as_at_once() {
     assert!(view.begins() < view.imu().next().unwrap().t, "video reaches back further than samples");
 }
 
+/// A disk that takes a chunk now and then, while the rings go on and let go of what was taken: still the same file.
+#[test]
+fn slowly_it_is_the_same_file_too() {
+    let mut bench = Bench::new();
+    // Until the rings are full.
+    for _ in 0..3000 {
+        bench.step(false);
+    }
+    let event = bench.crash();
+    let disk = disk();
+    let view = bench.agent.evidence(&event).unwrap();
+    let info = DriveInfo::new("simulated");
+    let file = evidence::write(&disk, Path::new("/whole"), &view, &info, &signer(), Durability::Synced).unwrap();
+    let (mut scribe, jobs, back) = Scribe::new(info, signer());
+    let mut keeper = Keeper::new(Arc::new(disk), place(), Durability::Synced, back);
+    assert!(scribe.on_closed(&event, bench.agent.now()));
+    let mut sealed = None;
+    let begun = bench.ms;
+    while sealed.is_none() {
+        assert_eq!(scribe.turn(&bench.agent), None);
+        if let Some((event, t)) = scribe.taken() {
+            bench.agent.on_taken(&event, t);
+        }
+        if bench.ms.is_multiple_of(700)
+            && let Ok(job) = jobs.try_recv()
+        {
+            sealed = keeper.perform(job).sealed;
+        }
+        bench.step(false);
+    }
+    assert_eq!(sealed, Some((event, Some(file))));
+    assert!(bench.ms > begun + 5000, "it took {} ms", bench.ms - begun);
+}
+
 /// The core goes on as if nothing were; the report leaves when it is due, without a file, and the next event has its own again.
 #[test]
 fn a_hanging_disk_holds_up_nobody_and_is_taken_up_again() {

@@ -193,7 +193,7 @@ impl Agent {
 
     /// An IMU sample.
     pub fn on_imu(&mut self, s: &ImuSample) {
-        if !self.imu.push(*s, self.pin_samples()) {
+        if !self.imu.push(*s, self.pin(self.config.rings.sample_pre_roll)) {
             self.losses.add(Lost::Imu, 1);
             return;
         }
@@ -216,7 +216,7 @@ impl Agent {
     /// A CAN frame, for the ring; its signals come by [`Self::on_signal`].
     pub fn on_can(&mut self, f: &CanFrame) {
         let header = CanHeader { bus: f.bus, id: f.id, extended: f.extended, fd: f.fd, remote: f.remote };
-        if self.can.push(f.t, header, f.payload(), self.pin_samples()) {
+        if self.can.push(f.t, header, f.payload(), self.pin(self.config.rings.sample_pre_roll)) {
             self.counts.can += 1;
             self.on_tick(f.t);
         } else {
@@ -238,7 +238,7 @@ impl Agent {
 
     /// A GNSS fix.
     pub fn on_gnss(&mut self, f: &GnssFix) {
-        if !self.gnss.push(*f, self.pin_samples()) {
+        if !self.gnss.push(*f, self.pin(self.config.rings.sample_pre_roll)) {
             self.losses.add(Lost::Gnss, 1);
             return;
         }
@@ -269,7 +269,7 @@ impl Agent {
             self.losses.add(Lost::Frames, u32::try_from(meta.seq - last - 1).unwrap_or(u32::MAX));
         }
         self.last_frame_seq = Some(self.last_frame_seq.map_or(meta.seq, |l| l.max(meta.seq)));
-        let pin = self.pin_video();
+        let pin = self.pin(self.config.rings.video_pre_roll);
         if bytes.len() <= MAX_FRAME_BYTES && self.frames.push(meta, bytes, pin) {
             self.counts.frames += 1;
         } else {
@@ -360,6 +360,13 @@ impl Agent {
         }
     }
 
+    /// The evidence of a closed event was taken out of the rings up to `t`: they need not keep what is older for it.
+    pub fn on_taken(&mut self, event: &EventId, t: MonoTime) {
+        if let Some(e) = self.events.iter_mut().find(|e| e.id == *event && !e.gathering()) {
+            e.taken = e.taken.max(t);
+        }
+    }
+
     /// The evidence of an event was stored, or could not be.
     pub fn on_evidence(&mut self, event: &EventId, file: Option<EvidenceFile>) {
         if let Some(e) = self.events.iter_mut().find(|e| e.id == *event && !e.gathering()) {
@@ -397,16 +404,10 @@ impl Agent {
         }
     }
 
-    fn oldest_needed(&self) -> Option<MonoTime> {
-        self.events.iter().filter(|e| e.evidence.is_none()).map(|e| e.first_t).min()
-    }
-
-    fn pin_samples(&self) -> Option<MonoTime> {
-        self.oldest_needed().map(|t| t.minus(self.config.rings.sample_pre_roll))
-    }
-
-    fn pin_video(&self) -> Option<MonoTime> {
-        self.oldest_needed().map(|t| t.minus(self.config.rings.video_pre_roll))
+    /// The oldest time that events still need of a ring with this pre-roll.
+    fn pin(&self, pre_roll: Span) -> Option<MonoTime> {
+        let needed = self.events.iter().filter(|e| e.evidence.is_none());
+        needed.map(|e| e.first_t.minus(pre_roll).max(e.taken)).min()
     }
 
     fn gather_span(&self) -> Span {

@@ -206,6 +206,36 @@ fn sources_at_exactly_their_highest_rates_lose_nothing() {
     assert_eq!((counts.imu, counts.can, counts.gnss), (imu, 9_000, fixes));
 }
 
+/// What a caller has taken out of the rings may leave them while it makes the file safe: nothing is told as lost for that.
+#[test]
+fn evidence_that_was_taken_out_pins_nothing() {
+    for taken in [true, false] {
+        let (mut agent, mut closed, mut waits) = (Agent::new(config()), None, 0);
+        for ms in (0..120_000u64).step_by(10) {
+            let t = MonoTime(ms * 1_000_000);
+            let can = CanFrame { t, bus: 0, id: 1, extended: false, fd: false, remote: false, len: 8, data: [0; 64] };
+            agent.on_can(&can);
+            let value = f64::from(u8::from(ms == 60_000));
+            agent.on_signal(&SignalSample { t, signal: VehicleSignal::AirbagDeployed, value: value as f32 });
+            while let Some(output) = agent.poll() {
+                if let Output::Closed { event, .. } = output {
+                    if taken {
+                        agent.on_taken(&event, t);
+                    }
+                    closed = Some(event);
+                }
+            }
+            // The disk takes three seconds for it.
+            waits += u32::from(closed.is_some());
+            if waits == 300 {
+                agent.on_evidence(closed.as_ref().unwrap(), None);
+            }
+        }
+        assert!(closed.is_some());
+        assert_eq!(agent.losses().can == 0, taken, "{:?}", agent.losses());
+    }
+}
+
 #[test]
 fn frames_that_left_the_ring_for_lack_of_room_are_said() {
     let mut small = config();

@@ -67,6 +67,8 @@ pub struct Event {
     pub objects: heapless::Vec<TrackedObject, OBJECT_TABLE>,
     /// All of the post-roll was recorded.
     pub complete: bool,
+    /// Evidence was taken out of the rings up to this time.
+    pub taken: MonoTime,
     /// The evidence file: not known yet, or known to be absent.
     pub evidence: Option<Option<EvidenceFile>>,
     /// The student's outcome, once known.
@@ -93,6 +95,7 @@ impl Event {
             max_risk: None,
             objects: heapless::Vec::new(),
             complete: true,
+            taken: MonoTime::ZERO,
             evidence: None,
             student: None,
             student_falls: heapless::Vec::new(),

@@ -480,6 +480,9 @@ impl World {
         if let Some(event) = unit.scribe.turn(&unit.agent) {
             self.sealed(unit, &event, None)?;
         }
+        if let Some((event, t)) = unit.scribe.taken() {
+            unit.agent.on_taken(&event, t);
+        }
         if self.now < self.until.hang {
             return Ok(busy);
         }

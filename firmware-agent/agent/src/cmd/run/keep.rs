@@ -74,6 +74,9 @@ impl Core {
         if let Some(event) = self.scribe.turn(&self.agent) {
             self.kept(Done { sealed: Some((event, None)), gone: 0 });
         }
+        if let Some((event, t)) = self.scribe.taken() {
+            self.agent.on_taken(&event, t);
+        }
     }
 
     /// The thread did something.
