@@ -110,12 +110,9 @@ impl<'a> EvidenceView<'a> {
     /// what the whole holds.
     #[must_use]
     pub fn piece(&self, from: MonoTime, to: MonoTime) -> Recorded<'a> {
-        // Behind the pre-roll's beginning the key frame may have left the rings, with what was taken.
-        let wanted = self.from(self.agent.config.rings.video_pre_roll);
-        let frames_from = if from >= wanted { from } else { from.max(self.video_from()) };
         Recorded {
             agent: self.agent,
-            frames_from,
+            frames_from: from.max(self.video_from()),
             samples_from: from.max(self.from(self.agent.config.rings.sample_pre_roll)),
             to,
         }
