@@ -15,7 +15,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -53,19 +52,7 @@ def run(folder, disk, seconds):
     config.write_text(text)
     heard, arrived = open(folder / "heard.jsonl", "w"), {}
     ear = subprocess.Popen([common.AGENT, "listen", "--broker", broker.url, "--json"], stdout=heard, stderr=subprocess.DEVNULL)
-    subscriber = subprocess.Popen(
-        ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(broker.port), "-t", "fleet/+/+/alert", "-q", "1", "-F", "%U %x"],
-        stdout=subprocess.PIPE, text=True)
-
-    def listen():
-        for line in subscriber.stdout:
-            stamp, payload = line.split()
-            event, revision = latency.read_alert(payload)
-            if revision == 0:
-                whole, _, fraction = stamp.partition(".")
-                arrived.setdefault(event, int(whole) * 10**9 + int(fraction.ljust(9, "0")))
-
-    threading.Thread(target=listen, daemon=True).start()
+    subscriber = latency.subscribe(broker, lambda event, revision, at: revision > 0 or arrived.setdefault(event, at))
     time.sleep(0.5)
     log = folder / "latency.csv"
     agent = subprocess.Popen([common.AGENT, "run", "--config", config, "--latency-log", log], stderr=open(folder / "stderr.txt", "w"))
@@ -95,10 +82,7 @@ def run(folder, disk, seconds):
         ear.terminate()
         broker.stop()
     heard.close()
-    handed = {}
-    for line in log.read_text().splitlines():
-        event, born, _ = line.split(",")
-        handed[event] = int(born)
+    handed = {event: born for event, (born, _) in latency.read_log(log).items()}
     return judge(folder, disk, (begun, ended), handed, arrived, waits, (code, took))
 
 

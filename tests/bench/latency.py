@@ -52,6 +52,28 @@ def read_alert(payload):
     return f"{unit}_{boot:08}_{seq:06}", data[at]
 
 
+def subscribe(broker, on_alert):
+    """Calls `on_alert(event, revision, Unix ns of its arrival)` for each alert at the broker; returns the process to end."""
+    subscriber = subprocess.Popen(
+        ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(broker.port), "-t", "fleet/+/+/alert", "-q", "1", "-F", "%U %x"],
+        stdout=subprocess.PIPE, text=True)
+
+    def listen():
+        for line in subscriber.stdout:
+            stamp, payload = line.split()
+            seconds, _, fraction = stamp.partition(".")
+            on_alert(*read_alert(payload), int(seconds) * 10**9 + int(fraction.ljust(9, "0")))
+
+    threading.Thread(target=listen, daemon=True).start()
+    return subscriber
+
+
+def read_log(path):
+    """When the record of each event was handed over, and its alert given to the outbox: Unix ns."""
+    rows = (line.split(",") for line in path.read_text().splitlines())
+    return {event: (int(born), int(out)) for event, born, out in rows}
+
+
 def check_drive(folder, drive, count, config):
     """Every crash of the drive is an event of its own, by airbag and by delta-V in turns: so may the sequence say."""
     out = folder / "check"
@@ -79,22 +101,15 @@ def run_once(folder, wanted, load_name, timeout_s):
     """Runs the agent until `wanted` first alerts have arrived; returns handed over, given to outbox, arrived."""
     broker = common.Broker(folder)
     arrived, raises = {}, 0
-    subscriber = subprocess.Popen(
-        ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(broker.port), "-t", "fleet/+/+/alert", "-q", "1", "-F", "%U %x"],
-        stdout=subprocess.PIPE, text=True)
 
-    def listen():
+    def on_alert(event, revision, at):
         nonlocal raises
-        for line in subscriber.stdout:
-            stamp, payload = line.split()
-            event, revision = read_alert(payload)
-            if revision > 0:
-                raises += 1
-            else:
-                seconds, _, fraction = stamp.partition(".")
-                arrived.setdefault(event, int(seconds) * 10**9 + int(fraction.ljust(9, "0")))
+        if revision > 0:
+            raises += 1
+        else:
+            arrived.setdefault(event, at)
 
-    threading.Thread(target=listen, daemon=True).start()
+    subscriber = subscribe(broker, on_alert)
     time.sleep(0.5)
     config = prepare(folder, broker.url, load_name)
     log, errors = folder / "latency.csv", open(folder / "stderr.txt", "w")
@@ -112,10 +127,7 @@ def run_once(folder, wanted, load_name, timeout_s):
         subscriber.terminate()
         subscriber.wait()
         broker.stop()
-    handed = {}
-    for line in log.read_text().splitlines():
-        event, born, out = line.split(",")
-        handed[event] = (int(born), int(out))
+    handed = read_log(log)
     lines = (folder / "stderr.txt").read_text().splitlines()
     common.say("\n".join(lines[:12]))
     behind = any("model is behind" in line for line in lines)

@@ -64,14 +64,18 @@ def write_imu(path, seconds, events):
             f.write(f"{t:.4f}," + ",".join(cells) + "\n")
 
 
+def telemetry(log, table):
+    """What an import must be told of a bus and a motion sensor that were made up here."""
+    return ["--simulated", "--candump", log, "--imu-csv", table, "--imu-columns", "t=t,x=ax,y=ay,z=az,gx=gx,gy=gy,gz=gz"]
+
+
 def make_drive(folder, seconds, video, with_crashes=True):
     """Writes bench.mcap, with 720p video if wanted; returns its path and the number of crashes in it."""
     events = crashes(seconds) if with_crashes else []
     write_candump(folder / "bench.log", seconds, events)
     write_imu(folder / "bench.csv", seconds, events)
     (folder / "bench.dbc").write_text(DBC)
-    args = ["--simulated", "--candump", folder / "bench.log", "--imu-csv", folder / "bench.csv",
-            "--imu-columns", "t=t,x=ax,y=ay,z=az,gx=gx,gy=gy,gz=gz"]
+    args = telemetry(folder / "bench.log", folder / "bench.csv")
     if video:
         common.repeated_clip(folder / "bench.mp4", seconds)
         args += ["--video", folder / "bench.mp4"]

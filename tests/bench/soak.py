@@ -126,7 +126,7 @@ def grown(name, points):
 
 def long_drive(folder, hours):
     """A drive of quiet blocks of four minutes that each end in a crash: an airbag, or 20 km/h in 0.1 s, in turns. A bus frame and a
-    motion sample every 10 ms; returns how many of each."""
+    motion sample every 10 ms; returns how many of each, and how many crashes."""
     ticks, blocks = 24_000, int(hours * 15)
     with open(folder / "long.log", "w") as can, open(folder / "long.csv", "w") as imu:
         imu.write("t,ax,ay,az,gx,gy,gz\n")
@@ -138,8 +138,7 @@ def long_drive(folder, hours):
                 can.write(f"({t:.6f}) can0 050#{int(airbag and 0 <= at < 40):02X}00000000000000\n")
                 ax = 20 / 3.6 / 0.1 * (1 - math.cos(2 * math.pi * at / 10)) if not airbag and 0 <= at < 10 else 0
                 imu.write(f"{t:.4f},{ax + NOISE[tick % len(NOISE)]:.4f},{NOISE[tick * 7 % len(NOISE)]:.4f},9.8067,0,0,0\n")
-    common.import_drive(folder / "long.mcap", "--simulated", "--candump", folder / "long.log", "--imu-csv", folder / "long.csv",
-                        "--imu-columns", "t=t,x=ax,y=ay,z=az,gx=gx,gy=gy,gz=gz")
+    common.import_drive(folder / "long.mcap", *load.telemetry(folder / "long.log", folder / "long.csv"))
     for name in ("long.log", "long.csv"):
         (folder / name).unlink()
     return blocks * ticks, blocks

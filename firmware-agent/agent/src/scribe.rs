@@ -26,10 +26,10 @@ use crate::show::say;
 use crate::signer::Signer;
 
 /// Length of a piece: at the highest rates that a configuration may have it is written in milliseconds.
-const PIECE: Span = Span::from_ms(500);
-/// Pieces that are looked at in one turn while none of them gave a whole chunk.
-const PIECES: usize = 4;
-/// Jobs that wait for the disk, each with a chunk (`agent_drive`, about 1 MiB) at most.
+pub(crate) const PIECE: Span = Span::from_ms(500);
+/// Pieces that are looked at in one turn at most.
+pub(crate) const PIECES: usize = 4;
+/// Jobs that wait for the disk, each with what a piece adds at most.
 const JOBS: usize = 2;
 /// Other jobs that wait for a place among them: commands of the fleet, and room for the outbox.
 const WAITING: usize = 16;
@@ -152,36 +152,36 @@ impl Scribe {
         if !self.hand_over() {
             return None;
         }
-        let mut sheet = match self.sheet.take() {
-            Some(sheet) => sheet,
-            None => {
-                // Buffers are there while an event is written, and not between.
-                while self.spare.try_recv().is_ok() {}
-                let (event, end) = self.closed.pop_front()?;
-                match self.begin(agent, &event, end) {
-                    Ok(sheet) => sheet,
-                    Err(why) => return failed(event, &why),
-                }
+        let without = self.write(agent);
+        self.hand_over();
+        without
+    }
+
+    /// The next pieces, until one of them gives something for the disk.
+    fn write(&mut self, agent: &Agent) -> Option<EventId> {
+        if self.sheet.is_none() {
+            // Buffers are there while an event is written, and not between.
+            while self.spare.try_recv().is_ok() {}
+            let (event, end) = self.closed.pop_front()?;
+            match self.begin(agent, &event, end) {
+                Ok(sheet) => self.sheet = Some(sheet),
+                Err(why) => return failed(event, &why),
             }
-        };
-        let event = sheet.event.clone();
+        }
         for _ in 0..PIECES {
+            let sheet = self.sheet.take()?;
+            let event = sheet.event.clone();
             match self.piece(agent, sheet) {
-                Ok(Some(open)) if self.waiting.is_empty() => sheet = open,
-                Ok(open) => {
-                    self.sheet = open;
-                    self.hand_over();
-                    return None;
-                }
+                Ok(open) => self.sheet = open,
                 Err(why) => {
                     self.waiting.push_back(Job::GiveUp);
-                    self.hand_over();
                     return failed(event, &why);
                 }
             }
+            if !self.waiting.is_empty() {
+                break;
+            }
         }
-        self.sheet = Some(sheet);
-        self.hand_over();
         None
     }
 
@@ -310,9 +310,8 @@ impl Keeper {
         let to = if crash { self.place.folder.clone() } else { self.place.folder.join(LESSER) };
         let (part, path) = evidence::names(&to, &event);
         let file = self.disk.make_folder(&to).and_then(|()| self.disk.open(&part, How::Create));
-        let mut open = Part { event, crash, file: Err(anyhow::anyhow!("not made")), part, path, at: 0 };
-        open.file = file.with_context(|| open.part.display().to_string());
-        self.open = Some(open);
+        let file = file.with_context(|| part.display().to_string());
+        self.open = Some(Part { event, crash, part, path, at: 0, file });
         Done { gone, ..Done::default() }
     }
 
@@ -347,21 +346,23 @@ impl Keeper {
                 .ok(),
             Err(error) => {
                 say!("evidence of {} could not be written: {error:#}", open.event);
-                if !open.crash {
-                    // It is not there at all when the disk took nothing.
-                    let _ = self.disk.remove(&open.part);
-                }
+                self.leave(&open);
                 None
             }
         };
         Done { sealed: Some((open.event, sealed)), gone: 0 }
     }
 
-    /// What is there of a crash stays, and is found by the next start.
     fn give_up(&mut self) {
-        if let Some(open) = self.open.take()
-            && !open.crash
-        {
+        if let Some(open) = self.open.take() {
+            self.leave(&open);
+        }
+    }
+
+    /// What is there of a crash stays, and is found by the next start.
+    fn leave(&self, open: &Part) {
+        if !open.crash {
+            // It is not there at all when the disk took nothing.
             let _ = self.disk.remove(&open.part);
         }
     }

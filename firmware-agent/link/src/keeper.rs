@@ -37,6 +37,7 @@ pub(crate) enum Answer {
 struct Told {
     answer: Answer,
     open: bool,
+    /// Those that a store brought which was read only now.
     counters: BTreeMap<String, u64>,
 }
 
@@ -101,14 +102,11 @@ impl Keeper {
         if self.busy() {
             return false;
         }
-        match self.perform(Job::Count(name.to_owned(), counter), within) {
-            Some(Answer::Counted(result)) => result.is_ok(),
-            Some(_) => false,
-            None => {
-                self.counters.insert(name.to_owned(), counter);
-                false
-            }
+        let answer = self.perform(Job::Count(name.to_owned(), counter), within);
+        if !matches!(answer, Some(Answer::Counted(Err(_)))) {
+            self.counters.insert(name.to_owned(), counter);
         }
+        matches!(answer, Some(Answer::Counted(Ok(()))))
     }
 
     /// The answer to the job that is out, if it comes within this time.
@@ -180,7 +178,11 @@ fn keep(mut store: Store, jobs: &Receiver<Job>, tell: &Sender<Told>) {
                 Answer::Counted(Ok(()))
             }
         };
-        let told = Told { answer, open: store.is_open(), counters: store.command_counters().clone() };
+        let counters = match &answer {
+            Answer::Reopened { .. } => store.command_counters().clone(),
+            _ => BTreeMap::new(),
+        };
+        let told = Told { answer, open: store.is_open(), counters };
         if tell.send(told).is_err() {
             break;
         }

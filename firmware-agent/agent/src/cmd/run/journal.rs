@@ -26,7 +26,7 @@ use super::watch;
 use crate::config::Config;
 use crate::config::types::Persist;
 use crate::evidence;
-use crate::scribe::Bytes;
+use crate::scribe::{Bytes, PIECE, PIECES};
 use crate::show::say;
 use crate::signer::Signer;
 
@@ -34,9 +34,6 @@ use crate::signer::Signer;
 const EVERY: Span = Span::from_ms(250);
 /// A record waits so long for older ones of slower sensors.
 const LAG: Span = Span::from_ms(300);
-/// A pre-roll is caught up with in steps of so many pieces of this, so that no step makes the core late and no piece takes much memory.
-const PIECE: Span = Span::from_ms(500);
-const PIECES: usize = 4;
 /// Armed for this long after the last reason.
 const LINGER: Span = Span::from_s(10);
 /// Length of a segment; longer only while an event is open.
@@ -215,7 +212,9 @@ impl Journal {
             (segment.cursor, segment.begun) = (oldest, oldest);
         }
         let mut long = Span(0);
+        // A pre-roll is caught up with in pieces, so that no step makes the core late and none takes much memory.
         for _ in 0..PIECES {
+            let Some(segment) = &mut self.segment else { return Ok(()) };
             let to = now.minus(LAG).min(segment.cursor + PIECE);
             if to > segment.cursor {
                 let recorded = agent.recorded(segment.cursor + Span(1), to);
@@ -225,8 +224,7 @@ impl Journal {
             segment.writer.flush().map_err(failed)?;
             long = to.since(segment.begun);
             let bytes = segment.bytes.take(self.spare.try_recv().unwrap_or_default());
-            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.jobs.try_send(Job::Append(bytes)) {
-                self.behind();
+            if !self.send(Job::Append(bytes)) {
                 // A gap of bytes would spoil what follows: it goes into another file.
                 self.abandon();
                 return Ok(());
@@ -274,16 +272,15 @@ impl Journal {
     }
 
     fn send(&mut self, job: Job) -> bool {
-        let sent = self.jobs.try_send(job);
-        if matches!(sent, Err(TrySendError::Full(_))) {
-            self.behind();
-        }
-        sent.is_ok()
-    }
-
-    fn behind(&mut self) {
-        if !std::mem::replace(&mut self.behind_said, true) {
-            say!("journal: the disk is behind; a power cut now would lose more than a second");
+        match self.jobs.try_send(job) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                if !std::mem::replace(&mut self.behind_said, true) {
+                    say!("journal: the disk is behind; a power cut now would lose more than a second");
+                }
+                false
+            }
+            Err(TrySendError::Disconnected(_)) => false,
         }
     }
 }
