@@ -12,7 +12,7 @@ for ((i = 1; i <= $#; i++)); do
     fi
 done
 case "$name" in
-agent_* | can_dbc* | cobs | heapless | mcap | nmea | nom | pest* | postcard | prost | serde_json | toml* | tract_onnx | winnow | \
+agent_* | can_dbc* | cobs | heapless | mcap | nmea | nom | pest* | postcard | prost | serde_json | tract_onnx | \
     envelope | frames | commands | gnss | j1939 | dbc | configuration | drive | candump | imu_csv | mp4 | gguf | manifest | onnx)
     exec "$rustc" "$@"
     ;;

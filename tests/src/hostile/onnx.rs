@@ -16,13 +16,19 @@ use super::memory_file::MemoryFile;
 pub fn judge(data: &[u8]) {
     thread_local! {
         static FILES: RefCell<[MemoryFile; 2]> = RefCell::new([MemoryFile::new(), MemoryFile::new()]);
+        static DETECTORS: [Manifest; 2] = ["yolox", "fastestdet"].map(|family| {
+            Manifest::parse(Path::new("hostile.toml"), &text(family)).expect("a sound manifest")
+        });
     }
     let Some((choice, onnx)) = data.split_first() else { return };
     FILES.with_borrow_mut(|[model, manifest]| {
         model.put(onnx);
         match choice % 3 {
-            0 => detector("yolox", onnx, &model.path()),
-            1 => detector("fastestdet", onnx, &model.path()),
+            family @ 0..2 => {
+                let mut manifest = DETECTORS.with(|manifests| manifests[usize::from(family)].clone());
+                manifest.sha256 = Sha256::digest(onnx).into();
+                detector(manifest, &model.path());
+            }
             _ => {
                 let hash = Sha256::digest(onnx).iter().fold(String::new(), |mut text, byte| {
                     let _ = write!(text, "{byte:02x}");
@@ -42,9 +48,7 @@ pub fn judge(data: &[u8]) {
     });
 }
 
-fn detector(family: &str, onnx: &[u8], path: &Path) {
-    let mut manifest = Manifest::parse(Path::new("hostile.toml"), &text(family)).expect("a sound manifest");
-    manifest.sha256 = Sha256::digest(onnx).into();
+fn detector(manifest: Manifest, path: &Path) {
     match Detector::from_manifest(manifest, path, Engine::Auto) {
         Ok(mut detector) => {
             let picture: Vec<u8> = (0..40 * 30 * 3).map(|i| (i * 7) as u8).collect();
