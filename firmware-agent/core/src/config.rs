@@ -153,19 +153,18 @@ impl RingConfig {
         key_frame_max: Span,
         rates: &RingRates,
     ) -> Self {
-        let samples_s = (sample_pre_roll.as_s() + post_roll.as_s()).ceil();
+        let samples_s = (sample_pre_roll.as_s() + post_roll.as_s()).ceil() as u64;
         let video_s = (video_pre_roll.as_s() + post_roll.as_s() + key_frame_max.as_s()).ceil();
         let count = |seconds: f64, hz: u32| (seconds * f64::from(hz)) as usize;
-        let sampled = |hz: u32| count(samples_s, hz) as u64;
         Self {
             sample_pre_roll,
             video_pre_roll,
             post_roll,
             video_bytes: (video_s * f64::from(rates.video_mbit_s) * 125_000.0) as usize,
             video_frames: count(video_s, rates.fps),
-            imu_samples: room_of_own_clock(sampled(rates.imu_hz)) as usize,
-            can_frames: room(sampled(rates.can_hz)) as usize,
-            gnss_fixes: room(sampled(rates.gnss_hz)) as usize,
+            imu_samples: room_of_own_clock(rates.imu_hz, samples_s) as usize,
+            can_frames: room(rates.can_hz, samples_s) as usize,
+            gnss_fixes: room(rates.gnss_hz, samples_s) as usize,
         }
     }
 
@@ -182,16 +181,19 @@ impl RingConfig {
     }
 }
 
-/// Records that a time has room for, of a source with so many in it: both ends belong to the time.
+/// Records that a ring has room for, of a source with `hz` of them a second, over `seconds`: both ends belong to the time, and a quarter
+/// of a second more stays, so that an event's oldest records are still there when its evidence begins to be taken out.
 #[must_use]
-pub const fn room(records: u64) -> u64 {
-    records.saturating_add(1)
+pub const fn room(hz: u32, seconds: u64) -> u64 {
+    let hz = hz as u64;
+    hz.saturating_mul(seconds).saturating_add(hz / 4 + 1)
 }
 
 /// The same of a motion sensor, which counts time by a clock of its own that may run fast by 2 %.
 #[must_use]
-pub const fn room_of_own_clock(records: u64) -> u64 {
-    room(records.saturating_add(records / 50))
+pub const fn room_of_own_clock(hz: u32, seconds: u64) -> u64 {
+    let records = room(hz, seconds);
+    records.saturating_add(records / 50)
 }
 
 impl Default for RingConfig {

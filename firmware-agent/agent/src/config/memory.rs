@@ -44,10 +44,9 @@ impl MemoryPlan {
         // the fields are public.
         let video_s = rings.video_pre_roll_s.saturating_add(rings.post_roll_s).saturating_add(rings.key_frame_max_s);
         let sample_s = u64::from(rings.sample_pre_roll_s.saturating_add(rings.post_roll_s));
-        let held = |hz: u32| u64::from(hz).saturating_mul(sample_s);
         let bytes = |count: u64, size: usize| count.saturating_mul(size as u64);
-        let (imu, can) = (room_of_own_clock(held(rings.imu_max_hz)), room(held(rings.can_max_hz)));
-        let gnss = room(held(rings.gnss_max_hz));
+        let imu = room_of_own_clock(rings.imu_max_hz, sample_s);
+        let (can, gnss) = (room(rings.can_max_hz, sample_s), room(rings.gnss_max_hz, sample_s));
         let small = u64::from(rings.small_frame_width)
             .saturating_mul(u64::from(rings.small_frame_height))
             .saturating_mul(u64::from(rings.small_frame_count));
