@@ -3,8 +3,8 @@
 //! Parsing and optimising a model of 1 MB takes some 15 MB of heap and 15 MB of program pages for a second, none of which
 //! is needed again. glibc keeps freed heap for later, and its threshold above which a block has a mapping of its own
 //! grows with each such block that is freed, so that the leftovers of loading stay between what lives on. So: a fixed
-//! threshold while loading, then the free heap is trimmed, and the pages of the program's code are let go, which come
-//! back from the page cache when they are run again.
+//! threshold while loading, then the free heap is trimmed, and the pages of the program's own file are let go, which come
+//! back from the page cache when they are run or read again.
 //!
 //! The same heap is given back after other work that comes in bursts ([`give_back_heap`]): what an event leaves would stay between what
 //! lives on, a little more with each for hours.
@@ -47,7 +47,7 @@ fn after_load() {
     {
         linux::set_mmap_threshold(AFTERWARDS);
         linux::trim();
-        linux::forget_code();
+        linux::forget_program();
     }
 }
 
@@ -56,8 +56,8 @@ fn after_load() {
 mod linux {
     use std::fs;
 
-    /// Lines of the list of mappings that are looked at.
-    const MAX_MAPPINGS: usize = 4096;
+    /// Lines of the list of mappings that are looked at: some twenty for each.
+    const MAX_LINES: usize = 1 << 16;
 
     pub(super) fn set_mmap_threshold(bytes: i32) {
         // SAFETY: mallopt takes two integers and locks the allocator itself; a refusal changes nothing.
@@ -69,48 +69,71 @@ mod linux {
         unsafe { libc::malloc_trim(0) };
     }
 
-    /// Lets go of the pages of this program's own code.
-    pub(super) fn forget_code() {
+    /// Lets go of the pages of this program's own file: code, constants and tables that are only read while it starts.
+    pub(super) fn forget_program() {
         let Ok(program) = fs::read_link("/proc/self/exe") else { return };
-        let (Some(program), Ok(maps)) = (program.to_str(), fs::read_to_string("/proc/self/maps")) else { return };
-        for line in maps.lines().take(MAX_MAPPINGS) {
-            let Some((start, end)) = code_of(line, program) else { continue };
-            // SAFETY: the range is one whole mapping of the program's file, private, executable and not writable, so
-            // that no page of it differs from the file (neither x86-64 nor aarch64 builds of Rust have relocations in
-            // code): each one that is run or read again, by any thread, is the same as before.
+        let (Some(program), Ok(maps)) = (program.to_str(), fs::read_to_string("/proc/self/smaps")) else { return };
+        unwritten(&maps, program, |start, end| {
+            // SAFETY: the range is one whole mapping of the program's file, private and not writable, of which no page differs from
+            // the file (none is anonymous): each one that is run or read again, by any thread, is the same as before.
             unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+        });
+    }
+
+    /// Gives the ranges of `/proc/self/smaps` that map this program's file, that nobody can write to and nobody has written to (what
+    /// the linker relocated is read-only as well, but has pages of its own).
+    pub(super) fn unwritten(maps: &str, program: &str, mut give: impl FnMut(usize, usize)) {
+        let mut range = None;
+        for line in maps.lines().take(MAX_LINES) {
+            match line.split_once(':') {
+                Some(("Anonymous", pages)) => {
+                    if let (Some((start, end)), "0 kB") = (range.take(), pages.trim()) {
+                        give(start, end);
+                    }
+                }
+                Some((name, _)) if !name.contains(' ') => {}
+                _ => range = of_program(line, program),
+            }
         }
     }
 
-    /// The range of a line of `/proc/self/maps` if it is code of this program that nobody can have written to.
-    pub(super) fn code_of(line: &str, program: &str) -> Option<(usize, usize)> {
+    /// The range of the first line of a mapping, if it is of this program and not writable.
+    fn of_program(line: &str, program: &str) -> Option<(usize, usize)> {
         let mut words = line.split_ascii_whitespace();
         let (start, end) = words.next()?.split_once('-')?;
         let (rights, path) = (words.next()?, words.nth(3)?);
         let range = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
-        (rights == "r-xp" && path == program && range.0 < range.1).then_some(range)
+        (matches!(rights, "r-xp" | "r--p") && path == program && range.0 < range.1).then_some(range)
     }
 }
 
 #[cfg(all(test, target_os = "linux", target_env = "gnu"))]
 mod tests {
-    use super::linux::code_of;
+    use super::linux::unwritten;
 
     #[test]
-    fn only_whole_mappings_of_the_programs_code_are_let_go() {
+    fn only_whole_mappings_of_the_program_that_nobody_wrote_to_are_let_go() {
+        let given = |head: &str, anonymous: &str| {
+            let (mut all, after) = (Vec::new(), "4000-5000 rw-p 00001000 fe:00 42 /bin/agent\nAnonymous: 0 kB\n");
+            let maps = format!("{head}\nSize:  8 kB\nAnonymous:   {anonymous}\nVmFlags: rd ex\n{after}");
+            unwritten(&maps, "/bin/agent", |start, end| all.push((start, end)));
+            all
+        };
         let line = |rights: &str, path: &str| format!("1000-3000 {rights} 00001000 fe:00 42     {path}");
-        assert_eq!(code_of(&line("r-xp", "/bin/agent"), "/bin/agent"), Some((0x1000, 0x3000)));
+        assert_eq!(given(&line("r-xp", "/bin/agent"), "0 kB"), [(0x1000, 0x3000)]);
+        assert_eq!(given(&line("r--p", "/bin/agent"), "0 kB"), [(0x1000, 0x3000)]);
+        assert_eq!(given(&line("r--p", "/bin/agent"), "4 kB"), [], "relocated");
         for (rights, path) in
-            [("rwxp", "/bin/agent"), ("r--p", "/bin/agent"), ("r-xs", "/bin/agent"), ("r-xp", "/x.so")]
+            [("rwxp", "/bin/agent"), ("rw-p", "/bin/agent"), ("r-xs", "/bin/agent"), ("r-xp", "/x.so")]
         {
-            assert_eq!(code_of(&line(rights, path), "/bin/agent"), None, "{rights} {path}");
+            assert_eq!(given(&line(rights, path), "0 kB"), [], "{rights} {path}");
         }
         for broken in
             ["", "x", "1000 r-xp 0 0 0 /bin/agent", "3000-1000 r-xp 0 0:0 1 /bin/agent", "zz-1 r-xp 0 0 0 /bin/agent"]
         {
-            assert_eq!(code_of(broken, "/bin/agent"), None, "{broken:?}");
+            assert_eq!(given(broken, "0 kB"), [], "{broken:?}");
         }
-        super::after_load(); // and the code still runs
-        assert_eq!(code_of(&line("r-xp", "/bin/agent"), "/bin/agent"), Some((0x1000, 0x3000)));
+        super::after_load(); // and the program still runs
+        assert_eq!(given(&line("r-xp", "/bin/agent"), "0 kB"), [(0x1000, 0x3000)]);
     }
 }

@@ -1,7 +1,7 @@
 //! Evidence of `run`, written a piece at a time: the core makes the bytes out of its rings and a thread puts them on the disk. Neither
 //! waits for the other, so that a disk that is slow, or hangs, costs no frame and no alert.
 //!
-//! Terms: a *piece* is what the rings hold of half a second; a *part* is the file of an event that is not whole yet. One event is
+//! Terms: a *piece* is what the rings hold of a quarter of a second; a *part* is the file of an event that is not whole yet. One event is
 //! written at a time, in the order in which they closed; the rings keep what the others need. An event that is reported before it
 //! was written (its deadline has come, the disk still hangs) is given up: of a crash what is there stays as a part, which the next
 //! start finds; of a lesser event nothing stays.
@@ -25,8 +25,9 @@ use crate::room::Place;
 use crate::show::say;
 use crate::signer::Signer;
 
-/// Length of a piece: at the highest rates that a configuration may have it is written in milliseconds.
-pub(crate) const PIECE: Span = Span::from_ms(500);
+/// Length of a piece: at the highest rates that a configuration may have it is written in milliseconds, and up to four of them are
+/// in memory.
+pub(crate) const PIECE: Span = Span::from_ms(250);
 /// Pieces that are looked at in one turn at most.
 pub(crate) const PIECES: usize = 4;
 /// Jobs that wait for the disk, each with what a piece adds at most.

@@ -48,7 +48,6 @@ use prepare::{Prepared, Updates};
 use trial::{Has, Trial, Vitals};
 use watch::{Teller, Watch};
 
-use crate::certificates::DailyLook;
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::config::camera::CameraKind;
@@ -180,7 +179,6 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         give_back: give_back.clone(),
         to_eyes: (detector.is_some() && !live).then_some(to_eyes),
         scribe,
-        certificates: DailyLook::default(),
         journal,
         latency: args.latency_log.as_ref().map(std::fs::File::create).transpose().context("making the latency log")?,
         unseen: 0,
@@ -199,8 +197,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let lamp = AtomicU8::new(gpio::Lamp::On as u8);
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let name = |n: &str| std::thread::Builder::new().name(n.to_owned());
-        let kept = inbox.clone();
-        name("disk").spawn_scoped(scope, move || keep::keep(keeper, &evidence_jobs, &kept, &keeping))?;
+        let (kept, certified) = (inbox.clone(), &config);
+        name("disk").spawn_scoped(scope, move || keep::keep(keeper, certified, &evidence_jobs, &kept, &keeping))?;
         let journaling = watch.disk("journal");
         name("journal")
             .spawn_scoped(scope, move || journal::write(&RealDisk, &journal_jobs, journal_back, &journaling))?;
@@ -238,7 +236,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         let stopper = Arc::clone(&stop);
         let (stop_after, lamp_shown) = (args.stop_after_s, &lamp);
         name("signals").spawn_scoped(scope, move || wait_for_signal(&stopper, stop_after, watch, lamp_shown))?;
-        let ended = core.run(&config, &arrivals, &stop);
+        let ended = core.run(&arrivals, &stop);
         stop.store(true, Ordering::Relaxed);
         // Keep taking until the source has seen the flag, so that it never waits for a full inbox.
         while !matches!(arrivals.recv_timeout(Duration::from_secs(2)), Ok(Inbox::End) | Err(_)) {}
@@ -370,7 +368,6 @@ struct Core {
     give_back: SyncSender<Vec<u8>>,
     to_eyes: Option<SyncSender<(FrameMeta, Vec<u8>, SystemTime)>>,
     scribe: Scribe,
-    certificates: DailyLook,
     journal: journal::Journal,
     latency: Option<std::fs::File>,
     unseen: u32,
@@ -392,7 +389,7 @@ struct Core {
 }
 
 impl Core {
-    fn run(&mut self, config: &Config, arrivals: &Receiver<Inbox>, stop: &AtomicBool) -> anyhow::Result<()> {
+    fn run(&mut self, arrivals: &Receiver<Inbox>, stop: &AtomicBool) -> anyhow::Result<()> {
         let begun = Instant::now();
         let (mut ended, mut heard) = (false, begun);
         // After the end of the source the open events still wait for their files.
@@ -404,7 +401,7 @@ impl Core {
             // By the clock and not when there is nothing else to do: sensors may leave no such moment.
             if heard.elapsed() >= COMMANDS {
                 heard = Instant::now();
-                self.commands(config);
+                self.commands();
             }
             match arrivals.recv_timeout(TICK) {
                 Ok(Inbox::End) => {

@@ -1,6 +1,6 @@
 //! Evidence of `run`: the thread that puts it on the disk, and what the core hears of that.
 
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use agent_models::footprint;
@@ -8,13 +8,32 @@ use agent_wire::{CommandAction, EventId, Health};
 use agent_worker::pulse::Pulse;
 
 use super::{Core, Inbox, watch};
+use crate::certificates::DailyLook;
 use crate::config::Config;
 use crate::scribe::{Done, Job, Keeper};
 use crate::show::say;
 
-/// The thread.
-pub(super) fn keep(mut keeper: Keeper, jobs: &Receiver<Job>, inbox: &SyncSender<Inbox>, pulse: &Pulse) {
-    while let Ok(job) = jobs.recv() {
+/// How often it is asked whether the certificates are due to be looked at.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The thread. It also reads the certificates' dates now and then: a disk that hangs must not hold the core for that.
+pub(super) fn keep(
+    mut keeper: Keeper,
+    config: &Config,
+    jobs: &Receiver<Job>,
+    inbox: &SyncSender<Inbox>,
+    pulse: &Pulse,
+) {
+    let mut certificates = DailyLook::default();
+    loop {
+        pulse.busy(Instant::now(), watch::DISK);
+        certificates.tick(config);
+        pulse.idle();
+        let job = match jobs.recv_timeout(LOOK) {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         pulse.busy(Instant::now(), watch::DISK);
         let done = keeper.perform(job);
         pulse.idle();
@@ -107,9 +126,8 @@ impl Core {
         let _ = self.scribe.ask(Job::Relieve);
     }
 
-    pub(super) fn commands(&mut self, config: &Config) {
+    pub(super) fn commands(&mut self) {
         self.look_at_link();
-        self.certificates.tick(config);
         while let Some(command) = self.link.command() {
             match command.action {
                 CommandAction::SendHealth => self.agent.request_health(),
