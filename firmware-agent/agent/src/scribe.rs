@@ -27,9 +27,9 @@ use crate::signer::Signer;
 
 /// Length of a piece: at the highest rates that a configuration may have it is written in milliseconds, and up to four of them are
 /// in memory.
-pub(crate) const PIECE: Span = Span::from_ms(250);
+const PIECE: Span = Span::from_ms(250);
 /// Pieces that are looked at in one turn at most.
-pub(crate) const PIECES: usize = 4;
+const PIECES: usize = 4;
 /// Jobs that wait for the disk, each with what a piece adds at most.
 const JOBS: usize = 2;
 /// Other jobs that wait for a place among them: commands of the fleet, and room for the outbox.

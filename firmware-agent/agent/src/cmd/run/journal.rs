@@ -26,12 +26,16 @@ use super::watch;
 use crate::config::Config;
 use crate::config::types::Persist;
 use crate::evidence;
-use crate::scribe::{Bytes, PIECE, PIECES};
+use crate::scribe::Bytes;
 use crate::show::say;
 use crate::signer::Signer;
 
 /// Between two additions.
 const EVERY: Span = Span::from_ms(250);
+/// What is written at once, and how many of them in one turn: a pre-roll is caught up with in a second or two, because until then a cut
+/// leaves less than was promised.
+const PIECE: Span = Span::from_ms(500);
+const PIECES: usize = 4;
 /// A record waits so long for older ones of slower sensors.
 const LAG: Span = Span::from_ms(300);
 /// Armed for this long after the last reason.
