@@ -75,7 +75,7 @@ mod linux {
         let (Some(program), Ok(maps)) = (program.to_str(), fs::read_to_string("/proc/self/smaps")) else { return };
         unwritten(&maps, program, |start, end| {
             // SAFETY: the range is one whole mapping of the program's file, private and not writable, of which no page differs from
-            // the file (none is anonymous): each one that is run or read again, by any thread, is the same as before.
+            // the file (none is anonymous or swapped out): each one that is run or read again, by any thread, is the same as before.
             unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
         });
     }
@@ -86,8 +86,10 @@ mod linux {
         let mut range = None;
         for line in maps.lines().take(MAX_LINES) {
             match line.split_once(':') {
-                Some(("Anonymous", pages)) => {
-                    if let (Some((start, end)), "0 kB") = (range.take(), pages.trim()) {
+                // Pages of its own may have been swapped out, and count as none then.
+                Some(("Anonymous" | "Swap", pages)) if pages.trim() != "0 kB" => range = None,
+                Some(("Swap", _)) => {
+                    if let Some((start, end)) = range.take() {
                         give(start, end);
                     }
                 }
@@ -113,16 +115,20 @@ mod tests {
 
     #[test]
     fn only_whole_mappings_of_the_program_that_nobody_wrote_to_are_let_go() {
-        let given = |head: &str, anonymous: &str| {
-            let (mut all, after) = (Vec::new(), "4000-5000 rw-p 00001000 fe:00 42 /bin/agent\nAnonymous: 0 kB\n");
-            let maps = format!("{head}\nSize:  8 kB\nAnonymous:   {anonymous}\nVmFlags: rd ex\n{after}");
+        let swapped = |head: &str, anonymous: &str, swap: &str| {
+            let (mut all, after) =
+                (Vec::new(), "4000-5000 rw-p 00001000 fe:00 42 /bin/agent\nAnonymous: 0 kB\nSwap: 0 kB\n");
+            let maps =
+                format!("{head}\nSize:  8 kB\nAnonymous:   {anonymous}\nSwap:   {swap}\nVmFlags: rd ex\n{after}");
             unwritten(&maps, "/bin/agent", |start, end| all.push((start, end)));
             all
         };
+        let given = |head: &str, anonymous: &str| swapped(head, anonymous, "0 kB");
         let line = |rights: &str, path: &str| format!("1000-3000 {rights} 00001000 fe:00 42     {path}");
         assert_eq!(given(&line("r-xp", "/bin/agent"), "0 kB"), [(0x1000, 0x3000)]);
         assert_eq!(given(&line("r--p", "/bin/agent"), "0 kB"), [(0x1000, 0x3000)]);
         assert_eq!(given(&line("r--p", "/bin/agent"), "4 kB"), [], "relocated");
+        assert_eq!(swapped(&line("r--p", "/bin/agent"), "0 kB", "4 kB"), [], "relocated, and swapped out since");
         for (rights, path) in
             [("rwxp", "/bin/agent"), ("rw-p", "/bin/agent"), ("r-xs", "/bin/agent"), ("r-xp", "/x.so")]
         {

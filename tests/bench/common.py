@@ -99,6 +99,18 @@ def percentile(values, p):
     return ordered[int(rank) - 1]
 
 
+def test_seeds():
+    """Seeds of the test split, without end, by the rule in sim/src/world/truth.rs."""
+    seed, mask = 0, 2**64 - 1
+    while True:
+        z = (seed + 0x9E3779B97F4A7C15) & mask
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        if (z ^ (z >> 31)) % 10 == 0:
+            yield seed
+        seed += 1
+
+
 def table(head, rows):
     print("| " + " | ".join(head) + " |")
     print("|" + "---|" * len(head))

@@ -12,19 +12,14 @@ count=$1 out=$2
 shift 2
 mkdir -p "$out/drives"
 mapfile -t scenarios < <("$agent" simulate --list | awk '{print $1}')
-# Seeds of the test split, by the rule in sim/src/world/truth.rs.
-seeds=$(python3 - "$count" <<'PY'
+seeds=$(cd "$root/tests/bench" && python3 -B - "$count" <<'PY'
+import itertools
 import sys
 
-seed, left, mask = 0, int(sys.argv[1]), 2**64 - 1
-while left:
-    z = (seed + 0x9E3779B97F4A7C15) & mask
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
-    if (z ^ (z >> 31)) % 10 == 0:
-        print(seed)
-        left -= 1
-    seed += 1
+sys.path.insert(0, ".")
+import common
+
+print(*itertools.islice(common.test_seeds(), int(sys.argv[1])))
 PY
 )
 nth=0

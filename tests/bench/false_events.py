@@ -19,19 +19,6 @@ from pathlib import Path
 import common
 
 BATCH = 300
-MASK = 2**64 - 1
-
-
-def test_seeds():
-    """Seeds of the test split, by the rule in sim/src/world/truth.rs."""
-    seed = 0
-    while True:
-        z = (seed + 0x9E3779B97F4A7C15) & MASK
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
-        if (z ^ (z >> 31)) % 10 == 0:
-            yield seed
-        seed += 1
 
 
 def agent(*args):
@@ -44,15 +31,19 @@ def simulate(folder, scenario, seed):
     return json.loads(Path(f"{out}.truth.json").read_text())
 
 
-def score(drives, folder):
-    """Simulates (scenario, seed) and gives their truths and eval's figures by group and name."""
+def simulate_all(drives, folder):
+    """Simulates (scenario, seed), in place of what was in the folder; gives their truths."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "drives").mkdir(parents=True)
     with ThreadPoolExecutor(2) as pool:
-        truths = list(pool.map(lambda drive: simulate(folder / "drives", *drive), drives))
+        return list(pool.map(lambda drive: simulate(folder / "drives", *drive), drives))
+
+
+def score(drives, folder):
+    """Simulates (scenario, seed) and gives their truths and what eval found."""
+    truths = simulate_all(drives, folder)
     agent("eval", "--drives", folder / "drives", "--split", "test", "--out", folder)
-    results = json.loads((folder / "eval.json").read_text())
-    return truths, results
+    return truths, json.loads((folder / "eval.json").read_text())
 
 
 def bound(count, cdf, low, high):
@@ -81,11 +72,11 @@ def main():
     names = [line.split()[0] for line in agent("simulate", "--list").splitlines()]
     counts, km, drives, which = {"false": 0, "harsh": 0}, 0.0, 0, []
     found, missed, seen = 0, [], 0
-    seeds = test_seeds()
+    seeds = common.test_seeds()
     with common.scratch() as folder:
         folder = Path(folder) / "batch"
         first = next(seeds)
-        truths, _ = score([(name, first) for name in names], folder)
+        truths = simulate_all([(name, first) for name in names], folder)
         ordinary = [n for n, t in zip(names, truths) if t["severity"] == "normal"]
         collisions = [n for n, t in zip(names, truths) if t["contacts"] and t["severity"] == "collision" and not n.startswith("others_")]
         while km < args.km:

@@ -32,8 +32,8 @@ use crate::signer::Signer;
 
 /// Between two additions.
 const EVERY: Span = Span::from_ms(250);
-/// What is written at once, and how many of them in one turn: a pre-roll is caught up with in a second or two, because until then a cut
-/// leaves less than was promised.
+/// What is written at once, and how many of them in one turn: no turn makes the core late, no piece takes much memory, and a pre-roll is
+/// caught up with in a second or two, because until then a cut leaves less than was promised.
 const PIECE: Span = Span::from_ms(500);
 const PIECES: usize = 4;
 /// A record waits so long for older ones of slower sensors.
@@ -216,7 +216,6 @@ impl Journal {
             (segment.cursor, segment.begun) = (oldest, oldest);
         }
         let mut long = Span(0);
-        // A pre-roll is caught up with in pieces, so that no step makes the core late and none takes much memory.
         for _ in 0..PIECES {
             let Some(segment) = &mut self.segment else { return Ok(()) };
             let to = now.minus(LAG).min(segment.cursor + PIECE);
