@@ -19,7 +19,7 @@ use agent_worker::job::{
     Answers, Facts, FrameInput, JobSpec, LabelAnswer, SeverityAnswer, TimeAnswer, Timings, Window,
 };
 
-pub use load::{Asked, Texts, texts};
+pub use load::{Asked, Texts, answerable, texts};
 
 use crate::calibration::label_probability;
 use crate::decode::{self, Decoded, End, First, Mode, Outcome, Plan, Question, Score, Stats, Trie};
@@ -31,7 +31,7 @@ use crate::file::ModelFile;
 use crate::frames::{Pruner, Pruning, cut, fit};
 use crate::limits::MAX_BRANCHES;
 use crate::llm::candle::CandleLanguage;
-use crate::llm::{Language, Room, Seeing};
+use crate::llm::{Language, Piece, Room, Seeing};
 use crate::prompt::{Prompt, head};
 use crate::shape::ModelShape;
 use crate::tasks::{Task, instants, intervals, parse_label};
@@ -61,7 +61,7 @@ pub enum Backend {
     /// candle, on any device.
     #[default]
     Candle,
-    /// This crate's own kernels: on the CPU for everything, on a GPU between candle's quantised products.
+    /// This crate's own kernels, on the CPU and on a GPU (where the GPU's cannot take a model's sizes: candle).
     Engine,
 }
 
@@ -83,6 +83,8 @@ pub struct Options {
     pub mode: Mode,
     /// The label's question has a step to itself: the label comes sooner, all answers a little later.
     pub label_first: bool,
+    /// Most tokens drafted for an answer in one step, at most [`decode::limits::MAX_DRAFT`]; 0 drafts none.
+    pub draft: usize,
 }
 
 impl Default for Options {
@@ -95,6 +97,7 @@ impl Default for Options {
             backend: Backend::Candle,
             mode: Mode::Exact,
             label_first: true,
+            draft: decode::limits::MAX_DRAFT,
         }
     }
 }
@@ -165,7 +168,7 @@ impl Student {
         let (options, stats, label_logit) = (*options, Stats::default(), None);
         let window = texts.facts.window;
         let mut student = Self { texts, shape, language, seeing, room, options, grid, job: None, stats, label_logit };
-        student.label_tokens()?;
+        load::label_tokens(&student.texts.tokens)?;
         student.set_grid(window)?;
         Ok(student)
     }
@@ -237,10 +240,9 @@ impl Student {
         let objects = if facts.objects { input.objects } else { &[] };
         let head = head(input.t_s, telemetry, objects);
         let ids = self.texts.prompt.frame(&self.texts.tokens, job.frames == 0, &head)?;
-        let rows = frame.kept();
         let seen = self.seeing.encode(std::slice::from_ref(&frame))?;
-        self.language.extend_tokens(&ids)?;
-        self.language.extend_embeddings(&seen, rows)?;
+        // In one pass: a backend that unpacks its matrices for many rows does so once a frame.
+        self.language.extend_pieces(&[Piece::Tokens(&ids), Piece::Embeddings(&seen)])?;
         job.telemetry |= telemetry.is_some();
         job.frames += 1;
         job.last_s = input.t_s;
@@ -258,7 +260,7 @@ impl Student {
         let begin = Instant::now();
         let since = || u32::try_from(begin.elapsed().as_millis()).unwrap_or(u32::MAX);
         let (frames, telemetry, span_s) = self.seen()?;
-        let watch = self.label_tokens()?;
+        let watch = load::label_tokens(&self.texts.tokens)?;
         let questions: Vec<Question<'_>> = self
             .texts
             .asked
@@ -291,7 +293,7 @@ impl Student {
             questions: &questions,
             ends: &self.ends(),
             mode: if self.texts.closed { Mode::Constrained } else { self.options.mode },
-            draft: decode::limits::MAX_DRAFT,
+            draft: self.options.draft.min(decode::limits::MAX_DRAFT),
             through: DRAFT_THROUGH,
             first: label_at.filter(|_| self.options.label_first),
         };
@@ -352,15 +354,6 @@ impl Student {
     fn ends(&self) -> Vec<u32> {
         let chat = self.texts.tokens.chat();
         std::iter::once(chat.end).chain(chat.end_of_text).collect()
-    }
-
-    /// First tokens of Yes and No.
-    fn label_tokens(&self) -> Result<[u32; 2]> {
-        let first = |text: &str| -> Result<Option<u32>> { Ok(self.texts.tokens.encode_plain(text)?.first().copied()) };
-        match (first("Yes")?, first("No")?) {
-            (Some(yes), Some(no)) if yes != no => Ok([yes, no]),
-            _ => Err(StudentError::Tokenizer { what: "Yes and No begin with the same token".to_owned() }),
-        }
     }
 
     /// Makes the known times of a window, unless they are there.

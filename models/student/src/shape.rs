@@ -4,6 +4,8 @@
 //! rotary positions), a *patch* a square of `patch` x `patch` pixels, a *vision token* the mean of `merge` x `merge`
 //! patches. Plain data and its checks; reads no file.
 
+use agent_worker::limits::MAX_PICTURE_BYTES;
+
 use crate::{
     error::{Result, StudentError},
     limits::{
@@ -209,6 +211,14 @@ impl WindowShape {
             if !(low..=60.0).contains(&value) {
                 return Err(key(name, format!("{value}; {low} to 60 are taken")));
             }
+        }
+        let bytes = 3 * self.width * self.height;
+        if bytes > MAX_PICTURE_BYTES {
+            let what = format!(
+                "{}x{}, {bytes} bytes of RGB; at most {MAX_PICTURE_BYTES} go to the worker",
+                self.width, self.height
+            );
+            return Err(key("student.window.width", what));
         }
         Ok(())
     }

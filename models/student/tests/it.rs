@@ -23,6 +23,8 @@ mod decode_session;
 mod decode_tokenizer;
 #[path = "it/decode_toy.rs"]
 mod decode_toy;
+#[path = "it/decode_trained.rs"]
+mod decode_trained;
 #[path = "it/engine_language.rs"]
 mod engine_language;
 #[path = "it/engine_vision.rs"]

@@ -18,6 +18,7 @@ use super::questions::read_questions;
 use super::source::{Source, Stored, read_json, read_text};
 use super::tensors::{Preset, Wanted, parameters, plan, tensors};
 use super::tokens::read_tokens;
+use crate::session;
 use crate::shape::{ModelShape, WindowShape};
 
 /// What to import and how.
@@ -278,6 +279,11 @@ fn facts(
 ) -> Result<Facts, ConvertError> {
     let tokens = read_tokens(&options.base, shape.text.vocab, &mut notes)?;
     let questions = read_questions(&options.prompts, &mut notes)?;
+    let vocabulary = tokens.vocabulary();
+    let answerable = crate::tokenizer::Tokens::new(vocabulary).map_err(|e| e.to_string()).and_then(|tokens| {
+        session::answerable(&tokens, questions.codebook.iter().map(Vec::as_slice)).map_err(|e| e.to_string())
+    });
+    answerable.map_err(|e| ConvertError::input(&options.prompts, format!("with the checkpoint's tokenizer: {e}")))?;
     let folder = options.base.file_name().map(|n| n.to_string_lossy().into_owned());
     let licence = match &options.licence {
         Some(text) => text.clone(),

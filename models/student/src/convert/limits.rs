@@ -27,10 +27,6 @@ pub const MAX_JSON_BYTES: u64 = 64 << 20;
 pub const MAX_LICENCE_BYTES: u64 = 64 << 10;
 /// Longest question of a task, bytes.
 pub const MAX_QUESTION_BYTES: usize = 8 << 10;
-/// Most known answers of one task; the wire's code is a u16.
-pub const MAX_CODEBOOK: usize = 4_096;
-/// Longest known answer, bytes.
-pub const MAX_ANSWER_BYTES: usize = 4 << 10;
 /// Most clips in one annotation file.
 pub const MAX_CLIPS: usize = 1 << 20;
 /// Most values converted at a time: 16 MiB of f32, so that the largest tensor never stands in memory whole.
@@ -44,5 +40,5 @@ pub const MAX_NOTES: usize = 64;
 /// Most names that an error lists.
 pub const MAX_LISTED: usize = 8;
 
-const _: () = assert!(MAX_CODEBOOK <= u16::MAX as usize);
+const _: () = assert!(agent_worker::limits::MAX_CODES <= u16::MAX as usize, "the wire's code is a u16");
 const _: () = assert!(CHUNK_VALUES >= MAX_FFN, "a chunk holds at least one row");

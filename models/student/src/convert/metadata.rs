@@ -5,6 +5,7 @@
 
 use super::gguf::Value;
 use crate::shape::ModelShape;
+use crate::tokenizer::Vocabulary;
 
 /// Version of our keys.
 pub const FORMAT: u32 = 1;
@@ -17,6 +18,8 @@ pub const CODED: [&str; 3] = ["description", "cause", "prevention"];
 pub const CLOSED: &str = "student.codebook.closed";
 /// What the model was trained on.
 pub const TRAINED_ON: &str = "student.trained_on";
+/// Kind and splitting of the tokenizer, in llama.cpp's words.
+const TOKENIZER: (&str, &str) = ("gpt2", "qwen2");
 /// Longest text of [`TRAINED_ON`], bytes.
 pub const MAX_TRAINED_ON_BYTES: usize = 64;
 
@@ -39,6 +42,18 @@ impl TokenTable {
     /// The id of a token's text.
     pub fn id(&self, text: &str) -> Option<u32> {
         self.tokens.iter().position(|t| t == text).and_then(|i| u32::try_from(i).ok())
+    }
+
+    /// As the student's tokenizer takes it.
+    pub fn vocabulary(&self) -> Vocabulary {
+        Vocabulary {
+            tokens: self.tokens.clone(),
+            kinds: self.kinds.iter().map(|k| u32::try_from(*k).unwrap_or(0)).collect(),
+            merges: self.merges.clone(),
+            model: TOKENIZER.0.to_owned(),
+            pre: TOKENIZER.1.to_owned(),
+            end: self.eos,
+        }
     }
 }
 
@@ -110,8 +125,8 @@ pub fn language(shape: &ModelShape, facts: &Facts) -> Vec<(String, Value)> {
     ];
     let k = &facts.tokens;
     all.extend([
-        pair("tokenizer.ggml.model", Value::str("gpt2")),
-        pair("tokenizer.ggml.pre", Value::str("qwen2")),
+        pair("tokenizer.ggml.model", Value::str(TOKENIZER.0)),
+        pair("tokenizer.ggml.pre", Value::str(TOKENIZER.1)),
         pair("tokenizer.ggml.tokens", Value::Strs(k.tokens.clone())),
         pair("tokenizer.ggml.token_type", Value::I32s(k.kinds.clone())),
         pair("tokenizer.ggml.merges", Value::Strs(k.merges.clone())),

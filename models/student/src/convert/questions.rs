@@ -8,11 +8,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use agent_worker::limits::{MAX_ANSWER_BYTES, MAX_CODES};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::error::ConvertError;
-use super::limits::{MAX_ANSWER_BYTES, MAX_CLIPS, MAX_CODEBOOK, MAX_JSON_BYTES, MAX_QUESTION_BYTES};
+use super::limits::{MAX_CLIPS, MAX_JSON_BYTES, MAX_QUESTION_BYTES};
 use super::metadata::{CODED, Questions, TASKS};
 use super::source::read_text;
 
@@ -62,8 +63,8 @@ pub fn read_questions(path: &Path, notes: &mut Vec<String>) -> Result<Questions,
         check_question(path, "severity", severity)?;
     }
     for (task, answers) in CODED.iter().zip(&questions.codebook) {
-        if answers.len() > MAX_CODEBOOK {
-            let what = format!("{task}: {} known answers, at most {MAX_CODEBOOK}", answers.len());
+        if answers.len() > MAX_CODES {
+            let what = format!("{task}: {} known answers, at most {MAX_CODES}", answers.len());
             return Err(ConvertError::input(path, what));
         }
         if let Some(bad) = answers.iter().find(|a| a.is_empty() || a.len() > MAX_ANSWER_BYTES) {

@@ -16,6 +16,7 @@ use super::gguf::{ALIGNMENT, Entry, HASH_KEY, Header, Type, Value, hex};
 use super::metadata::{CLOSED, CODED, FORMAT, TASKS, TRAINED_ON};
 use super::tensors::{Role, Wanted, parameters, tensors};
 use crate::file::ModelFile;
+use crate::session;
 use crate::shape::ModelShape;
 use crate::tokenizer::{Tokens, Vocabulary};
 
@@ -136,10 +137,16 @@ fn described(path: &Path) -> Result<(Verified, Header), ConvertError> {
         Some(other) => return Err(wrong(format!("student.format {other}, {FORMAT} is read"))),
         None => return Err(wrong("a GGUF without student.format: no model file of ours".into())),
     }
-    let shape = ModelFile::open(path)?.shape()?;
+    let file = ModelFile::open(path)?;
+    let shape = file.shape()?;
     check_tensors(path, &header, &tensors(&shape))?;
     let tokens = check_tokens(path, &header, &shape)?;
     let tasks = check_questions(path, &header, &tokens)?;
+    // What the student itself reads and makes before the weights: nothing may pass here that it refuses.
+    let loads = |e: crate::error::StudentError| wrong(e.to_string());
+    let texts = session::texts(&file).map_err(loads)?;
+    session::answerable(&texts.tokens, []).map_err(loads)?;
+    session::room(&texts, &shape, &session::Options::default()).map_err(loads)?;
     let text = |key: &str| header.str(key).map(str::to_owned);
     let hash = text(HASH_KEY).ok_or_else(|| wrong(format!("{HASH_KEY} is missing")))?;
     let mut types = BTreeMap::new();
@@ -164,7 +171,7 @@ fn described(path: &Path) -> Result<(Verified, Header), ConvertError> {
             .collect(),
         telemetry: flag("student.input.telemetry")?,
         objects: flag("student.input.objects")?,
-        calibrated: header.f32("student.calibration.slope").is_some(),
+        calibrated: texts.calibration.is_some(),
         closed: header.bool(CLOSED).unwrap_or(false),
         trained_on: text(TRAINED_ON),
         notes: header.strs("student.notes").unwrap_or_default().to_vec(),

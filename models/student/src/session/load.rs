@@ -85,6 +85,28 @@ pub fn texts(file: &ModelFile) -> Result<Texts> {
     Ok(Texts { calibration: calibration(file)?, closed, facts, tokens, prompt, asked })
 }
 
+/// What a student asks of a vocabulary and of known answers before it is made: Yes and No part at their first tokens, and
+/// each list of answers fits its tree.
+///
+/// # Errors
+/// [`StudentError::Tokenizer`], [`StudentError::Limit`].
+pub fn answerable<'a>(tokens: &Tokens, codebook: impl IntoIterator<Item = &'a [String]>) -> Result<()> {
+    label_tokens(tokens)?;
+    for answers in codebook {
+        Trie::new(tokens.chat().end, &encode_all(tokens, answers.iter().map(String::as_str))?)?;
+    }
+    Ok(())
+}
+
+/// First tokens of Yes and No.
+pub(super) fn label_tokens(tokens: &Tokens) -> Result<[u32; 2]> {
+    let first = |text: &str| -> Result<Option<u32>> { Ok(tokens.encode_plain(text)?.first().copied()) };
+    match (first("Yes")?, first("No")?) {
+        (Some(yes), Some(no)) if yes != no => Ok([yes, no]),
+        _ => Err(StudentError::Tokenizer { what: "Yes and No begin with the same token".to_owned() }),
+    }
+}
+
 /// Tokens of several texts.
 pub(super) fn encode_all<'a>(tokens: &Tokens, texts: impl Iterator<Item = &'a str>) -> Result<Vec<Vec<u32>>> {
     texts.map(|text| Ok(tokens.encode_plain(text)?)).collect()

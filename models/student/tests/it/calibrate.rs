@@ -43,6 +43,16 @@ fn the_copy_has_the_parameters_and_the_same_weights() {
     assert_eq!(second.prior_field, second.prior_trained);
     assert_eq!(std::fs::metadata(&again).unwrap().len(), std::fs::metadata(&out).unwrap().len());
     assert!(verify(&again).unwrap().calibrated);
+
+    // Half a calibration is none, and no student takes it.
+    let bytes = std::fs::read(&again).unwrap();
+    let key = b"student.calibration.offset";
+    let at = bytes.windows(key.len()).position(|w| w == key).unwrap();
+    let mut cut = bytes.clone();
+    cut[at + key.len() - 1] = b'_';
+    std::fs::write(&again, cut).unwrap();
+    let error = verify(&again).unwrap_err();
+    assert!(error.is_input() && error.to_string().contains("student.calibration.offset: missing"), "{error}");
 }
 
 #[test]

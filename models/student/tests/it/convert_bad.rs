@@ -313,6 +313,29 @@ fn configurations_and_tokenizers_that_mean_another_model_are_refused() {
     says(&b.refused(&b.options()), &["neither tokenizer.json nor vocab.json"]);
 }
 
+#[test]
+fn questions_answers_and_windows_that_a_student_would_refuse_are_not_imported() {
+    let b = Bench::new();
+    b.write();
+    let with_causes = |answers: Vec<String>| {
+        let path = b.dir.path().join("other.json");
+        let tasks = ["recognition", "description", "cause", "prevention", "localization", "pre_crash"];
+        let prompts: serde_json::Map<String, Value> = tasks.iter().map(|t| ((*t).to_owned(), json!("What?"))).collect();
+        std::fs::write(&path, json!({"prompts": prompts, "codebook": {"cause": answers}}).to_string()).unwrap();
+        ImportOptions { prompts: path, ..b.options() }
+    };
+    let many = (0..1025).map(|i| format!("cause {i}")).collect();
+    says(&b.refused(&with_causes(many)), &["other.json: cause: 1025 known answers, at most 1024"]);
+    says(&b.refused(&with_causes(vec!["x".repeat(2049)])), &["cause: a known answer of 2049 bytes"]);
+    // The bench's vocabulary merges little: as many tokens as bytes.
+    let long = "zq".repeat(400);
+    says(&b.refused(&with_causes(vec![long])), &["other.json", "tokens of a known answer"]);
+    let mut wide = b.options();
+    (wide.window.width, wide.window.height) = (1280, 720);
+    says(&b.refused(&wide), &["student.window", "1280x720", "1048576"]);
+    import(&with_causes(vec!["too fast".into()]), &b.dir.path().join("m.gguf"), &mut |_, _, _| {}).unwrap();
+}
+
 /// A model file with one change to its bytes.
 fn broken(path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> ConvertError {
     let before = std::fs::read(path).unwrap();

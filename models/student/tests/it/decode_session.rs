@@ -10,7 +10,7 @@ use agent_student::convert::{Preset, shape_tiny, write_random};
 use agent_student::decode::Mode;
 use agent_student::error::{Result, StudentError};
 use agent_student::file::ModelFile;
-use agent_student::frames::PatchFrame;
+use agent_student::frames::{PatchFrame, Pruning};
 use agent_student::llm::candle::CandleLanguage;
 use agent_student::llm::{Language, Seeing};
 use agent_student::session::{Backend, Options, Student, Texts, room, texts};
@@ -308,6 +308,27 @@ fn calls_out_of_order_are_refused_and_leave_no_half_job() {
     student.push_frame(&at(0.0)).unwrap();
     assert!(matches!(student.ask(&question, 5, &|| false), Err(StudentError::Limit { .. })));
     assert_eq!(answer(&mut student).0.frames, 1);
+}
+
+#[test]
+fn the_noise_floor_leaves_out_what_only_noise_changes() {
+    let said = ["Yes", "x", "x", "x", "x", "x"];
+    let tokens = |pruning| {
+        let mut student = scripted(&VIDEO, &said, &Options { pruning, ..Options::default() });
+        student.begin(&spec_of(None, 6)).unwrap();
+        for i in 0..6u64 {
+            // One grey level up or down at random: a camera at rest.
+            let noisy = |k: u64| (100 + (k / 300 * 40) % 100 + mix([i, k]) % 3) as u8;
+            let rgb: Vec<u8> = (0..84 * 56 * 3).map(noisy).collect();
+            let t_s = i as f32 / 3.0;
+            student
+                .push_frame(&FrameInput { t_s, width: 84, height: 56, rgb: &rgb, telemetry: None, objects: &[] })
+                .unwrap();
+        }
+        student.prefix_tokens()
+    };
+    let (upstream, floor) = (tokens(Pruning::Upstream), tokens(Pruning::NoiseFloor));
+    assert!(floor + 10 < upstream, "{floor} tokens, upstream's rule {upstream}");
 }
 
 #[test]
