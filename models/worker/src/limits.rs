@@ -33,6 +33,8 @@ pub const MAX_ATTEMPTS: usize = 2;
 /// Messages that wait inside the worker: every picture of a job, its begin and its end.
 pub const WORKER_INBOX: usize = MAX_JOB_FRAMES + 8;
 
+/// How often an idle worker is asked whether it lives.
+pub const PING_EVERY: Duration = Duration::from_secs(10);
 /// The worker says that it lives when asked; without an answer for this long it counts as hung while idle.
 pub const PONG_WITHIN: Duration = Duration::from_secs(5);
 /// A cancelled job is given back within this time, or the worker is killed.

@@ -28,6 +28,8 @@ pub struct SupervisorConfig {
     pub load_within: Duration,
     /// Smaller steps, or none, by temperature and throttling.
     pub thermal: Option<Thermal>,
+    /// How often an idle worker is asked whether it lives, [`crate::limits::PING_EVERY`] usually.
+    pub ping_every: Duration,
 }
 
 /// What begins a job.
@@ -115,8 +117,6 @@ pub struct Supervisor {
     scratch: Vec<u8>,
 }
 
-/// How often an idle worker is asked whether it lives.
-const PING_EVERY: Duration = Duration::from_secs(10);
 /// A worker ends a job at its deadline by itself; this much later it is told to.
 const DEADLINE_SLACK: Duration = Duration::from_millis(150);
 
@@ -165,7 +165,7 @@ impl Supervisor {
             return Vec::new();
         }
         let Some(running) = &mut self.running else { return self.prepare_quietly(stop) };
-        if running.pinged.elapsed() < PING_EVERY {
+        if running.pinged.elapsed() < self.config.ping_every {
             return Vec::new();
         }
         running.pinged = Instant::now();

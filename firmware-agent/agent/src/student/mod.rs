@@ -23,7 +23,7 @@ use agent_wire::EventId;
 use agent_worker::client::Launch;
 use agent_worker::job::{ObjectRow, TelemetryRow, Window};
 use agent_worker::ladder::{Step, Thermal};
-use agent_worker::limits::MAX_OBJECTS;
+use agent_worker::limits::{MAX_OBJECTS, PING_EVERY};
 use agent_worker::supervisor::SupervisorConfig;
 
 pub(crate) use answers::{Books, answer_words, words_json};
@@ -95,7 +95,12 @@ pub(crate) fn ladder(config: &Config, thermal: bool) -> anyhow::Result<Option<Su
         }
         thermal
     });
-    Ok(Some(SupervisorConfig { steps, load_within: Duration::from_secs_f32(s.load_s), thermal }))
+    Ok(Some(SupervisorConfig {
+        steps,
+        load_within: Duration::from_secs_f32(s.load_s),
+        thermal,
+        ping_every: PING_EVERY,
+    }))
 }
 
 /// Where the board says how hot it is, and why that is without the zone that is configured, if it is not there.

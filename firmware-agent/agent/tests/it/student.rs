@@ -9,6 +9,9 @@ use std::sync::OnceLock;
 
 use agent_student::convert::{Preset, shape_tiny, write_random};
 use agent_wire::{LadderFall, LadderReason, Message, StudentOutcome};
+use agent_worker::client::Launch;
+use agent_worker::ladder::Step;
+use agent_worker::supervisor::{Supervisor, SupervisorConfig};
 use serde_json::{Value, json};
 
 use crate::program::{Ended, Running, demo, json_lines, run, text};
@@ -154,8 +157,8 @@ fn workers_of(parent: u32) -> Vec<u32> {
     all.filter(worker).collect()
 }
 
-/// A run of the daemon on the demo's drive without a broker; each worker that appears is sent the signal.
-fn run_against(signal: &str, student: &str) -> (tempfile::TempDir, Ended) {
+/// A run of the daemon on the demo's drive without a broker; each worker that appears is sent the signal, if there is one.
+fn run_with(signal: Option<&str>, model: &Path, student: &str) -> (tempfile::TempDir, Ended) {
     let folder = tempfile::tempdir().unwrap();
     fs::copy(demo().join("demo.dbc"), folder.path().join("demo.dbc")).unwrap();
     let config = format!(
@@ -164,11 +167,12 @@ fn run_against(signal: &str, student: &str) -> (tempfile::TempDir, Ended) {
         // Nobody listens there: the messages wait in the outbox.
         1,
         text(&demo().join("demo.mcap")),
-        text(model()),
+        text(model),
     );
     fs::write(folder.path().join("unit.toml"), config).unwrap();
     let config = folder.path().join("unit.toml");
     let ended = Running::start(&["run", "--config", text(&config)]).end(|id| {
+        let Some(signal) = signal else { return };
         for worker in workers_of(id) {
             // It may be gone already.
             let _ = Command::new("kill").args([&format!("-{signal}"), &worker.to_string()]).status();
@@ -191,7 +195,7 @@ fn waiting_report(folder: &Path) -> agent_wire::Report {
 #[test]
 fn a_daemon_whose_workers_are_killed_or_hang_keeps_its_evidence_and_reports_why() {
     for (signal, why) in [("KILL", LadderReason::WorkerDied), ("STOP", LadderReason::Deadline)] {
-        let (folder, ended) = run_against(signal, "load_s = 1.0\ndeadline_s = 3.0\n");
+        let (folder, ended) = run_with(Some(signal), model(), "load_s = 1.0\ndeadline_s = 3.0\n");
         let ended = ended.with_code(0);
         assert!(ended.stderr.contains(&format!("step 0 gave no answer ({why:?})")), "{signal}: {}", ended.stderr);
         let report = waiting_report(folder.path());
@@ -201,8 +205,89 @@ fn a_daemon_whose_workers_are_killed_or_hang_keeps_its_evidence_and_reports_why(
         // The job is tried once more, on a step further down, whose worker meets the same end.
         assert!(falls.windows(2).all(|w| w[0].step < w[1].step), "{signal}: {falls:?}");
         assert!(falls.iter().all(|fall| fall.reason == why), "{signal}: {falls:?}");
-        let name = report.evidence_file.expect("no evidence named").name;
-        assert_eq!(name.as_str(), "demo-unit_00000001_000001.mcap");
-        assert!(folder.path().join("evidence").join(name.as_str()).exists(), "{signal}: {}", ended.stderr);
+        assert_evidence(folder.path(), &report);
     }
+}
+
+fn assert_evidence(folder: &Path, report: &agent_wire::Report) {
+    let name = &report.evidence_file.as_ref().expect("no evidence named").name;
+    assert_eq!(name.as_str(), "demo-unit_00000001_000001.mcap");
+    assert!(folder.join("evidence").join(name.as_str()).exists(), "{report:?}");
+}
+
+#[test]
+fn a_daemon_with_a_student_reports_its_answers() {
+    let (folder, ended) = run_with(None, model(), "load_s = 60.0\ndeadline_s = 120.0\n");
+    ended.with_code(0);
+    let report = waiting_report(folder.path());
+    let StudentOutcome::Answered(answers) = &report.student else { panic!("{report:?}") };
+    assert_eq!((answers.frames, answers.ladder_step, report.student_falls.len()), (18, 0, 0), "{report:?}");
+    assert!(answers.total_ms >= answers.label_ms && answers.total_ms > 0, "{report:?}");
+    assert_evidence(folder.path(), &report);
+}
+
+#[test]
+fn a_daemon_whose_model_is_damaged_or_too_large_reports_why() {
+    let temp = tempfile::tempdir().unwrap();
+    let noise = temp.path().join("noise.gguf");
+    fs::write(&noise, fs::read(model()).unwrap().iter().map(|b| b ^ 0x5a).collect::<Vec<u8>>()).unwrap();
+    for (file, more, why) in
+        [(noise.as_path(), "", LadderReason::CorruptModel), (model(), "memory_mb = 1\n", LadderReason::OutOfMemory)]
+    {
+        let (folder, ended) = run_with(None, file, more);
+        let ended = ended.with_code(0);
+        let report = waiting_report(folder.path());
+        assert!(matches!(report.student, StudentOutcome::Refused(_)), "{report:?}");
+        assert_eq!(report.student_falls.first(), Some(&LadderFall { step: 0, reason: why }), "{}", ended.stderr);
+        assert_evidence(folder.path(), &report);
+    }
+}
+
+#[test]
+fn the_rule_of_the_noise_floor_is_chosen_in_the_configuration() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("out");
+    replay(&out, "\n[student]\npruning = \"noise_floor\"\n", &["--student", text(model())]).with_code(0);
+    let report = report(&out)["message"]["report"].clone();
+    assert_eq!(report["student"]["answered"]["frames"], 18, "{report}");
+    let wrong = temp.path().join("wrong");
+    let ended = replay(&wrong, "\n[student]\npruning = \"noise\"\n", &["--student", text(model())]).with_code(3);
+    assert!(ended.stderr.contains("pruning"), "{}", ended.stderr);
+}
+
+/// Waits until something holds; a hang fails the test.
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < crate::program::LIMIT, "{what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_worker_that_listens_is_for_its_user_alone_and_takes_over_what_a_dead_one_left() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::UnixStream;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("made/student.sock");
+    let args = ["student", "--model", text(model()), "--listen", text(&path)];
+    let first = Running::start(&args);
+    wait_until("no socket", || UnixStream::connect(&path).is_ok());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+    // One in use is not taken over.
+    let second = run(&args);
+    assert_ne!(second.code, Some(0));
+    assert!(second.stderr.contains("student.sock"), "{}", second.stderr);
+    // Killed: the socket stays and nobody answers.
+    drop(first);
+    assert!(path.exists() && UnixStream::connect(&path).is_err());
+    let third = Running::start(&args);
+    wait_until("no new socket", || UnixStream::connect(&path).is_ok());
+    let steps = vec![Step { number: 0, launch: Launch::Connect(path), max_frames: None, token_budget: None }];
+    let (load_within, ping_every) = (std::time::Duration::from_secs(60), agent_worker::limits::PING_EVERY);
+    let mut student = Supervisor::new(SupervisorConfig { steps, load_within, thermal: None, ping_every });
+    assert_eq!(student.prepare(&|| false), []);
+    assert_eq!(student.facts().map(|f| f.window.frames), Some(18));
+    drop(third);
 }

@@ -9,6 +9,7 @@ use agent_wire::{EventId, LadderReason, StudentRefusal, UnitId};
 use agent_worker::client::Launch;
 use agent_worker::job::{Answers, FrameInput, TelemetryRow, Window};
 use agent_worker::ladder::{Step, Thermal, refusal};
+use agent_worker::limits::PING_EVERY;
 use agent_worker::supervisor::{Begin, Outcome, Reply, Supervisor, SupervisorConfig};
 
 use crate::process::{launch, nowhere};
@@ -20,8 +21,7 @@ fn steps(launches: Vec<Launch>) -> Vec<Step> {
 }
 
 fn supervisor(modes: &[&str]) -> Supervisor {
-    let steps = steps(modes.iter().map(|m| launch(m)).collect());
-    Supervisor::new(SupervisorConfig { steps, load_within: Duration::from_secs(20), thermal: None })
+    Supervisor::new(supervised(modes.iter().map(|m| launch(m)).collect()))
 }
 
 fn begin(within_s: f32) -> Begin {
@@ -138,6 +138,7 @@ fn every_fault_of_the_first_step_is_named_and_the_second_answers() {
         ("dies", LadderReason::WorkerDied),
         ("panics", LadderReason::WorkerDied),
         ("frame-oom", LadderReason::OutOfMemory),
+        ("frame-hang", LadderReason::Deadline),
         ("oom", LadderReason::OutOfMemory),
         ("corrupt", LadderReason::CorruptModel),
         ("garbage", LadderReason::Protocol),
@@ -156,8 +157,8 @@ fn every_fault_of_the_first_step_is_named_and_the_second_answers() {
 
 #[test]
 fn a_model_that_never_loads_is_given_up() {
-    let steps = steps(vec![launch("load-hang"), launch("ok")]);
-    let config = SupervisorConfig { steps, load_within: Duration::from_millis(700), thermal: None };
+    let launches = vec![launch("load-hang"), launch("ok")];
+    let config = SupervisorConfig { load_within: Duration::from_millis(700), ..supervised(launches) };
     // Loading takes the other process some time too: it has as much.
     let outcome = job(&mut Supervisor::new(config), 10.0);
     assert_eq!(outcome.falls.first().map(|f| f.reason), Some(LadderReason::Deadline));
@@ -179,9 +180,8 @@ fn a_job_is_tried_twice_and_not_a_third_time() {
 
 #[test]
 fn a_smaller_budget_and_a_smaller_window_get_their_share_and_tell_times_of_the_first_frame() {
-    let mut list = steps(vec![launch("oom"), launch("ok")]);
-    (list[1].max_frames, list[1].token_budget) = (Some(9), Some(640));
-    let config = SupervisorConfig { steps: list, load_within: Duration::from_secs(20), thermal: None };
+    let mut config = supervised(vec![launch("oom"), launch("ok")]);
+    (config.steps[1].max_frames, config.steps[1].token_budget) = (Some(9), Some(640));
     let outcome = job(&mut Supervisor::new(config), 20.0);
     let a = answers(&outcome);
     assert_eq!((a.frames, a.ladder_step), (9, 1));
@@ -196,7 +196,8 @@ fn a_smaller_budget_and_a_smaller_window_get_their_share_and_tell_times_of_the_f
 }
 
 fn supervised(launches: Vec<Launch>) -> SupervisorConfig {
-    SupervisorConfig { steps: steps(launches), load_within: Duration::from_secs(20), thermal: None }
+    let (load_within, ping_every) = (Duration::from_secs(20), PING_EVERY);
+    SupervisorConfig { steps: steps(launches), load_within, thermal: None, ping_every }
 }
 
 fn thermal(zone: Option<&Path>, throttled: Option<&Path>) -> Option<Thermal> {
@@ -231,8 +232,7 @@ fn a_warm_or_throttled_board_takes_the_next_step_and_a_cool_one_the_first_again(
 
 #[test]
 fn nothing_installed_too_hot_and_too_many_frames_are_said() {
-    let config = SupervisorConfig { steps: steps(vec![nowhere()]), load_within: Duration::from_secs(1), thermal: None };
-    let outcome = job(&mut Supervisor::new(config), 5.0);
+    let outcome = job(&mut Supervisor::new(supervised(vec![nowhere()])), 5.0);
     assert_eq!(reasons(&outcome), [(0, LadderReason::NotInstalled)]);
     assert_eq!(refusal(&outcome.falls), StudentRefusal::NotInstalled);
 
@@ -296,15 +296,31 @@ fn an_idle_worker_that_dies_is_started_again() {
 }
 
 #[test]
+fn an_idle_worker_is_asked_whether_it_lives_and_one_that_hangs_is_replaced() {
+    let config = SupervisorConfig { ping_every: Duration::ZERO, ..supervised(vec![launch("ok")]) };
+    let mut student = Supervisor::new(config);
+    assert_eq!(student.prepare(&never), []);
+    let pid = student.pid().unwrap();
+    for _ in 0..3 {
+        assert_eq!(student.idle(&never), []);
+    }
+    assert_eq!(student.pid(), Some(pid));
+    assert!(Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap().success());
+    let falls = student.idle(&never);
+    assert_eq!(falls.iter().map(|f| (f.step, f.reason)).collect::<Vec<_>>(), [(0, LadderReason::Deadline)]);
+    assert!(!Path::new(&format!("/proc/{pid}")).exists(), "the hung worker still runs");
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(student.idle(&never), []);
+    assert_ne!(student.pid().unwrap(), pid);
+    assert_eq!(answers(&job(&mut student, 20.0)).frames, 18);
+}
+
+#[test]
 fn a_worker_that_others_run_is_reached_by_path() {
     use std::os::unix::net::UnixListener;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("student.sock");
-    let config = || SupervisorConfig {
-        steps: steps(vec![Launch::Connect(path.clone())]),
-        load_within: Duration::from_secs(5),
-        thermal: None,
-    };
+    let config = || supervised(vec![Launch::Connect(path.clone())]);
     let outcome = job(&mut Supervisor::new(config()), 5.0);
     assert_eq!(reasons(&outcome), [(0, LadderReason::Unreachable)]);
     let listener = UnixListener::bind(&path).unwrap();

@@ -100,6 +100,9 @@ impl Engine for Rule {
         if self.mode == "dies" && self.sums.len() == 5 {
             std::process::exit(3);
         }
+        while self.mode == "frame-hang" && self.sums.len() == 5 {
+            std::thread::sleep(Duration::from_secs(1));
+        }
         if self.mode == "frame-oom" && self.sums.len() == 5 {
             return Err(EngineError::new(Fault::OutOfMemory, "no room for the sixth frame"));
         }
