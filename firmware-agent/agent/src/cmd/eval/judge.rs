@@ -81,6 +81,8 @@ struct Case<'a> {
     texts: Option<[(BleuCounts, Rouge, bool); 3]>,
     /// Risk ahead of the contact, or the highest of a drive without collision; and whether there is a collision.
     clip: Option<(f64, bool)>,
+    /// The same of one window of each drive, as long for all.
+    window: Option<(f64, bool)>,
     frames: Vec<(f64, bool)>,
     /// What its answers are worth in multiple choice, where a baseline is given.
     choice: Choice,
@@ -116,8 +118,8 @@ impl<'a> Case<'a> {
                 pair(prevention, &truth.prevention.text),
             ]
         });
-        let (clip, frames) = risk(drive);
-        Self { drive, matched, said, answered, texts, clip, frames, choice: Choice::default() }
+        let Risk { clip, window, frames } = risk(drive);
+        Self { drive, matched, said, answered, texts, clip, window, frames, choice: Choice::default() }
     }
 }
 
@@ -145,11 +147,19 @@ pub(crate) fn is_of(drive: &Drive, event: &Event) -> bool {
 /// A probability, and whether it came true.
 type Told = (f64, bool);
 
-/// The clip's and the frames' cases of the risk; none where the camera cannot have seen it coming.
-fn risk(drive: &Drive) -> (Option<Told>, Vec<Told>) {
+/// A drive's cases of the risk.
+#[derive(Default)]
+struct Risk {
+    clip: Option<Told>,
+    window: Option<Told>,
+    frames: Vec<Told>,
+}
+
+/// None where the camera cannot have seen it coming.
+fn risk(drive: &Drive) -> Risk {
     let collision = drive.truth.event.as_ref().filter(|_| drive.truth.class == 0);
     if collision.is_some_and(|e| !e.sign_in_view) {
-        return (None, Vec::new());
+        return Risk::default();
     }
     let within = |from: f64, to: f64| {
         let all = drive.risk.iter().filter(|(t, _)| (from..=to).contains(t)).map(|(_, r)| *r);
@@ -160,6 +170,10 @@ fn risk(drive: &Drive) -> (Option<Told>, Vec<Told>) {
         Some(t) => within(t - AHEAD_S[1], t - AHEAD_S[0]).map(|r| (r, true)),
         None => within(f64::MIN, f64::MAX).map(|r| (r, false)),
     };
+    // Of a normal drive its middle; the event of a near collision is the moment of the least time to collision.
+    let middle = drive.risk.last().map_or(0.0, |(t, _)| t / 2.0) + (AHEAD_S[0] + AHEAD_S[1]) / 2.0;
+    let at = drive.truth.event.as_ref().filter(|_| drive.truth.class < 2).map_or(middle, |e| e.contact_s);
+    let window = within(at - AHEAD_S[1], at - AHEAD_S[0]).map(|r| (r, contact_s.is_some()));
     let (mut frames, mut due) = (Vec::new(), f64::MIN);
     for (t, risk) in &drive.risk {
         if *t < due || contact_s.is_some_and(|c| *t >= c) {
@@ -168,7 +182,7 @@ fn risk(drive: &Drive) -> (Option<Told>, Vec<Told>) {
         due = t + STEP_S;
         frames.push((*risk, contact_s.is_some_and(|c| c - t <= HORIZON_S)));
     }
-    (clip, frames)
+    Risk { clip, window, frames }
 }
 
 /// Makes figures with a bootstrap over drives.
@@ -377,6 +391,17 @@ impl<'a> Maker<'a> {
         self.add(group, "1 s ahead, drives: ROC AUC", has, |c| ranking::roc_auc(&clips(c)));
         self.add(group, "1 s ahead, drives: recall at precision 0.94", has, |c| {
             ranking::recall_at_precision(&clips(c), RISK_PRECISION)
+        });
+        let windows = |cases: &[&Case<'a>]| -> Vec<(f64, bool)> { cases.iter().filter_map(|c| c.window).collect() };
+        let has = |c: &Case<'a>| usize::from(c.window.is_some());
+        self.add(group, "1 s ahead, a window each: average precision", has, |c| ranking::average_precision(&windows(c)));
+        self.add(group, "1 s ahead, a window each: ROC AUC", has, |c| ranking::roc_auc(&windows(c)));
+        self.add(group, "1 s ahead, a window each: recall at precision 0.94", has, |c| {
+            ranking::recall_at_precision(&windows(c), RISK_PRECISION)
+        });
+        self.yes(group, "collisions whose sign shows 1 s before the contact", |c| {
+            let event = c.drive.truth.event.as_ref().filter(|_| c.drive.truth.class == 0)?;
+            Some(event.sign_in_view && event.contact_s - event.first_sign_s >= AHEAD_S[0])
         });
         let all: Vec<&Case<'a>> = self.cases.iter().collect();
         let threshold = ranking::point_at_precision(&clips(&all), RISK_PRECISION).map(|p| p.threshold);

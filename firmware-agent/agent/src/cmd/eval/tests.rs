@@ -74,6 +74,10 @@ fn figures_follow_the_rules() {
     // Crashes have 0.8 from 4 to 1 s ahead, the worst drive without one 0.85: precision 0.94 is never reached.
     assert_eq!(value(&judged, "1 s ahead, drives: ROC AUC"), Some(2.0 / 3.0));
     assert_eq!(value(&judged, "1 s ahead, drives: recall at precision 0.94"), Some(0.0));
+    // In windows of equal length: 0.8 of each crash, and of the normal drives what lies in their middle.
+    let windows: Vec<usize> = judged.figures.iter().filter(|f| f.name.contains("window each")).map(|f| f.n).collect();
+    assert_eq!((windows, value(&judged, "1 s ahead, a window each: ROC AUC")), (vec![4; 3], Some(0.5)));
+    assert_eq!(value(&judged, "collisions whose sign shows 1 s before the contact"), Some(1.0));
     let frames: usize = judged.reliability_risk.iter().map(|b| b.0).sum();
     assert_eq!(frames, 3 + 3 + 1 + 2 + 1);
     let page = page::render("<title>", &judged);
