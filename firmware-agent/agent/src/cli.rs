@@ -464,6 +464,8 @@ pub(crate) enum ModelsCommand {
         /// Model file (.gguf)
         file: PathBuf,
     },
+    /// Asks a model file about events whose outcome is known and writes its scores, for `calibrate`
+    Score(ModelsScoreArgs),
     /// Fits the probability of a collision to scores of this very file and writes the file with the calibration
     Calibrate(ModelsCalibrateArgs),
     /// Fetches a model file by its manifest, once its licence is accepted
@@ -534,6 +536,22 @@ pub(crate) struct ModelsImportArgs {
     /// Most vision tokens of a window (default: the checkpoint's, else 10240)
     #[arg(long)]
     pub(crate) max_tokens: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsScoreArgs {
+    /// Model file (.gguf), not calibrated
+    pub(crate) file: PathBuf,
+    /// Evidence files and what they were, a line each: {"event": "FILE.mcap", "collision": true or false}; FILE from where
+    /// the list stands
+    #[arg(long)]
+    pub(crate) events: PathBuf,
+    /// The scores to write, a line each: {"z": logit(Yes) - logit(No), "collision": ..., "event": ...}
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// Configuration file: how the student runs; embedded defaults without it
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

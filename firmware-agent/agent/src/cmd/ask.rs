@@ -33,7 +33,7 @@ pub(crate) fn ask(args: &AskArgs) -> anyhow::Result<Outcome> {
     let recorded = Recorded::read(&args.event, None)?;
     let mut student = start(&config)?;
     let window = student.window();
-    let frames = put_frames(&recorded, &window, &mut student, (args.question.clone(), args.max_tokens))?;
+    let frames = put_frames(&recorded, &window, &mut student, Some((args.question.clone(), args.max_tokens)))?;
     if frames == 0 {
         return Err(bad_input(format!("{}: no frame of the event's window can be decoded", args.event.display())));
     }
@@ -61,7 +61,8 @@ pub(crate) fn ask(args: &AskArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn start(config: &Config) -> anyhow::Result<Supervisor> {
+/// The worker with its model loaded.
+pub(super) fn start(config: &Config) -> anyhow::Result<Supervisor> {
     let Some(mut steps) = ladder(config, false)? else {
         return Err(crate::exit::usage("no student: name its model file with --model or in [student]"));
     };
@@ -75,17 +76,17 @@ fn start(config: &Config) -> anyhow::Result<Supervisor> {
     Ok(student)
 }
 
-/// Decodes the frames of the window and hands them over; how many.
-fn put_frames(
+/// Decodes the frames of the window and hands them over, for a free question or else the six tasks; how many.
+pub(super) fn put_frames(
     recorded: &Recorded,
     window: &Window,
     student: &mut Supervisor,
-    question: (String, u16),
+    question: Option<(String, u16)>,
 ) -> anyhow::Result<u16> {
     let mut reader = DriveReader::open(&recorded.path).map_err(bad_input)?;
     let mut grid = Grid::new(window, recorded.t_zero);
     let (mut decoder, mut scaled, mut frames, mut first) = (None, Vec::new(), 0u16, None);
-    let mut question = Some(question);
+    let mut begin = Some(question);
     while let Some(record) = reader.next().map_err(bad_input)? {
         let DriveRecord::Frame(meta, bytes) = record else { continue };
         if grid.full() {
@@ -105,11 +106,10 @@ fn put_frames(
         if !picture::resize(small.rgb, from.map(usize::from), to.map(usize::from), &mut scaled) {
             continue;
         }
-        if let Some(question) = question.take() {
+        if let Some(question) = begin.take() {
             let zero_s = (i128::from(recorded.t_zero.0) - i128::from(t.0)) as f64 * 1e-9;
             let event = EventId { unit: unit()?, boot: 0, seq: 0 };
-            let begin =
-                Begin { event, window: *window, zero_s: zero_s as f32, question: Some(question), within: WITHIN };
+            let begin = Begin { event, window: *window, zero_s: zero_s as f32, question, within: WITHIN };
             student.begin(begin, &never);
         }
         let since = t.since(*first.get_or_insert(t)).as_s() as f32;

@@ -140,6 +140,40 @@ fn a_free_question_is_answered_about_an_evidence_file() {
     run(&["ask", text(&event), "x"]).with_code(2);
 }
 
+#[test]
+fn events_whose_outcome_is_known_are_scored_for_a_calibration() {
+    let temp = tempfile::tempdir().unwrap();
+    let events = demo().join("events");
+    let event =
+        fs::read_dir(events).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "mcap"));
+    let (event, list, out) = (event.unwrap(), temp.path().join("events.jsonl"), temp.path().join("scores.jsonl"));
+    fs::copy(&event, temp.path().join("a.mcap")).unwrap();
+    let line = |event: &str, collision: bool| format!("{}\n", json!({"event": event, "collision": collision}));
+    let args = ["models", "score", text(model()), "--events", text(&list), "--out", text(&out)];
+    fs::write(&list, line("a.mcap", true) + &line("gone.mcap", false) + &line(text(&event), false)).unwrap();
+    let ended = run(&args).with_code(5);
+    assert!(ended.stderr.contains("gone.mcap"), "{}", ended.stderr);
+    let said: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((&said["scores"], &said["passed_over"]), (&json!(2), &json!(1)));
+    let scores = json_lines(&fs::read_to_string(&out).unwrap());
+    assert_eq!((&scores[0]["collision"], &scores[1]["collision"]), (&json!(true), &json!(false)));
+    // The same frames twice; and what a replay says of them.
+    assert_eq!(scores[0]["z"], scores[1]["z"]);
+    let replayed = temp.path().join("replayed");
+    replay(&replayed, "", &["--student", text(model())]).with_code(0);
+    let e4 = report(&replayed)["message"]["report"]["student"]["answered"]["recognition_e4"].as_f64().unwrap();
+    let p = 1.0 / (1.0 + (-scores[0]["z"].as_f64().unwrap()).exp());
+    assert!((p - e4 / 1e4).abs() < 2e-4, "{p} {e4}");
+    // They are the form that `calibrate` reads: too few, and it says so.
+    let calibrated = temp.path().join("calibrated.gguf");
+    let more = ["models", "calibrate", text(model()), "--scores", text(&out), "--out", text(&calibrated)];
+    assert!(run(&more).with_code(4).stderr.contains("at least 50"));
+    fs::write(&list, line("gone.mcap", true)).unwrap();
+    run(&args).with_code(4);
+    fs::write(&list, "{\"event\": 1}\n").unwrap();
+    assert!(run(&args).with_code(4).stderr.contains("line 1"));
+}
+
 /// State and parent of a process: what stands after its name in parentheses.
 fn state(id: u32) -> Option<(String, u32)> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;

@@ -394,7 +394,9 @@ impl<'a> Maker<'a> {
         });
         let windows = |cases: &[&Case<'a>]| -> Vec<(f64, bool)> { cases.iter().filter_map(|c| c.window).collect() };
         let has = |c: &Case<'a>| usize::from(c.window.is_some());
-        self.add(group, "1 s ahead, a window each: average precision", has, |c| ranking::average_precision(&windows(c)));
+        self.add(group, "1 s ahead, a window each: average precision", has, |c| {
+            ranking::average_precision(&windows(c))
+        });
         self.add(group, "1 s ahead, a window each: ROC AUC", has, |c| ranking::roc_auc(&windows(c)));
         self.add(group, "1 s ahead, a window each: recall at precision 0.94", has, |c| {
             ranking::recall_at_precision(&windows(c), RISK_PRECISION)

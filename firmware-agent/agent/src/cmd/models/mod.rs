@@ -3,6 +3,7 @@
 
 mod manifest;
 mod pull;
+mod score;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -21,6 +22,7 @@ pub(crate) fn models(args: &ModelsArgs) -> anyhow::Result<Outcome> {
     match &args.command {
         ModelsCommand::Import(args) => import_model(args),
         ModelsCommand::Verify { file } => verify_model(file),
+        ModelsCommand::Score(args) => score::score(args),
         ModelsCommand::Calibrate(args) => calibrate_model(args),
         ModelsCommand::Pull(args) => pull::pull(args),
         ModelsCommand::ExportLanguage { file, out } => {
