@@ -99,13 +99,8 @@ fn imported_checkpoints_with_adapters_answer_as_peft_merges_them() {
     let ids = |key: &str| exact[key].to_vec1::<u32>().unwrap();
     let floats = |tensor: &CandleTensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let (prefix, suffix, hidden) = (ids("tiny.prefix"), ids("tiny.suffix0"), floats(&exact["tiny.video_hidden"]));
-    for (names, kind) in [
-        (Names::HuggingFace, "none"),
-        (Names::HuggingFace, "lora"),
-        (Names::HuggingFace, "dora"),
-        (Names::Original, "lora"),
-        (Names::Merged, "dora"),
-    ] {
+    let all = [Names::Original, Names::HuggingFace, Names::Merged];
+    for (names, kind) in all.into_iter().flat_map(|names| ["none", "lora", "dora"].map(|kind| (names, kind))) {
         let name = format!("{names:?} {kind}");
         let folder = dir.path().join(&name);
         base(&folder, names);
