@@ -162,7 +162,7 @@ fn a_missing_shard_and_a_false_index_are_named() {
         std::fs::write(&index, good.to_string()).unwrap();
         let second = format!("{stem}-00002-of-00002.{suffix}");
         std::fs::remove_file(b.base().join(&second)).unwrap();
-        says(&b.refused(&b.options()), &[&second, "this shard is missing"]);
+        says(&b.refused(&b.options()), &[second.as_str(), "this shard is missing"]);
     }
 }
 

@@ -11,8 +11,8 @@ use crate::decode_tokenizer::{fixture, tokens};
 const QUESTION: [&str; 4] =
     ["When does it begin?", "Who is at fault, if anyone?", "Does anything collide?", "What should be done?"];
 
-/// A whole prompt, built piece by piece as a session does: texts of frames with the numbers of their tokens, a question.
-fn chat(tokens: &Tokens, image: u32, frames: &[(String, usize)], question: &str) -> Vec<u32> {
+/// A whole prompt, built piece by piece as a session does: texts of frames with how many tokens each has, a question.
+pub(crate) fn chat(tokens: &Tokens, image: u32, frames: &[(String, usize)], question: &str) -> Vec<u32> {
     let prompt = Prompt::new(tokens).unwrap();
     let mut ids = Vec::new();
     for (i, (head, kept)) in frames.iter().enumerate() {
