@@ -1,11 +1,15 @@
 """Makes fixtures/tokenizer.json.gz: a small Qwen2-style tokenizer and 1,000 strings with the ids that the Hugging
-Face tokenizer gives them, some chat prompts, and frame headers as transformers' VideoLlama3Processor writes them.
+Face tokenizer gives them, chat prompts about each of the strings, and frame headers as transformers'
+VideoLlama3Processor writes them.
 
 Run from models/student:  python reference/make_tokenizer_fixture.py
 Pinned: tokenizers 0.23.3, transformers 5.23.0. Same versions, same bytes.
 
 The byte-level BPE is trained here, on sentences that this script makes up by rule, to 2,048 entries. It has the
 settings of Qwen2's tokenizer: NFC, Qwen2's pattern (single digits), byte level, special tokens not normalised.
+
+Chats: 24 with all their ids, for reading where they part; and for each string two of which only a hash of the ids is
+kept, one with the string as the question and one with it as the text before the frames' tokens.
 """
 
 import gzip
@@ -143,31 +147,85 @@ TEMPLATE = (
 )
 
 
-def chats(t):
-    fast = PreTrainedTokenizerFast(tokenizer_object=t, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    processor = types.SimpleNamespace(video_token="<image>")
+def fast_of(t):
+    return PreTrainedTokenizerFast(tokenizer_object=t, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+
+
+def video_of(fps, kept):
+    """The video's text as the reference's processor writes it: so many of each frame's six tokens kept."""
+    mask = torch.cat([torch.arange(6) < n for n in kept])
+    inputs = dict(
+        video_grid_thw=torch.tensor([[len(kept), 4, 6]]),
+        video_merge_sizes=torch.tensor([2]),
+        video_compression_mask=mask,
+        video_metadata=[types.SimpleNamespace(fps=fps, timestamps=[k / fps for k in range(len(kept))])],
+    )
+    return VideoLlama3Processor.replace_video_token(types.SimpleNamespace(video_token="<image>"), inputs, 0)
+
+
+def chat_ids(fast, video, question):
+    return fast.apply_chat_template(
+        [dict(role="user", video=video, content=question)],
+        chat_template=TEMPLATE, add_generation_prompt=True, tokenize=True, return_dict=False,
+    )
+
+
+def chats(fast):
     r, out = Rng(3), []
     for i in range(24):
         frames = 1 + r.below(18)
         fps = r.pick([3, 10, 4])
         kept = [1 + r.below(5) for _ in range(frames)]
-        times = [k / fps for k in range(frames)]
-        per = 6
-        mask = torch.cat([torch.arange(per) < n for n in kept])
-        inputs = dict(
-            video_grid_thw=torch.tensor([[frames, 4, 6]]),
-            video_merge_sizes=torch.tensor([2]),
-            video_compression_mask=mask,
-            video_metadata=[types.SimpleNamespace(fps=fps, timestamps=times)],
-        )
-        video = VideoLlama3Processor.replace_video_token(processor, inputs, 0)
         question = r.pick(QUESTION) if i % 3 else text(r, 7) + " " + r.pick(QUESTION)
-        ids = fast.apply_chat_template(
-            [dict(role="user", video=video, content=question)],
-            chat_template=TEMPLATE, add_generation_prompt=True, tokenize=True, return_dict=False,
-        )
-        out.append(dict(times=times, kept=kept, question=question, ids=ids))
+        ids = chat_ids(fast, video_of(fps, kept), question)
+        out.append(dict(times=[k / fps for k in range(frames)], kept=kept, question=question, ids=ids))
     return out
+
+
+def shielded(t, bare, frames, question):
+    """Ids of a chat in which text can hold no added token: the chat's own tokens by their ids, the text between them by
+    the same Hugging Face tokenizer with its added tokens taken out. `frames` are texts and numbers of tokens."""
+    plain = lambda s: bare.encode(s, add_special_tokens=False).ids
+    ids = [t.token_to_id("<|im_start|>")]
+    for i, (head, kept) in enumerate(frames):
+        ids += plain(("," if i else "user\n") + head) + [t.token_to_id("<image>")] * kept
+    ids += plain("\n" + question) + [t.token_to_id("<|im_end|>")] + plain("\n")
+    return ids + [t.token_to_id("<|im_start|>")] + plain("assistant\n")
+
+
+def fnv(ids):
+    """FNV-1a, 64 bits, of the ids as four bytes each, low byte first."""
+    h = 0xCBF29CE484222325
+    for byte in b"".join(i.to_bytes(4, "little") for i in ids):
+        h = (h ^ byte) * 0x100000001B3 % 2**64
+    return h
+
+
+def hashed_chats(t, fast, strings):
+    """For each string the hashes of two chats, and of the first one again where the chat template lets tokens in.
+
+    The numbers of frames and tokens follow from the place i of the string; tests/it/decode_prompt.rs has the same.
+    Where a string holds the text of an added token, apply_chat_template turns it into that token, and the student by
+    design does not: there `shielded` is what the student must give, and everywhere else it is held to the template.
+    """
+    saved = json.loads(t.to_str())
+    saved["added_tokens"] = []
+    bare = Tokenizer.from_str(json.dumps(saved))
+    both, let_in = [], []
+    for i, s in enumerate(strings):
+        fps, kept = [3, 10, 4][i % 3], [1 + (i + 3 * k) % 5 for k in range(1 + i % 18)]
+        holds = any(token in s for token in SPECIAL + PLAIN)
+        asked = shielded(t, bare, [(f"Time {k / fps:.1f}s:", n) for k, n in enumerate(kept)], s)
+        template = chat_ids(fast, video_of(fps, kept), s)
+        assert (asked == template) != holds, s
+        if holds:
+            let_in.append([i, fnv(template)])
+        frames = [(s, 1 + i % 5), (s, 2)]
+        headed = shielded(t, bare, frames, QUESTION[i % 4])
+        template = chat_ids(fast, ",".join(head + "<image>" * n for head, n in frames), QUESTION[i % 4])
+        assert (headed == template) != holds, s
+        both.append([fnv(asked), fnv(headed)])
+    return both, let_in
 
 
 def main():
@@ -186,14 +244,17 @@ def main():
         s = text(r, i)
         ids = t.encode(s, add_special_tokens=False).ids
         cases.append([s, ids, t.decode(ids, skip_special_tokens=True)])
+    fast = fast_of(t)
+    hashed, let_in = hashed_chats(t, fast, [c[0] for c in cases])
     out = dict(
         tokens=tokens, kinds=kinds, merges=merges, end=vocab["<|im_end|>"], pad=vocab["<|endoftext|>"],
-        image=vocab["<image>"], cases=cases, chats=chats(t),
+        image=vocab["<image>"], cases=cases, chats=chats(fast),
+        hashed=hashed, let_in=let_in,
     )
     raw = json.dumps(out, ensure_ascii=False, separators=(",", ":")).encode()
     with open("fixtures/tokenizer.json.gz", "wb") as f:
         f.write(gzip.compress(raw, 9, mtime=0))
-    print(len(raw), "bytes of JSON,", len(merges), "merges,", sum(len(c[1]) for c in cases), "ids")
+    print(len(raw), "bytes of JSON,", len(merges), "merges,", sum(len(c[1]) for c in cases), "ids,", len(let_in), "let in")
 
 
 main()

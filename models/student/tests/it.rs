@@ -33,6 +33,8 @@ mod engine_vision;
 mod exact;
 #[path = "it/exact_adapters.rs"]
 mod exact_adapters;
+#[path = "it/exact_llama.rs"]
+mod exact_llama;
 #[path = "it/exact_quantised.rs"]
 mod exact_quantised;
 #[path = "it/file.rs"]

@@ -10,7 +10,8 @@ use agent_student::file::ModelFile;
 use serde_json::json;
 
 use super::convert_fixture::{
-    Names, Tensor, dequantised, foreign, questions, safetensors, shape, sharded, surroundings, torch, values, weights,
+    Names, Tensor, dequantised, foreign, questions, safetensors, shape, sharded, sharded_torch, surroundings, torch,
+    values, weights,
 };
 
 fn quiet(options: &ImportOptions, out: &Path) -> Imported {
@@ -26,6 +27,8 @@ fn all_namings_and_formats_give_the_same_weights() {
         (Names::Original, "one safetensors"),
         (Names::HuggingFace, "sharded safetensors"),
         (Names::Merged, "PyTorch"),
+        (Names::Merged, "sharded PyTorch"),
+        (Names::Original, "sharded PyTorch"),
         (Names::Original, "F16"),
     ] {
         let base = dir.path().join(format!("{names:?} {format}"));
@@ -33,6 +36,7 @@ fn all_namings_and_formats_give_the_same_weights() {
         match format {
             "sharded safetensors" => sharded(&base, &weights(names)),
             "PyTorch" => torch(&base.join("pytorch_model.bin"), &weights(names)),
+            "sharded PyTorch" => sharded_torch(&base, &weights(names)),
             "F16" => safetensors(&base.join("model.safetensors"), &weights(names), "F16"),
             _ => safetensors(&base.join("model.safetensors"), &weights(names), "F32"),
         }

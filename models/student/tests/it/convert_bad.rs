@@ -9,7 +9,8 @@ use agent_student::convert::{
 use serde_json::{Value, json};
 
 use super::convert_fixture::{
-    Names, Tensor, archive, config, questions, safetensors, sharded, surroundings, torch, values, weights,
+    Names, Tensor, archive, config, questions, safetensors, sharded, sharded_torch, surroundings, torch, values,
+    weights,
 };
 
 /// A whole checkpoint with questions; the tensors can be changed before they are written.
@@ -145,20 +146,24 @@ fn broken_weight_files_are_named() {
 
 #[test]
 fn a_missing_shard_and_a_false_index_are_named() {
-    let b = Bench::new();
-    sharded(&b.base(), &b.tensors);
-    let index = b.base().join("model.safetensors.index.json");
-    let good: Value = serde_json::from_str(&std::fs::read_to_string(&index).unwrap()).unwrap();
-    let mut false_one = good.clone();
-    false_one["weight_map"]["lm_tail.weight"] = json!("model-00001-of-00002.safetensors");
-    std::fs::write(&index, false_one.to_string()).unwrap();
-    says(&b.refused(&b.options()), &["tensor lm_tail.weight: in no shard"]);
-    false_one["weight_map"]["lm_tail.weight"] = json!("../model.safetensors");
-    std::fs::write(&index, false_one.to_string()).unwrap();
-    says(&b.refused(&b.options()), &["lm_tail.weight", "no file name"]);
-    std::fs::write(&index, good.to_string()).unwrap();
-    std::fs::remove_file(b.base().join("model-00002-of-00002.safetensors")).unwrap();
-    says(&b.refused(&b.options()), &["model-00002-of-00002.safetensors", "this shard is missing"]);
+    for (stem, suffix) in [("model", "safetensors"), ("pytorch_model", "bin")] {
+        let b = Bench::new();
+        let write = if suffix == "bin" { sharded_torch } else { sharded };
+        write(&b.base(), &b.tensors);
+        let index = b.base().join(format!("{stem}.{suffix}.index.json"));
+        let good: Value = serde_json::from_str(&std::fs::read_to_string(&index).unwrap()).unwrap();
+        let mut false_one = good.clone();
+        false_one["weight_map"]["lm_tail.weight"] = json!(format!("{stem}-00001-of-00002.{suffix}"));
+        std::fs::write(&index, false_one.to_string()).unwrap();
+        says(&b.refused(&b.options()), &["tensor lm_tail.weight: in no shard"]);
+        false_one["weight_map"]["lm_tail.weight"] = json!(format!("../{stem}.{suffix}"));
+        std::fs::write(&index, false_one.to_string()).unwrap();
+        says(&b.refused(&b.options()), &["lm_tail.weight", "no file name"]);
+        std::fs::write(&index, good.to_string()).unwrap();
+        let second = format!("{stem}-00002-of-00002.{suffix}");
+        std::fs::remove_file(b.base().join(&second)).unwrap();
+        says(&b.refused(&b.options()), &[second.as_str(), "this shard is missing"]);
+    }
 }
 
 #[test]

@@ -197,17 +197,26 @@ pub(crate) fn safetensors(path: &Path, tensors: &[Tensor], dtype: &str) {
     file.write_all(&data).unwrap();
 }
 
-/// Writes two shards and their index.
+/// Writes two shards of safetensors and their index.
 pub(crate) fn sharded(folder: &Path, tensors: &[Tensor]) {
+    shards(folder, "model", "safetensors", tensors, |path, shard| safetensors(path, shard, "F32"));
+}
+
+/// Writes two shards of PyTorch archives and their index, as checkpoints from before safetensors have them.
+pub(crate) fn sharded_torch(folder: &Path, tensors: &[Tensor]) {
+    shards(folder, "pytorch_model", "bin", tensors, torch);
+}
+
+fn shards(folder: &Path, stem: &str, suffix: &str, tensors: &[Tensor], write: impl Fn(&Path, &[Tensor])) {
     let mut map = BTreeMap::new();
     let (first, second) = tensors.split_at(tensors.len() / 3);
     for (i, shard) in [first, second].into_iter().enumerate() {
-        let name = format!("model-0000{}-of-00002.safetensors", i + 1);
+        let name = format!("{stem}-0000{}-of-00002.{suffix}", i + 1);
         shard.iter().for_each(|t| drop(map.insert(t.0.clone(), name.clone())));
-        safetensors(&folder.join(&name), shard, "F32");
+        write(&folder.join(&name), shard);
     }
     let index = json!({"metadata": {}, "weight_map": map});
-    std::fs::write(folder.join("model.safetensors.index.json"), index.to_string()).unwrap();
+    std::fs::write(folder.join(format!("{stem}.{suffix}.index.json")), index.to_string()).unwrap();
 }
 
 /// Writes a PyTorch archive as `torch.save` does: protocol 2, one storage a tensor, an ordered dictionary.

@@ -17,6 +17,10 @@ pub(crate) struct Fixture {
     /// Text, its ids, and the text that the ids give with special tokens left out.
     pub(crate) cases: Vec<(String, Vec<u32>, String)>,
     pub(crate) chats: Vec<Chat>,
+    /// Of each text's chats, hashes of the ids: the text as the question, and as the text before the frames' tokens.
+    pub(crate) hashed: Vec<(u64, u64)>,
+    /// The first of them again where the chat template lets added tokens in from the text: place and hash.
+    pub(crate) let_in: Vec<(usize, u64)>,
 }
 
 /// A prompt: frame times in seconds, tokens kept of each, the question, all ids.

@@ -122,7 +122,7 @@ pub(crate) fn step(language: &mut dyn Language, rows: &[Row]) -> Vec<f32> {
 }
 
 /// Greedy tokens of several branches, decoded together from each branch's last logits.
-fn greedy(language: &mut dyn Language, last: Vec<u32>, count: usize) -> Vec<Vec<u32>> {
+pub(crate) fn greedy(language: &mut dyn Language, last: Vec<u32>, count: usize) -> Vec<Vec<u32>> {
     let vocab = language.shape().vocab;
     let mut all: Vec<Vec<u32>> = last.iter().map(|token| vec![*token]).collect();
     for _ in 1..count {

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{
     convert_fixture::{Names, Tensor, foreign, questions, safetensors, surroundings, torch},
     exact::{assert_close, room, rows, step, stream},
-    tiny::{TINY, even, generate},
+    tiny::{TINY, Tiny, even, generate},
 };
 
 const RANK: usize = 8;
@@ -23,23 +23,23 @@ fn fixture(name: &str) -> HashMap<String, CandleTensor> {
     reader::load(folder.join(name), &Device::Cpu).unwrap()
 }
 
-/// The tiny model as a checkpoint of one naming.
-fn base(folder: &Path, names: Names) {
+/// A model with a vocabulary of 512 as a checkpoint of one naming.
+pub(crate) fn checkpoint(folder: &Path, model: &Tiny, names: Names) {
     surroundings(folder, names);
-    let [hidden, ffn, layers, heads, kv, vocab] = TINY.text;
+    let [hidden, ffn, layers, heads, kv, vocab] = model.text;
     let text = json!({
         "model_type": "qwen2", "hidden_size": hidden, "intermediate_size": ffn, "num_hidden_layers": layers,
         "num_attention_heads": heads, "num_key_value_heads": kv, "vocab_size": vocab, "rms_norm_eps": 1e-6,
-        "max_position_embeddings": 4096, "rope_theta": 1e6, "tie_word_embeddings": true, "hidden_act": "silu",
+        "max_position_embeddings": 4096, "rope_theta": 1e6, "tie_word_embeddings": model.tied, "hidden_act": "silu",
     });
-    let [hidden, ffn, layers, heads] = TINY.vision;
+    let [hidden, ffn, layers, heads] = model.vision;
     let vision = json!({
         "hidden_size": hidden, "intermediate_size": ffn, "num_hidden_layers": layers, "num_attention_heads": heads,
         "patch_size": 14, "layer_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh",
     });
     let config = if names == Names::HuggingFace {
         json!({"model_type": "video_llama_3", "image_token_id": 509, "text_config": text, "vision_config": vision,
-            "tie_word_embeddings": true})
+            "tie_word_embeddings": model.tied})
     } else {
         let mut config = text;
         config["image_token_index"] = json!(509);
@@ -48,11 +48,11 @@ fn base(folder: &Path, names: Names) {
     };
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
     let tensor = |(name, dims): (String, Vec<usize>)| {
-        let values = generate(TINY.key, &name, &dims);
+        let values = generate(model.key, &name, &dims);
         let dims = if name == "v.patch_embd.weight" { vec![dims[0], 3, 14, 14] } else { dims };
         (foreign(&name, names), dims, values)
     };
-    let tensors: Vec<Tensor> = TINY.tensors().into_iter().map(tensor).collect();
+    let tensors: Vec<Tensor> = model.tensors().into_iter().map(tensor).collect();
     if names == Names::Merged {
         torch(&folder.join("pytorch_model.bin"), &tensors);
     } else {
@@ -99,16 +99,11 @@ fn imported_checkpoints_with_adapters_answer_as_peft_merges_them() {
     let ids = |key: &str| exact[key].to_vec1::<u32>().unwrap();
     let floats = |tensor: &CandleTensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let (prefix, suffix, hidden) = (ids("tiny.prefix"), ids("tiny.suffix0"), floats(&exact["tiny.video_hidden"]));
-    for (names, kind) in [
-        (Names::HuggingFace, "none"),
-        (Names::HuggingFace, "lora"),
-        (Names::HuggingFace, "dora"),
-        (Names::Original, "lora"),
-        (Names::Merged, "dora"),
-    ] {
+    let all = [Names::Original, Names::HuggingFace, Names::Merged];
+    for (names, kind) in all.into_iter().flat_map(|names| ["none", "lora", "dora"].map(|kind| (names, kind))) {
         let name = format!("{names:?} {kind}");
         let folder = dir.path().join(&name);
-        base(&folder, names);
+        checkpoint(&folder, &TINY, names);
         let mut options = ImportOptions::new(&folder, &asked, Preset::F32);
         if kind != "none" {
             let own = dir.path().join(format!("{name} adapter"));

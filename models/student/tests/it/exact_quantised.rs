@@ -68,7 +68,7 @@ fn widen(model: &Tiny, from: &ModelFile, folder: &std::path::Path) -> ModelFile 
 }
 
 /// Least and mean cosine between rows of logits.
-fn cosines(ours: &[f32], reference: &[f32], vocab: usize) -> (f64, f64) {
+pub(crate) fn cosines(ours: &[f32], reference: &[f32], vocab: usize) -> (f64, f64) {
     let cosine = |(a, b): (&[f32], &[f32])| {
         let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
         dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
@@ -80,7 +80,7 @@ fn cosines(ours: &[f32], reference: &[f32], vocab: usize) -> (f64, f64) {
 }
 
 /// Mean of sum p ln(p / q), p the reference's distribution over the vocabulary.
-fn mean_divergence(ours: &[f32], reference: &[f32], vocab: usize) -> f64 {
+pub(crate) fn mean_divergence(ours: &[f32], reference: &[f32], vocab: usize) -> f64 {
     let log_softmax = |row: &[f32]| {
         let most = row.iter().fold(f32::MIN, |m, x| m.max(*x));
         let sum: f64 = row.iter().map(|x| f64::from(x - most).exp()).sum();
