@@ -584,6 +584,7 @@ impl Agent {
             flags: self.flags(None),
             broker: 0,
             storage: Storage::default(),
+            sensors: self.sensors(),
         }
     }
 }

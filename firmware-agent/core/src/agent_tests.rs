@@ -325,3 +325,28 @@ proptest! {
         prop_assert!(collisions as u32 >= edges_while_idle);
     }
 }
+
+#[test]
+fn a_sensor_is_unheard_until_it_speaks_good_while_it_does_and_silent_after() {
+    use agent_wire::{SensorState, Sensors};
+    let mut agent = Agent::new(config());
+    let of = |imu| Sensors { imu, ..Sensors::default() };
+    let rest = |s: f64| ImuSample {
+        t: MonoTime::from_s(s),
+        accel_mps2: [0.0, 0.0, 9.81],
+        gyro_rps: [0.0; 3],
+        gyro_valid: true,
+    };
+    assert_eq!(agent.sensors(), of(SensorState::Unheard));
+    agent.on_imu(&rest(1.0));
+    assert_eq!(agent.sensors(), of(SensorState::Good));
+    agent.on_tick(MonoTime::from_s(6.0));
+    assert_eq!(agent.sensors(), of(SensorState::Good));
+    agent.on_tick(MonoTime::from_s(6.1));
+    agent.request_health();
+    let said = std::iter::from_fn(|| agent.poll())
+        .find_map(|o| if let Output::Health(h) = o { Some(h.sensors) } else { None });
+    assert_eq!(said, Some(of(SensorState::Silent)));
+    agent.on_imu(&rest(6.2));
+    assert_eq!(agent.sensors(), of(SensorState::Good));
+}

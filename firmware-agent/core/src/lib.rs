@@ -19,6 +19,7 @@ mod losses;
 pub mod outbox;
 pub mod rings;
 pub mod samples;
+mod sensors;
 pub mod student;
 pub mod telemetry;
 pub mod time;

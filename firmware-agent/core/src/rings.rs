@@ -127,6 +127,12 @@ impl<M: Copy> ByteRing<M> {
         self.index.is_empty()
     }
 
+    /// Time of the newest record.
+    #[must_use]
+    pub fn newest(&self) -> Option<MonoTime> {
+        self.index.back().map(|e| e.t)
+    }
+
     /// Time from the oldest to the newest record.
     #[must_use]
     pub fn span(&self) -> Span {
@@ -200,6 +206,12 @@ impl FrameRing {
         let start = self.ring.index.iter().rev().find(|e| e.meta.key && e.t <= from).map_or(from, |e| e.t);
         let first_key = self.ring.index.iter().find(|e| e.meta.key && e.t >= start).map_or(to, |e| e.t);
         self.ring.range(first_key, to).map(|(_, meta, bytes)| (meta, bytes))
+    }
+
+    /// Time of the newest frame.
+    #[must_use]
+    pub fn newest(&self) -> Option<MonoTime> {
+        self.ring.newest()
     }
 
     /// Time from the oldest to the newest frame.
@@ -279,6 +291,12 @@ impl<T: Stamped> SampleRing<T> {
         let start = self.samples.partition_point(|s| s.t() < from);
         let end = self.samples.partition_point(|s| s.t() <= to);
         self.samples.range(start..end.max(start))
+    }
+
+    /// Time of the newest sample.
+    #[must_use]
+    pub fn newest(&self) -> Option<MonoTime> {
+        self.samples.back().map(Stamped::t)
     }
 
     /// The newest sample at or before `t`.

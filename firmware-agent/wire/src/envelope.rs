@@ -17,13 +17,14 @@ use crate::limits::{ENVELOPE_OVERHEAD, MESSAGE_BYTES};
 use crate::message::{Message, MessageKind};
 use crate::v1::ReportV1;
 use crate::v2::{HealthV2, StatusV2};
+use crate::v3::HealthV3;
 
 /// First two bytes of every message.
 pub const MAGIC: [u8; 2] = *b"FA";
 /// Version of the message types that this crate writes. 2: the report says why the student fell from a step of its
 /// ladder, whether its label is calibrated and what it rests on; severity may be absent. 3: status and health say which broker is
-/// in use, health says how the disk is.
-pub const VERSION: u8 = 3;
+/// in use, health says how the disk is. 4: health says how the sensors are.
+pub const VERSION: u8 = 4;
 /// Oldest version that is still read. What a later version added is absent in what it gives.
 pub const OLDEST_VERSION: u8 = 1;
 const HEADER: usize = 6;
@@ -153,6 +154,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
         MessageKind::Report if bytes[2] == 1 => parse::<ReportV1>(kind, payload).map(|r| Message::Report(r.into())),
         MessageKind::Report => parse(kind, payload).map(Message::Report),
         MessageKind::Status if bytes[2] < 3 => parse::<StatusV2>(kind, payload).map(|s| Message::Status(s.into())),
+        MessageKind::Health if bytes[2] == 3 => parse::<HealthV3>(kind, payload).map(|h| Message::Health(h.into())),
         MessageKind::Health if bytes[2] < 3 => parse::<HealthV2>(kind, payload).map(|h| Message::Health(h.into())),
         MessageKind::Status => parse(kind, payload).map(Message::Status),
         MessageKind::Health => parse(kind, payload).map(Message::Health),

@@ -18,9 +18,11 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod report;
+pub mod sensors;
 pub mod units;
 mod v1;
 mod v2;
+mod v3;
 
 pub use envelope::{DecodeError, EncodeError, decode, encode};
 pub use ids::{EventId, Hash8, UnitId};
@@ -32,4 +34,5 @@ pub use report::{
     Answer, EdrSummary, EvidenceFile, Grounding, GroundingCheck, Interval, LadderFall, LadderReason, Report,
     SeverityEstimate, StudentAnswers, StudentOutcome, StudentRefusal, Verdict,
 };
+pub use sensors::{CameraState, SensorState, Sensors};
 pub use units::{DeltaV, EventTime, PeakAcceleration, Position, Quality, WallQuality};

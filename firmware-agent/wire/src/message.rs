@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{EventId, Hash8, UnitId};
 use crate::limits::{ALERT_BYTES, EVIDENCE_ITEMS, REPORT_BYTES, SMALL_MESSAGE_BYTES, VERSION_BYTES};
 use crate::report::Report;
+use crate::sensors::Sensors;
 use crate::units::{DeltaV, EventTime, PeakAcceleration, Position, WallQuality};
 
 /// What kind of event it is. `Collision` may replace any weaker kind when an alert is raised.
@@ -232,6 +233,9 @@ pub struct Health {
     /// How its disk is.
     #[serde(default)]
     pub storage: Storage,
+    /// How its sensors are.
+    #[serde(default)]
+    pub sensors: Sensors,
 }
 
 /// What a command asks for.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Hash8, UnitId};
 use crate::limits::VERSION_BYTES;
 use crate::message::{Flags, Health, Losses, Status, Storage, UnitState};
+use crate::sensors::Sensors;
 use crate::units::WallQuality;
 
 /// See [`Status`].
@@ -60,6 +61,7 @@ impl From<HealthV2> for Health {
             flags: v2.flags,
             broker: 0,
             storage: Storage::default(),
+            sensors: Sensors::default(),
         }
     }
 }

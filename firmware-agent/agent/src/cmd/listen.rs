@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agent_link::{Broker, ListenConfig, Listener, Received};
-use agent_wire::{Answer, Message, Storage, StudentOutcome, WallQuality};
+use agent_wire::{Answer, CameraState, Message, SensorState, Sensors, Storage, StudentOutcome, WallQuality};
 use serde_json::json;
 
 use crate::cli::ListenArgs;
@@ -159,7 +159,7 @@ pub(crate) fn line(message: &Message, books: &Books) -> String {
             format!("{} (start {}, version {}{})", word(&s.state), s.boot, s.version, by_broker(s.broker))
         }
         Message::Health(h) => format!(
-            "up {} s, {} events, {} waiting, video ring {:.1} s, mounting {} %, lost {} frames {} IMU {} CAN{}{}",
+            "up {} s, {} events, {} waiting, video ring {:.1} s, mounting {} %, lost {} frames {} IMU {} CAN{}{}{}",
             h.uptime_s,
             h.events,
             h.outbox_waiting,
@@ -169,7 +169,8 @@ pub(crate) fn line(message: &Message, books: &Books) -> String {
             h.losses.imu,
             h.losses.can,
             by_broker(h.broker),
-            disk(&h.storage)
+            disk(&h.storage),
+            sensors(&h.sensors)
         ),
         Message::Command(c) => format!("command {}", c.counter),
     }
@@ -191,6 +192,20 @@ fn disk(storage: &Storage) -> String {
     }
     if storage.evidence_lost > 0 {
         out += &format!(", evidence of {} events not safe", storage.evidence_lost);
+    }
+    out
+}
+
+/// Which sensors are not well; nothing of those that are, or that were never heard of.
+fn sensors(sensors: &Sensors) -> String {
+    let mut out = String::new();
+    if !matches!(sensors.camera, CameraState::Unheard | CameraState::Good) {
+        out += &format!(", CAMERA {}", word(&sensors.camera).to_uppercase());
+    }
+    for (name, state) in [("CAN", sensors.can), ("IMU", sensors.imu), ("GNSS", sensors.gnss)] {
+        if state == SensorState::Silent {
+            out += &format!(", {name} SILENT");
+        }
     }
     out
 }

@@ -191,6 +191,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         panic_signal: convert::panic_signal(&config),
         parking: None,
         keeping: keep::Keeping::default(),
+        camera: None,
         vitals: Arc::clone(&vitals),
     };
     let (keeping, looking) = (watch.disk("evidence"), watch.stage("look"));
@@ -211,7 +212,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
             let (detector, back) = (detector.map(|d| (d, u64::from(config.trigger.vision.every_nth_frame))), give_back);
             let tell = move |news| live::tell(&inbox, &back, news);
             let pulses =
-                camera_source::Pulses { camera: (watch.stage("camera"), watch::CAMERA), look: (looking, watch::LOOK) };
+                camera_source::Pulses { camera: (watch.sensor("camera"), watch::CAMERA), look: (looking, watch::LOOK) };
             let parts = camera_source::Parts { camera, tell, pool, detector, stop: Arc::clone(&stop), pulses };
             camera_source::start(scope, &config, parts)?;
         } else if !live {
@@ -384,6 +385,8 @@ struct Core {
     parking: Option<Instant>,
     /// How the disk takes evidence.
     keeping: keep::Keeping,
+    /// What the camera says of itself, where there is a live one.
+    camera: Option<agent_wire::CameraState>,
     /// For the trial of an update.
     vitals: Arc<Vitals>,
 }
@@ -559,6 +562,7 @@ impl Core {
                 Output::Report(report) => self.link.send(&Message::Report(report)),
                 Output::Health(mut health) => {
                     self.keeping.complete(&mut health);
+                    health.sensors.camera = self.camera.unwrap_or(health.sensors.camera);
                     self.link.complete(&mut health);
                     self.link.send(&Message::Health(health));
                 }

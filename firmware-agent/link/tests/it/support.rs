@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use agent_link::{Broker, Link, LinkConfig, Store};
 use agent_wire::{
-    Alert, EventId, EventKind, EventTime, Flags, Hash8, Health, Losses, Message, Report, Severity, Storage,
+    Alert, EventId, EventKind, EventTime, Flags, Hash8, Health, Losses, Message, Report, Sensors, Severity, Storage,
     StudentOutcome, StudentRefusal, UnitId, WallQuality,
 };
 
@@ -85,6 +85,7 @@ pub(crate) fn health() -> Message {
         flags: Flags::default(),
         broker: 0,
         storage: Storage::default(),
+        sensors: Sensors::default(),
     })
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use agent_wire::envelope::{OLDEST_VERSION, VERSION};
 use agent_wire::{Message, decode};
 
-use crate::samples::{bytes_of, frozen, frozen_v1, frozen_v2};
+use crate::samples::{bytes_of, frozen, frozen_v1, frozen_v2, frozen_v3};
 
 fn folder_of(version: u8) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}"))
@@ -70,8 +70,8 @@ fn frozen_json_reads_to_the_same_message_and_back() {
 /// Units with an older version stay on the road: what they write is read for ever, and what was added since is absent.
 #[test]
 fn frozen_bytes_and_json_of_older_versions_are_still_read() {
-    assert_eq!((OLDEST_VERSION, VERSION), (1, 3));
-    for (version, messages) in [(1, frozen_v1()), (2, frozen_v2())] {
+    assert_eq!((OLDEST_VERSION, VERSION), (1, 4));
+    for (version, messages) in [(1, frozen_v1()), (2, frozen_v2()), (3, frozen_v3())] {
         for (stem, message) in messages {
             let read = |suffix| fs::read_to_string(folder_of(version).join(format!("{stem}.{suffix}"))).unwrap();
             let bytes = from_hex(&read("hex"));
@@ -88,6 +88,7 @@ fn every_frozen_file_belongs_to_a_message() {
     belongs(&folder(), &frozen());
     belongs(&folder_of(1), &frozen_v1());
     belongs(&folder_of(2), &frozen_v2());
+    belongs(&folder_of(3), &frozen_v3());
 }
 
 fn belongs(folder: &std::path::Path, frozen: &[(&'static str, Message)]) {

@@ -37,7 +37,7 @@ const COMMAND: &[u8] = b"\x07van-017\xe8\x07\x00";
 
 #[test]
 fn the_layout_is_the_documented_one() {
-    assert_eq!((MAGIC, VERSION, ENVELOPE_OVERHEAD), (*b"FA", 3, 10));
+    assert_eq!((MAGIC, VERSION, ENVELOPE_OVERHEAD), (*b"FA", 4, 10));
     assert_eq!(crc32(b"123456789"), 0xCBF4_3926, "the check value of CRC-32");
     let (_, command) = frozen().into_iter().find(|(stem, _)| *stem == "command_send_health").unwrap();
     assert_eq!(bytes_of(&command), seal(5, COMMAND));
@@ -82,7 +82,7 @@ fn magic() {
 /// A message of a later version is told apart from damage: nothing behind the version byte is looked at.
 #[test]
 fn version() {
-    for version in [0, 4, 255] {
+    for version in [0, 5, 255] {
         let mut bytes = seal(5, COMMAND);
         bytes[2] = version;
         bytes[3] = 99;

@@ -6,10 +6,10 @@
 
 use agent_wire::limits::{LADDER_FALLS, MESSAGE_BYTES};
 use agent_wire::{
-    Alert, Answer, Command, CommandAction, DeltaV, EdrSummary, EventId, EventKind, EventTime, Evidence, EvidenceFile,
-    EvidenceSource, Flags, Grounding, GroundingCheck, Hash8, Health, Interval, LadderFall, LadderReason, Losses,
-    Message, PeakAcceleration, Position, Quality, Report, Severity, SeverityEstimate, Status, Storage, StudentAnswers,
-    StudentOutcome, StudentRefusal, UnitId, UnitState, Verdict, WallQuality, encode,
+    Alert, Answer, CameraState, Command, CommandAction, DeltaV, EdrSummary, EventId, EventKind, EventTime, Evidence,
+    EvidenceFile, EvidenceSource, Flags, Grounding, GroundingCheck, Hash8, Health, Interval, LadderFall, LadderReason,
+    Losses, Message, PeakAcceleration, Position, Quality, Report, SensorState, Sensors, Severity, SeverityEstimate,
+    Status, Storage, StudentAnswers, StudentOutcome, StudentRefusal, UnitId, UnitState, Verdict, WallQuality, encode,
 };
 use heapless::{String, Vec};
 
@@ -180,6 +180,12 @@ pub(crate) fn longest_health() -> Message {
             evidence_lost: u32::MAX,
             evidence_rotated: u32::MAX,
         },
+        sensors: Sensors {
+            camera: CameraState::Blurred,
+            can: SensorState::Silent,
+            imu: SensorState::Silent,
+            gnss: SensorState::Silent,
+        },
     })
 }
 
@@ -337,9 +343,20 @@ fn refused_report() -> Message {
     })
 }
 
+/// What the frozen messages of version 3 are to a reader of today: what version 4 added is absent.
+pub(crate) fn frozen_v3() -> std::vec::Vec<(&'static str, Message)> {
+    let mut messages = frozen();
+    for (_, message) in &mut messages {
+        if let Message::Health(health) = message {
+            health.sensors = Sensors::default();
+        }
+    }
+    messages
+}
+
 /// What the frozen messages of version 2 are to a reader of today: what version 3 added is absent.
 pub(crate) fn frozen_v2() -> std::vec::Vec<(&'static str, Message)> {
-    let mut messages = frozen();
+    let mut messages = frozen_v3();
     for (_, message) in &mut messages {
         match message {
             Message::Status(status) => status.broker = 0,
@@ -427,6 +444,12 @@ pub(crate) fn frozen() -> std::vec::Vec<(&'static str, Message)> {
                     evidence_failing: false,
                     evidence_lost: 1,
                     evidence_rotated: 300,
+                },
+                sensors: Sensors {
+                    camera: CameraState::Covered,
+                    can: SensorState::Good,
+                    imu: SensorState::Good,
+                    gnss: SensorState::Silent,
                 },
             }),
         ),

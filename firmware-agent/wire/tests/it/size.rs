@@ -26,7 +26,7 @@ fn the_limits_and_the_worst_sizes_are_the_promised_ones() {
             (MessageKind::Alert, 244),
             (MessageKind::Report, 950),
             (MessageKind::Status, 83),
-            (MessageKind::Health, 128),
+            (MessageKind::Health, 132),
             (MessageKind::Command, 97),
         ]
     );

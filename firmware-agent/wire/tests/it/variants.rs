@@ -1,11 +1,11 @@
-//! Every variant of every enum with its number on the wire and its word in JSON, frozen for versions 1 to 3: the frozen
+//! Every variant of every enum with its number on the wire and its word in JSON, frozen for versions 1 to 4: the frozen
 //! messages show only some of them, and two variants that change places would pass unseen.
 //!
 //! IF THIS FAILS, REVERT YOUR CHANGE. A new variant needs a new version: old readers refuse the whole message.
 
 use agent_wire::{
-    Answer, EventKind, EvidenceSource, GroundingCheck, LadderReason, MessageKind, Quality, Severity, StudentRefusal,
-    UnitState, Verdict, WallQuality,
+    Answer, CameraState, EventKind, EvidenceSource, GroundingCheck, LadderReason, MessageKind, Quality, SensorState,
+    Severity, StudentRefusal, UnitState, Verdict, WallQuality,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,6 +42,10 @@ fn numbers_and_words_of_the_variants() {
     frozen!(GroundingCheck: CollisionVersusDeltaV = 0 "collision_versus_delta_v",
         ImpactVersusVision = 1 "impact_versus_vision", DeltaVVersusSpeed = 2 "delta_v_versus_speed",
         IntervalVersusTimeZero = 3 "interval_versus_time_zero");
+    frozen!(CameraState: Unheard = 0 "unheard", Starting = 1 "starting", Good = 2 "good", Missing = 3 "missing",
+        Stalled = 4 "stalled", Failed = 5 "failed", Black = 6 "black", Covered = 7 "covered", Frozen = 8 "frozen",
+        Blurred = 9 "blurred");
+    frozen!(SensorState: Unheard = 0 "unheard", Good = 1 "good", Silent = 2 "silent");
     frozen!(Verdict: Agrees = 0 "agrees", Contradicts = 1 "contradicts", Unknown = 2 "unknown");
 }
 

@@ -143,7 +143,7 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use agent_wire::{Losses, Storage, UnitId, WallQuality};
+    use agent_wire::{Losses, Sensors, Storage, UnitId, WallQuality};
 
     use super::*;
 
@@ -164,6 +164,7 @@ mod tests {
             flags: agent_wire::Flags::default(),
             broker: 0,
             storage: Storage::default(),
+            sensors: Sensors::default(),
         };
         let mut keeping = Keeping::default();
         let mut says = |keeping: &Keeping| {

@@ -91,7 +91,7 @@ pub(super) fn start<'s>(
         if !wanted {
             return Ok(());
         }
-        let (inbox, pulse) = (inbox.clone(), watch.stage(name));
+        let (inbox, pulse) = (inbox.clone(), watch.sensor(name));
         let run = move || {
             run(sensors, &pulse, &inbox);
             pulse.idle();
@@ -252,7 +252,12 @@ impl Core {
     pub(super) fn camera(&mut self, news: CameraNews) {
         match news {
             CameraNews::Lost(frames) => self.agent.on_loss(Lost::Frames, frames),
-            CameraNews::State(state, why) => say!("camera {}: {why}", state.name()),
+            CameraNews::State(state, why) => {
+                say!("camera {}: {why}", state.name());
+                self.camera = Some(state.on_the_wire());
+                // Whoever watches the fleet need not wait for the next health to hear of a covered lens.
+                self.agent.request_health();
+            }
             CameraNews::Said(what) => say!("{what}"),
             CameraNews::Frame(..) | CameraNews::Seen(..) | CameraNews::Unseen(_) | CameraNews::Ended => {}
         }

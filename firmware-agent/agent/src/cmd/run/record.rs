@@ -110,7 +110,7 @@ pub(crate) fn record(args: &RecordArgs) -> anyhow::Result<Outcome> {
         let sensors = live::Sensors { config: &config, filters: filters.as_deref(), stop: &stop, lamp: &lamp };
         live::start(scope, sensors, &inbox, &mut watch)?;
         if let Some(camera) = camera {
-            let (camera_pulse, look_pulse) = (watch.stage("camera"), watch.stage("look"));
+            let (camera_pulse, look_pulse) = (watch.sensor("camera"), watch.stage("look"));
             let pulses =
                 camera_source::Pulses { camera: (camera_pulse, watch::CAMERA), look: (look_pulse, watch::LOOK) };
             let (told, back) = (inbox.clone(), give_back);

@@ -303,7 +303,7 @@ impl Trial<'_> {
         let mut said = false;
         while !self.stopped() {
             let now = Instant::now();
-            match judge.look(now, self.vitals.look(self.watch.hung(now))) {
+            match judge.look(now, self.vitals.look(self.watch.hung_stage(now))) {
                 Verdict::Undecided => {}
                 Verdict::Fails(why) => return self.fail(sequence, &why),
                 Verdict::Works => match self.store.confirm(sequence, judge.last.came()) {

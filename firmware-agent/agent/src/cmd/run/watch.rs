@@ -5,12 +5,17 @@
 //! ends the feeding, and the manager kills and starts the daemon again: what was open at that time is in the outbox, and
 //! open events begin anew. Without a manager a hung stage is said in the log and nothing else.
 //!
+//! A sensor's driver that hangs may be helped by one restart and not by ten: a sensor that hangs again within [`TRIED_FOR`] of the
+//! restart that it cost is left hanging, said, and everything else goes on. Which sensors those are is kept in the unit's
+//! runtime directory, which lasts from start to start and not over a boot.
+//!
 //! Stages that do nothing but wait for the disk are given more time: a disk that hangs is no better after a restart (a process that
 //! waits for it cannot even be killed), and recording and alerts go on without it. What takes longer than it may is said.
 //!
 //! Not watched: the link, whose outbox holds all messages and whose connection has a watchdog of its own, and the
 //! student's thread, whose worker has deadlines.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,12 +43,26 @@ pub(super) const DISK: Duration = Duration::from_secs(60);
 /// So much longer a stage that waits for the disk may hang before it is taken for one that hangs by itself.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// A sensor that hangs again within this time of the start that it caused is not worth another one.
+const TRIED_FOR: Duration = Duration::from_secs(600);
+/// Name of the file that says which sensors cost the last start, a line each.
+const TRIED_FILE: &str = "hung-sensors";
+/// Most bytes of it that are read: there are five kinds of sensors.
+const TRIED_BYTES: usize = 256;
+
 /// A stage of one run.
 #[derive(Clone, Debug)]
 struct Stage {
     name: &'static str,
     pulse: Arc<Pulse>,
     patience: Duration,
+    sensor: bool,
+}
+
+impl Stage {
+    fn hangs(&self, now: Instant) -> bool {
+        self.pulse.overdue(now).is_some_and(|by| by >= self.patience)
+    }
 }
 
 /// The stages of one run.
@@ -55,23 +74,34 @@ pub(super) struct Watch {
 impl Watch {
     /// Adds a stage; it is idle until it says otherwise.
     pub(super) fn stage(&mut self, name: &'static str) -> Arc<Pulse> {
-        self.add(name, Duration::ZERO)
+        self.add(name, Duration::ZERO, false)
+    }
+
+    /// The same for one that waits for a sensor's driver.
+    pub(super) fn sensor(&mut self, name: &'static str) -> Arc<Pulse> {
+        self.add(name, Duration::ZERO, true)
     }
 
     /// The same for one that waits for the disk alone.
     pub(super) fn disk(&mut self, name: &'static str) -> Arc<Pulse> {
-        self.add(name, PATIENCE)
+        self.add(name, PATIENCE, false)
     }
 
-    fn add(&mut self, name: &'static str, patience: Duration) -> Arc<Pulse> {
+    fn add(&mut self, name: &'static str, patience: Duration, sensor: bool) -> Arc<Pulse> {
         let pulse = Arc::new(Pulse::new(Instant::now()));
-        self.stages.push(Stage { name, pulse: Arc::clone(&pulse), patience });
+        self.stages.push(Stage { name, pulse: Arc::clone(&pulse), patience, sensor });
         pulse
     }
 
-    /// A stage that has taken longer than it may, and than it is given besides.
-    pub(super) fn hung(&self, now: Instant) -> Option<&'static str> {
-        self.stages.iter().find(|s| s.pulse.overdue(now).is_some_and(|by| by >= s.patience)).map(|s| s.name)
+    /// Name of a stage that has taken longer than it may, and than it is given besides.
+    pub(super) fn hung_stage(&self, now: Instant) -> Option<&'static str> {
+        self.hung(now, &Tried::default()).map(|s| s.name)
+    }
+
+    /// Such a stage; those that were `tried` come last.
+    fn hung(&self, now: Instant, tried: &Tried) -> Option<&Stage> {
+        let hanging = || self.stages.iter().filter(|s| s.hangs(now));
+        hanging().find(|s| !tried.has(s)).or_else(|| hanging().next())
     }
 
     /// Whether a stage waits for the disk for longer than it may.
@@ -80,10 +110,60 @@ impl Watch {
     }
 }
 
+/// Sensors for which the daemon was started anew before.
+#[derive(Debug, Default)]
+struct Tried {
+    file: Option<PathBuf>,
+    names: Vec<String>,
+    /// When they were read: the begin of this run.
+    since: Option<Instant>,
+}
+
+impl Tried {
+    /// What the run before left in the unit's runtime directory (systemd.exec(5)), if there is one.
+    fn read(since: Instant) -> Self {
+        let folders = std::env::var_os("RUNTIME_DIRECTORY");
+        let file = folders.and_then(|f| std::env::split_paths(&f).next()).map(|f| f.join(TRIED_FILE));
+        Self::of(file, since)
+    }
+
+    fn of(file: Option<PathBuf>, since: Instant) -> Self {
+        let text = file.as_ref().and_then(|f| std::fs::read(f).ok()).unwrap_or_default();
+        let text = String::from_utf8_lossy(text.get(..text.len().min(TRIED_BYTES)).unwrap_or_default()).into_owned();
+        Self { file, names: text.lines().map(str::to_owned).collect(), since: Some(since) }
+    }
+
+    fn has(&self, stage: &Stage) -> bool {
+        stage.sensor && self.names.iter().any(|n| n == stage.name)
+    }
+
+    /// Keeps the name for the next start. A file that cannot be written costs another restart and nothing else.
+    fn keep(&self, name: &str) {
+        let Some(file) = &self.file else { return };
+        let mut text: String = self.names.iter().filter(|n| *n != name).map(|n| format!("{n}\n")).collect();
+        text.push_str(name);
+        text.push('\n');
+        if let Err(error) = std::fs::write(file, text) {
+            say!("{}: {error}", file.display());
+        }
+    }
+
+    /// After a run that went well for long enough, what was before is no more to be held against anyone.
+    fn forget(&mut self, now: Instant) {
+        let long = self.since.is_some_and(|since| now.saturating_duration_since(since) >= TRIED_FOR);
+        if long && !self.names.is_empty() {
+            self.names.clear();
+            // Gone already, or a later run reads it once more.
+            let _ = self.file.as_ref().map(std::fs::remove_file);
+        }
+    }
+}
+
 /// Tells the service manager of one run.
 #[derive(Debug)]
 pub(super) struct Teller {
     watch: Watch,
+    tried: Tried,
     /// How often the watchdog is fed, if the manager has one for this program.
     every: Option<Duration>,
     fed: Option<Instant>,
@@ -97,12 +177,16 @@ impl Teller {
         let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]);
         // A third of the time: one notice that comes late must not cost a restart.
         let every = sd_notify::watchdog_enabled().filter(|w| !w.is_zero()).map(|w| w / 3);
-        Self { watch, every, fed: None, hung: None, disk_hangs: false }
+        Self { watch, tried: Tried::read(Instant::now()), every, fed: None, hung: None, disk_hangs: false }
     }
 
     /// To be called many times a second. Feeds the watchdog when it is time and all stages are alive.
     pub(super) fn look(&mut self, now: Instant) {
-        let (hung, disk_hangs) = (self.watch.hung(now), self.watch.disk_hangs(now));
+        let stage = self.watch.hung(now, &self.tried);
+        let (hung, disk_hangs) = (stage.map(|s| s.name), self.watch.disk_hangs(now));
+        // Left hanging: a start was tried for it, and did not help.
+        let left = stage.is_some_and(|s| self.tried.has(s));
+        let sensor = stage.is_some_and(|s| s.sensor);
         if disk_hangs != self.disk_hangs {
             self.disk_hangs = disk_hangs;
             if disk_hangs {
@@ -115,9 +199,17 @@ impl Teller {
         }
         if hung != self.hung {
             match (hung, self.hung) {
+                (Some(stage), _) if left => {
+                    say!("the {stage} stage hangs again after a start for its sake; recording goes on without it");
+                    let _ =
+                        sd_notify::notify(&[NotifyState::Status(&format!("recording without {stage}, which hangs"))]);
+                }
                 (Some(stage), _) => {
                     let then =
                         if self.every.is_some() { "; the service manager will start the agent again" } else { "" };
+                    if sensor && self.every.is_some() {
+                        self.tried.keep(stage);
+                    }
                     say!("the {stage} stage hangs{then}");
                     let _ = sd_notify::notify(&[NotifyState::Status(&format!("the {stage} stage hangs"))]);
                 }
@@ -126,8 +218,11 @@ impl Teller {
             }
             self.hung = hung;
         }
+        if hung.is_none() {
+            self.tried.forget(now);
+        }
         let Some(every) = self.every else { return };
-        if hung.is_none() && self.fed.is_none_or(|fed| now.saturating_duration_since(fed) >= every) {
+        if (hung.is_none() || left) && self.fed.is_none_or(|fed| now.saturating_duration_since(fed) >= every) {
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
             self.fed = Some(now);
         }
@@ -155,13 +250,12 @@ mod tests {
         let begun = Instant::now();
         let later = |s| begun + Duration::from_secs(s);
         core.busy(begun, CORE);
-        assert_eq!(watch.hung(later(4)), None);
-        assert_eq!(watch.hung(later(6)), Some("core"));
+        let hung = |s| watch.hung_stage(later(s));
+        assert_eq!((hung(4), hung(6)), (None, Some("core")));
         core.busy(later(6), CORE);
         look.busy(later(6), LOOK);
         look.idle();
-        assert_eq!(watch.hung(later(10)), None);
-        assert_eq!(watch.hung(later(60)), Some("core"));
+        assert_eq!((hung(10), hung(60)), (None, Some("core")));
     }
 
     #[test]
@@ -182,7 +276,49 @@ mod tests {
     }
 
     fn teller(watch: Watch) -> Teller {
-        Teller { watch, every: Some(Duration::from_secs(3)), fed: None, hung: None, disk_hangs: false }
+        let every = Some(Duration::from_secs(3));
+        Teller { watch, tried: Tried::default(), every, fed: None, hung: None, disk_hangs: false }
+    }
+
+    #[test]
+    fn a_sensor_that_hangs_costs_one_start_and_then_only_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(TRIED_FILE);
+        let begun = Instant::now();
+        let later = |s| begun + Duration::from_secs(s);
+        // The core too, while the sensor hangs: that is worth a start each time.
+        let run = |core_hangs: bool| {
+            let mut watch = Watch::default();
+            let (core, imu, can) = (watch.stage("core"), watch.sensor("imu"), watch.sensor("can"));
+            let mut teller = Teller { tried: Tried::of(Some(file.clone()), begun), ..teller(watch) };
+            imu.busy(begun, IMU);
+            if core_hangs {
+                core.busy(begun, CORE);
+            }
+            (teller.look(later(14)), teller.look(later(20)));
+            (teller, imu, can)
+        };
+        let fed = |teller: &Teller| teller.fed == Some(later(20));
+        let (teller, ..) = run(false);
+        assert!(!fed(&teller) && teller.hangs());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "imu\n");
+        let (teller, ..) = run(true);
+        assert_eq!((fed(&teller), teller.hung), (false, Some("core")));
+        let (mut teller, imu, can) = run(false);
+        assert!(fed(&teller), "it is not started again for the same sensor");
+        // Another sensor has its own start.
+        can.busy(later(20), CAN);
+        teller.look(later(30));
+        assert_eq!((teller.hung, teller.fed), (Some("can"), Some(later(20))));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "imu\ncan\n");
+        // Both got on, and for long: the next hang is a new one.
+        (imu.idle(), can.idle());
+        teller.look(later(601));
+        assert!(!file.exists());
+        imu.busy(later(700), IMU);
+        (teller.look(later(714)), teller.look(later(716)));
+        assert_eq!((teller.hung, teller.fed), (Some("imu"), Some(later(714))));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "imu\n");
     }
 
     /// A restart would not make the disk any better, and would cost what is in memory.

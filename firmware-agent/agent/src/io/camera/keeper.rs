@@ -50,6 +50,22 @@ pub(crate) enum CameraState {
 }
 
 impl CameraState {
+    /// What health says of it.
+    pub(crate) const fn on_the_wire(self) -> agent_wire::CameraState {
+        use agent_wire::CameraState as Wire;
+        match self {
+            Self::Starting => Wire::Starting,
+            Self::Good => Wire::Good,
+            Self::Missing => Wire::Missing,
+            Self::Stalled => Wire::Stalled,
+            Self::Failed => Wire::Failed,
+            Self::Picture(PictureFault::Black) => Wire::Black,
+            Self::Picture(PictureFault::Covered) => Wire::Covered,
+            Self::Picture(PictureFault::Frozen) => Wire::Frozen,
+            Self::Picture(PictureFault::Blurred) => Wire::Blurred,
+        }
+    }
+
     /// Its word in messages.
     pub(crate) const fn name(self) -> &'static str {
         match self {
