@@ -14,6 +14,7 @@ mod help;
 mod import;
 mod replay;
 mod samples;
+mod simulate;
 mod student;
 mod token;
 mod trust;

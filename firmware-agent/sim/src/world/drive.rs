@@ -123,7 +123,8 @@ impl WorldDrive {
             let ride = ride(&stage, &trace, root);
             let imu = Imu::new(root, (1000 / options.imu_hz.clamp(1, 1000)).max(1));
             let length = stage.length_ms as f64 * 1e-3;
-            let gnss = Gnss::new(root, length, tunnel_times(&stage, &trace));
+            let gnss_ms = (1000 / options.gnss_hz.clamp(1, 1000)).max(1);
+            let gnss = Gnss::new(root, gnss_ms, length, tunnel_times(&stage, &trace));
             let eye = Eye::draw(&mut Rng::new(root, 120), &stage);
             let sensors = SensorTruth {
                 vehicle_from_sensor: imu.mount,

@@ -230,3 +230,90 @@ fn shocks(all: &[UnitShock], t: f64) -> ([f64; 3], [f64; 3], [f64; 3]) {
     }
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::engine::{Closest, EgoMs};
+    use super::*;
+    use crate::maths::{mul, rotation};
+    use crate::world::built_in;
+    use crate::world::stage::set;
+
+    /// A vehicle on a level road at a speed, that accelerates (forward, left) from the first second on.
+    fn ridden(v: f64, accel: [f64; 2], yaw_rate: f64) -> Vec<RideMs> {
+        let mut stage = set(&built_in("town").unwrap().unwrap(), 3);
+        stage.world.bumps.clear();
+        stage.shocks.clear();
+        stage.weather.car_wash = false;
+        // Before the first of the road's heights it is level.
+        let ego = |ms: usize| {
+            let now = if ms < 1000 { [0.0; 2] } else { accel };
+            EgoMs { v, accel: now, yaw_rate, s: -1000.0, ..EgoMs::default() }
+        };
+        let trace = Trace {
+            ego: (0..4000).map(ego).collect(),
+            actors: Vec::new(),
+            actors_per_step: 0,
+            contacts: Vec::new(),
+            closest: Closest { ttc: f64::INFINITY, ttc_at: 0.0, gap: f64::INFINITY, who: None },
+            hardest: 0.0,
+            answered: None,
+            spoiled: false,
+        };
+        ride(&stage, &trace, 3)
+    }
+
+    /// Pitch and roll at the end.
+    fn settled(accel: [f64; 2]) -> [f64; 2] {
+        let last = *ridden(14.0, accel, 0.0).last().unwrap();
+        [last.pitch, last.roll]
+    }
+
+    #[test]
+    fn braking_pitches_the_nose_down_and_pulling_away_lifts_it() {
+        let [pitch, roll] = settled([-6.0, 0.0]);
+        assert!((0.01..0.05).contains(&pitch) && roll.abs() < 1e-9, "{pitch} {roll}");
+        // By the axes: what lies ahead in the body is below level in the world.
+        assert!(mul(&rotation(0.0, pitch, 0.0), [1.0, 0.0, 0.0])[2] < -0.01, "{pitch}");
+        let [lifted, _] = settled([3.0, 0.0]);
+        assert!((-0.025..-0.005).contains(&lifted), "{lifted}");
+    }
+
+    #[test]
+    fn a_left_turn_rolls_the_body_to_the_right() {
+        let [pitch, roll] = settled([0.0, 4.0]);
+        assert!((0.018..0.024).contains(&roll) && pitch.abs() < 1e-9, "{pitch} {roll}");
+        // Its left side is up.
+        assert!(mul(&rotation(0.0, 0.0, roll), [0.0, 1.0, 0.0])[2] > 0.018, "{roll}");
+        let [_, right] = settled([0.0, -4.0]);
+        assert!((right + roll).abs() < 1e-9, "{right} {roll}");
+    }
+
+    #[test]
+    fn rates_are_those_of_the_angles_but_for_what_the_unit_shakes() {
+        let ride = ridden(14.0, [-5.0, 3.0], 0.2);
+        let mut sum = [0.0; 2];
+        for (ms, now) in ride.iter().enumerate() {
+            sum = [sum[0] + now.rates[0] * DT, sum[1] + now.rates[1] * DT];
+            let off = [sum[0] - now.roll, sum[1] - now.pitch];
+            assert!((0..2).all(|i| off[i].abs() <= now.unit[i].abs() + 1e-9), "{ms} ms: {off:?} {:?}", now.unit);
+            assert!((now.rates[2] - 0.2).abs() < 1e-9, "{ms} ms: {:?}", now.rates);
+        }
+        // The angles are ten times as large as what is left over.
+        let last = ride[ride.len() - 1];
+        assert!(last.pitch > 0.01 && (sum[1] - last.pitch).abs() < 0.1 * last.pitch, "{sum:?} {last:?}");
+        assert!(last.roll > 0.01 && (sum[0] - last.roll).abs() < 0.1 * last.roll, "{sum:?} {last:?}");
+    }
+
+    #[test]
+    fn at_rest_on_a_level_road_it_stays_level() {
+        let ride = ridden(0.0, [0.0; 2], 0.0);
+        assert!(ride.iter().all(|r| r.pitch.abs() < 1e-9 && r.roll.abs() < 1e-9));
+        // It sits on the road's height, and only the engine is felt.
+        let late = &ride[3000..];
+        assert!(late.iter().all(|r| r.heave.abs() < 0.01 && (r.heave - late[0].heave).abs() < 1e-4));
+        assert!(late.iter().all(|r| r.rates.iter().all(|x| x.abs() < 0.03)));
+        let mean: [f64; 3] = core::array::from_fn(|i| late.iter().map(|r| r.accel[i]).sum::<f64>() / late.len() as f64);
+        assert!(mean.iter().all(|a| a.abs() < 0.03), "{mean:?}");
+    }
+}

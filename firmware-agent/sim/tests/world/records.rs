@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use agent_sim::SimRecord;
 use agent_sim::render::{Camera, CameraLook};
 use agent_sim::world::truth::{Severity, split_of};
-use agent_sim::world::wording::{CAUSES, DESCRIPTIONS, PREVENTIONS, words};
+use agent_sim::world::wording::{CAUSES, DESCRIPTIONS, PREVENTIONS, prevention_of, words};
 use agent_sim::world::{DriveOptions, Expect, Next, WorldDrive, names, scenario_of};
 
 use super::{BLIND, drive, records, scenario};
@@ -58,6 +58,93 @@ fn every_scenario_ends_as_it_is_meant_and_its_words_are_of_the_sets() {
             assert!(truth.length_s - event.contact_s > 1.0, "{name}");
         }
     }
+}
+
+/// A scenario, what its drives may be described as, and what may bring their danger about.
+type Said = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+const BRAKES: &[&str] = &["late_brake", "wet_road"];
+const STANDS: &[&str] = &["late_standing", "wet_road", "poor_sight"];
+const BLOCKS: &[&str] = &["late_obstacle", "poor_sight"];
+const CAR: &[&str] = &["ego_cross_car", "struck_side"];
+
+const COLLISIONS: [Said; 34] = [
+    ("rear_end", &["ego_rear_car"], BRAKES),
+    ("rear_end_close", &["ego_rear_car"], &["too_close"]),
+    ("rear_end_truck", &["ego_rear_large"], BRAKES),
+    ("rear_end_motorbike", &["ego_rear_motorbike"], &["too_close", "late_brake", "wet_road"]),
+    ("standing_queue", &["ego_rear_car"], STANDS),
+    ("standing_truck", &["ego_rear_large"], STANDS),
+    ("crossing_car", CAR, &["no_way"]),
+    ("crossing_red", CAR, &["ran_light"]),
+    ("crossing_truck", &["ego_cross_large", "struck_side"], &["no_way"]),
+    ("crossing_motorbike", &["ego_cross_motorbike", "struck_side"], &["no_way"]),
+    ("ego_red_light", CAR, &["ego_light"]),
+    ("turning_car", &["ego_turning", "struck_side"], &["turned_across"]),
+    ("pull_out", &["ego_pull_out"], &["pull_out"]),
+    ("cut_in", &["ego_cut_in"], &["cut_in"]),
+    ("parked_car", &["ego_parked"], &["no_room"]),
+    ("head_on", &["ego_head_on"], &["left_its_lane"]),
+    ("cyclist_crossing", &["ego_cyclist"], &["rode_out"]),
+    ("cyclist_swings_out", &["ego_cyclist"], &["swung_out"]),
+    ("pedestrian", &["ego_pedestrian"], &["stepped_out"]),
+    ("child", &["ego_pedestrian"], &["ran_out"]),
+    ("animal", &["ego_animal"], &["animal"]),
+    ("fallen_motorbike", &["ego_fallen"], &["fell"]),
+    ("debris", &["ego_object"], BLOCKS),
+    ("road_block", &["ego_road_block"], BLOCKS),
+    ("kerb", &["ego_kerb"], &["off_lane"]),
+    ("hit_from_behind", &["struck_rear"], &["follower_late"]),
+    ("hit_from_side", &["struck_side", "ego_cross_car", "ego_cross_large"], &["no_way"]),
+    ("others_rear_end", &["others_rear"], &["others_late"]),
+    ("others_truck", &["others_rear_large"], &["others_late"]),
+    ("others_motorbike", &["others_motorbike"], &["others_late"]),
+    ("others_crossing", &["others_cross"], &["no_way"]),
+    ("others_crossing_red", &["others_cross"], &["ran_light"]),
+    ("others_pedestrian", &["others_pedestrian"], &["stepped_out"]),
+    ("others_cyclist", &["others_cyclist"], &["rode_out"]),
+];
+
+/// Nothing happens; only the danger is named.
+const NEAR: [Said; 18] = [
+    ("near_rear_end", &["none"], &["too_close", "late_brake"]),
+    ("near_truck", &["none"], &["too_close", "late_brake"]),
+    ("near_motorbike", &["none"], &["too_close", "late_brake"]),
+    ("near_standing", &["none"], &["late_standing", "poor_sight"]),
+    ("near_crossing", &["none"], &["no_way"]),
+    ("near_crossing_red", &["none"], &["ran_light"]),
+    ("near_turning", &["none"], &["turned_across"]),
+    ("near_pull_out", &["none"], &["pull_out"]),
+    ("near_cut_in", &["none"], &["cut_in"]),
+    ("near_parked", &["none"], &["no_room"]),
+    ("near_oncoming", &["none"], &["left_its_lane"]),
+    ("near_pedestrian", &["none"], &["stepped_out"]),
+    ("near_child", &["none"], &["ran_out"]),
+    ("near_cyclist", &["none"], &["rode_out"]),
+    ("near_swing_out", &["none"], &["swung_out"]),
+    ("near_animal", &["none"], &["animal"]),
+    ("near_fall", &["none"], &["fell"]),
+    ("near_obstacle", &["none"], BLOCKS),
+];
+
+#[test]
+fn what_a_scenario_is_for_is_what_its_words_say() {
+    // Once more where it may be one or another.
+    let several = COLLISIONS.iter().filter(|(_, descriptions, dangers)| descriptions.len() + dangers.len() > 2);
+    let second = several.map(|said| (said, 11));
+    let mut drives = 0;
+    for ((name, descriptions, dangers), seed) in COLLISIONS.iter().chain(&NEAR).map(|said| (said, 4)).chain(second) {
+        // Every scenario has a drive of seed 4; of another seed no draw may end as meant.
+        let Ok(drive) = WorldDrive::new(&scenario(name), seed, BLIND) else { continue };
+        let truth = drive.truth();
+        let codes = (truth.description.code, truth.cause.code, truth.danger);
+        assert!(descriptions.contains(&codes.0), "{name} {seed}: {codes:?}");
+        assert!(dangers.contains(&truth.danger), "{name} {seed}: {codes:?}");
+        let cause = if truth.severity == Severity::Collision { truth.danger } else { "none" };
+        assert_eq!((truth.cause.code, truth.prevention.code), (cause, prevention_of(cause)), "{name} {seed}");
+        drives += 1;
+    }
+    assert!(drives >= 60, "{drives}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use agent_core::config::VisionConfig;
 use agent_score::classes::{Binary, Confusion};
 use agent_score::text::{BleuCounts, Rouge, bleu, rouge};
 use agent_score::{bounds, intervals, mean, ranking};
@@ -400,6 +401,23 @@ impl<'a> Maker<'a> {
         self.add(group, "1 s ahead, a window each: ROC AUC", has, |c| ranking::roc_auc(&windows(c)));
         self.add(group, "1 s ahead, a window each: recall at precision 0.94", has, |c| {
             ranking::recall_at_precision(&windows(c), RISK_PRECISION)
+        });
+        let name = |what: &str| format!("1 s ahead, a window each: {what}");
+        self.add(group, &name("Brier"), has, |c| ranking::brier(&windows(c)));
+        self.add(group, &name("MAE"), has, |c| ranking::mean_absolute_error(&windows(c)));
+        self.add(group, &name("ECE"), has, |c| ranking::calibration_error(&windows(c)));
+        // As shipped, whatever the replays were told; a test holds the core's default to the file's. Compared as it does.
+        let on = VisionConfig::default().ahead_on;
+        let fired =
+            |cases: &[&Case<'a>]| Binary::of(windows(cases).into_iter().map(|(risk, y)| (y, risk as f32 >= on)));
+        let has = |c: &Case<'a>| c.window.is_some();
+        self.share(group, &name(&format!("precision at ahead_on = {on:.2}")), has, |c| {
+            let b = fired(c);
+            [b.true_positives, b.true_positives + b.false_positives]
+        });
+        self.share(group, &name(&format!("recall at ahead_on = {on:.2}")), has, |c| {
+            let b = fired(c);
+            [b.true_positives, b.true_positives + b.false_negatives]
         });
         self.yes(group, "collisions whose sign shows 1 s before the contact", |c| {
             let event = c.drive.truth.event.as_ref().filter(|_| c.drive.truth.class == 0)?;

@@ -76,7 +76,18 @@ fn figures_follow_the_rules() {
     assert_eq!(value(&judged, "1 s ahead, drives: recall at precision 0.94"), Some(0.0));
     // In windows of equal length: 0.8 of each crash, and of the normal drives what lies in their middle.
     let windows: Vec<usize> = judged.figures.iter().filter(|f| f.name.contains("window each")).map(|f| f.n).collect();
-    assert_eq!((windows, value(&judged, "1 s ahead, a window each: ROC AUC")), (vec![4; 3], Some(0.5)));
+    assert_eq!((windows, value(&judged, "1 s ahead, a window each: ROC AUC")), (vec![4; 8], Some(0.5)));
+    // 0.8 and 0.8 of the crashes, 0.85 and 0.1 of the normal drives, each in a bin of its own.
+    for (name, wanted) in [("Brier", 0.8125 / 4.0), ("MAE", 1.35 / 4.0), ("ECE", 1.35 / 4.0)] {
+        let found = value(&judged, &format!("1 s ahead, a window each: {name}")).unwrap();
+        assert!((found - wanted).abs() < 1e-12, "{name}: {found}");
+    }
+    // A risk at the threshold fires, as in the agent: three do, two of them rightly.
+    let at_threshold = |what: &str| {
+        let name = format!("1 s ahead, a window each: {what} at ahead_on = 0.80");
+        judged.figures.iter().find(|f| f.name == name).unwrap().share
+    };
+    assert_eq!((at_threshold("precision"), at_threshold("recall")), (Some([2, 3]), Some([2, 2])));
     assert_eq!(value(&judged, "collisions whose sign shows 1 s before the contact"), Some(1.0));
     let frames: usize = judged.reliability_risk.iter().map(|b| b.0).sum();
     assert_eq!(frames, 3 + 3 + 1 + 2 + 1);
