@@ -83,7 +83,7 @@ pub(crate) fn probe(camera: &mut dyn Camera, seconds: f64, small_width: u16) -> 
                 let look = if shot.small_size == [0; 2] {
                     Look::Encoded(&meta, &shot.kept)
                 } else {
-                    Look::Small(&meta, shot.small_size, &shot.small)
+                    Look::Small(&meta, shot.small_size, &shot.small, shot.small_raw)
                 };
                 let _ = looker.look(&look);
             }

@@ -6,7 +6,8 @@
 //! - *covered*: most of the picture shows nothing, and it did before. A picture that was never seen otherwise (the
 //!   agent started with it) needs much longer.
 //! - *frozen*: pictures that are the same in every sampled pixel; a sensor has noise. Only asked of pictures that reach
-//!   us unencoded or as JPEG: in H.264 a standing scene is truly copied from picture to picture.
+//!   us unencoded or as JPEG, which the source says: in H.264 a standing scene is truly copied from picture to picture,
+//!   and how fast the vehicle goes, which would tell the two apart, is not known here.
 //! - *blurred*: sharpness below what any scene of a sharp camera showed (15 recorded clips and simulated fog stay above
 //!   0.25; the same clips blurred by 2.5 pixels fall to 0.20 and less), and far below the level of this camera, which is
 //!   learnt: quickly upwards, slowly downwards, and not while anything is wrong.
