@@ -84,6 +84,7 @@ impl Camera for GstCamera {
             .ok_or_else(|| Fault::Refused("GStreamer: the pipeline has no appsink named kept".to_owned()))?;
         let small = sink(pipeline, "small", SMALL_CAPS, SMALL_BUFFERS)?;
         let lost = count_drops(pipeline);
+        let small_raw = !decodes_video(pipeline);
         let clock = SystemClock::obtain();
         pipeline.use_clock(Some(&clock));
         let bus = pipeline.bus().ok_or_else(|| Fault::Failed("GStreamer: the pipeline has no bus".to_owned()))?;
@@ -101,6 +102,7 @@ impl Camera for GstCamera {
             join: Join::new(small.is_some()),
             kept,
             small,
+            small_raw,
             lost,
             clock,
             offset_ns: 0,
@@ -174,6 +176,19 @@ fn count_drops(pipeline: &Pipeline) -> Arc<AtomicU32> {
     lost
 }
 
+/// Whether an element decodes video, as its class says (Codec/Decoder/Video), or chooses decoders itself
+/// (Generic/Bin/Decoder). Those of single images (JPEG: Codec/Decoder/Image) show each picture for itself.
+fn decodes_video(pipeline: &Pipeline) -> bool {
+    let mut elements = pipeline.iterate_recurse();
+    while let Ok(Some(element)) = elements.next() {
+        let decodes = |class: &str| class.contains("Decoder") && !class.contains("Image");
+        if element.factory().is_some_and(|factory| factory.metadata("klass").is_some_and(decodes)) {
+            return true;
+        }
+    }
+    false
+}
+
 fn short(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT).collect()
 }
@@ -184,7 +199,12 @@ fn fault_on(bus: &Bus, name: &str) -> Option<Fault> {
     let MessageView::Error(error) = message.view() else { return None };
     let source = error.src().map_or_else(String::new, |s| format!("{}: ", s.name()));
     let text = short(&format!("{name}: {source}{}", error.error()));
-    Some(if error.error().matches(ResourceError::NotFound) { Fault::Missing(text) } else { Fault::Failed(text) })
+    Some(match error.error().kind::<ResourceError>() {
+        Some(ResourceError::NotFound) => Fault::Missing(text),
+        Some(ResourceError::Busy) => Fault::Busy(text),
+        Some(ResourceError::NotAuthorized) => Fault::Denied(text),
+        _ => Fault::Failed(text),
+    })
 }
 
 /// The frames of a running pipeline.
@@ -197,6 +217,7 @@ struct Frames {
     bus: Bus,
     kept: AppSink,
     small: Option<AppSink>,
+    small_raw: bool,
     join: Join<Sample, Sample>,
     lost: Arc<AtomicU32>,
     clock: gstreamer::Clock,
@@ -315,7 +336,7 @@ impl Frames {
         shot.small_size = [0; 2];
         if let Some(small) = small {
             match take_small(small, self.small_width, shot) {
-                Ok(true) => {}
+                Ok(true) => shot.small_raw = self.small_raw,
                 Ok(false) => shot.unseen += 1,
                 Err(why) => return Err(Fault::Refused(format!("{}: {why}", self.name))),
             }

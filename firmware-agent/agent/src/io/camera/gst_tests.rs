@@ -91,6 +91,7 @@ fn drawn_pictures_come_twice_in_order_and_decode_to_what_is_looked_at() {
                 continue;
             }
             assert_eq!((shot.small_size, shot.small.len()), ([320, 180], 3 * 320 * 180));
+            assert!(shot.small_raw, "drawn, and never decoded");
             let sum: u64 = decoded.rgb.iter().zip(&shot.small).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
             assert!(sum / (shot.small.len() as u64) < 12, "{encoder:?} frame {seq}: {sum}");
         }
@@ -120,6 +121,21 @@ fn a_file_plays_again_and_again() {
     let shots = take(stream.as_mut(), 50).unwrap();
     assert!(shots.windows(2).all(|w| w[0].t < w[1].t), "time goes on over the end of the file");
     assert!(shots.iter().filter(|s| s.key).count() >= 3);
+    let mut seen = shots.iter().filter(|s| s.small_size != [0; 2]).peekable();
+    assert!(seen.peek().is_some() && seen.all(|s| !s.small_raw), "decoded from H.264");
+}
+
+#[test]
+fn small_pictures_are_raw_unless_something_decodes_video() {
+    if !has(&["videoconvert", "jpegenc", "jpegdec", "decodebin", "avdec_h264"]) {
+        return;
+    }
+    let cases = [("videoconvert", false), ("jpegenc ! jpegdec", false), ("avdec_h264", true), ("decodebin", true)];
+    for (by, decodes) in cases {
+        let text = format!("fakesrc ! {by} ! fakesink");
+        let pipeline = gstreamer::parse::launch(&text).unwrap().downcast::<Pipeline>().unwrap();
+        assert_eq!(decodes_video(&pipeline), decodes, "{by}");
+    }
 }
 
 #[test]

@@ -19,8 +19,8 @@ const HEALTH_EVERY: Span = Span::from_ms(200);
 pub(crate) enum Look<'a> {
     /// An encoded frame.
     Encoded(&'a FrameMeta, &'a [u8]),
-    /// A small picture: RGB, rows from the top.
-    Small(&'a FrameMeta, [u16; 2], &'a [u8]),
+    /// A small picture: RGB, rows from the top; and whether it is raw ([`super::Shot::small_raw`]).
+    Small(&'a FrameMeta, [u16; 2], &'a [u8], bool),
 }
 
 /// What looking gave.
@@ -83,8 +83,8 @@ impl Looker {
     /// Looks at a frame.
     pub(crate) fn look<'s>(&'s mut self, look: &Look<'s>) -> Seen<'s> {
         match look {
-            Look::Small(meta, size, rgb) => {
-                self.judge(meta.t, *size, rgb, true);
+            Look::Small(meta, size, rgb, raw) => {
+                self.judge(meta.t, *size, rgb, *raw);
                 if self.wanted { Seen::Picture(*size, rgb) } else { Seen::NotWanted }
             }
             Look::Encoded(meta, bytes) => self.decode(meta, bytes),
@@ -180,22 +180,31 @@ mod tests {
         assert!(idle.decoder.is_none(), "without anyone to ask nothing is decoded");
     }
 
+    fn meta(seq: u64) -> FrameMeta {
+        FrameMeta { t: MonoTime(seq * 33_000_000), seq, codec: VideoCodec::H265, key: false, size: [640, 360] }
+    }
+
     #[test]
     fn small_pictures_of_the_source_are_judged_and_handed_on() {
         let mut looker = Looker::new(Some(Judge::new(Limits::default())), true, 640);
         let rgb = vec![2; 3 * 64 * 36];
-        for i in 0..200_u64 {
-            let meta = FrameMeta {
-                t: MonoTime(i * 33_000_000),
-                seq: i,
-                codec: VideoCodec::H265,
-                key: false,
-                size: [640, 360],
-            };
-            assert_eq!(looker.look(&Look::Small(&meta, [64, 36], &rgb)), Seen::Picture([64, 36], &rgb));
+        for i in 0..200 {
+            assert_eq!(looker.look(&Look::Small(&meta(i), [64, 36], &rgb, true)), Seen::Picture([64, 36], &rgb));
         }
         assert_eq!(looker.fault(), Some(PictureFault::Black));
         looker.reopened();
         assert_eq!(looker.fault(), None);
+    }
+
+    #[test]
+    fn a_standing_scene_is_frozen_only_where_the_source_says_that_its_pictures_are_raw() {
+        let rgb: Vec<u8> = (0..3 * 64 * 36_u32).map(|i| (i * 37 % 251) as u8).collect();
+        for (raw, fault) in [(true, Some(PictureFault::Frozen)), (false, None)] {
+            let mut looker = Looker::new(Some(Judge::new(Limits::default())), false, 640);
+            for i in 0..200 {
+                assert_eq!(looker.look(&Look::Small(&meta(i), [64, 36], &rgb, raw)), Seen::NotWanted);
+            }
+            assert_eq!(looker.fault(), fault, "raw: {raw}");
+        }
     }
 }

@@ -62,6 +62,8 @@ pub(crate) struct Shot {
     pub(crate) small_size: [u16; 2],
     /// RGB, rows from the top.
     pub(crate) small: Vec<u8>,
+    /// The source says that `small` was never H.264 or H.265, which copy a standing scene from picture to picture.
+    pub(crate) small_raw: bool,
 }
 
 impl Default for Shot {
@@ -76,6 +78,7 @@ impl Default for Shot {
             kept: Vec::new(),
             small_size: [0; 2],
             small: Vec::new(),
+            small_raw: false,
         }
     }
 }
@@ -100,6 +103,12 @@ pub(crate) enum Fault {
     /// It was there and is gone.
     #[error("{0} was unplugged")]
     Unplugged(String),
+    /// It may not be opened.
+    #[error("{0}")]
+    Denied(String),
+    /// Another program has it.
+    #[error("{0}")]
+    Busy(String),
     /// It does not do what is asked of it.
     #[error("{0}")]
     Refused(String),

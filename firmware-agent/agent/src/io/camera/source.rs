@@ -88,8 +88,8 @@ impl Shared {
 enum ToLook {
     /// An encoded frame.
     Encoded(FrameMeta, Vec<u8>),
-    /// A small picture and its size.
-    Small(FrameMeta, [u16; 2], Vec<u8>),
+    /// A small picture, its size, and whether it is raw.
+    Small(FrameMeta, [u16; 2], Vec<u8>, bool),
     /// The camera was opened anew.
     Reopened,
 }
@@ -212,7 +212,7 @@ impl<F: Fn(News) -> bool> Hands<F> {
             ToLook::Encoded(meta, buffer)
         } else {
             std::mem::swap(&mut buffer, &mut shot.small);
-            ToLook::Small(meta, shot.small_size, buffer)
+            ToLook::Small(meta, shot.small_size, buffer, shot.small_raw)
         };
         // There is a place for every buffer, so that only a thread that ended refuses it.
         if self.to_look.try_send(look).is_err() {
@@ -252,6 +252,10 @@ impl<F: Fn(News) -> bool> Taker for Hands<F> {
         std::thread::sleep(wait);
     }
 
+    fn picture(&self) -> Option<PictureFault> {
+        self.shared.get()
+    }
+
     fn frame(&mut self, meta: FrameMeta, shot: &mut Shot) -> bool {
         // Looking first: it copies, and what is kept is moved away.
         self.look(meta, shot);
@@ -274,7 +278,8 @@ impl<F: Fn(News) -> bool> Taker for Hands<F> {
     }
 
     fn state(&mut self, state: CameraState, why: &str) {
-        if state != CameraState::Good {
+        // A picture that is frozen stays so until another comes, whichever stream brings it.
+        if !matches!(state, CameraState::Good | CameraState::Picture(_)) {
             // The stream ends here, or begins: what was judged of it ends too. There is a place more than buffers.
             let _ = self.to_look.try_send(ToLook::Reopened);
             self.fault = None;
@@ -306,11 +311,11 @@ impl<F: Fn(News) -> bool> Looks<F> {
                     continue;
                 }
                 ToLook::Encoded(meta, bytes) => (self.one(*meta, &Look::Encoded(meta, bytes)), next),
-                ToLook::Small(meta, size, rgb) => (self.one(*meta, &Look::Small(meta, *size, rgb)), next),
+                ToLook::Small(meta, size, rgb, raw) => (self.one(*meta, &Look::Small(meta, *size, rgb, *raw)), next),
             };
             self.pulse.0.idle();
             self.shared.set(self.looker.fault());
-            if let ToLook::Encoded(_, buffer) | ToLook::Small(_, _, buffer) = buffer {
+            if let ToLook::Encoded(_, buffer) | ToLook::Small(_, _, buffer, _) = buffer {
                 // The pool has room for every buffer that exists.
                 let _ = self.back.try_send(buffer);
             }

@@ -40,7 +40,7 @@ impl Stream for Pictures {
         (shot.codec, shot.key, shot.size) = (VideoCodec::Jpeg, true, SIZE);
         shot.kept.clear();
         shot.kept.extend_from_slice(&self.n.to_le_bytes());
-        shot.small_size = SIZE;
+        (shot.small_size, shot.small_raw) = (SIZE, true);
         shot.small.clear();
         let pixels = 0..usize::from(SIZE[0]) * usize::from(SIZE[1]);
         shot.small.extend(pixels.flat_map(|p| if dark { [2; 3] } else { [(p * 37 + self.n as usize * 11) as u8; 3] }));

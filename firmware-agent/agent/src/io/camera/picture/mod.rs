@@ -6,7 +6,8 @@
 //! - *covered*: most of the picture shows nothing, and it did before. A picture that was never seen otherwise (the
 //!   agent started with it) needs much longer.
 //! - *frozen*: pictures that are the same in every sampled pixel; a sensor has noise. Only asked of pictures that reach
-//!   us unencoded or as JPEG: in H.264 a standing scene is truly copied from picture to picture.
+//!   us unencoded or as JPEG, which the source says: in H.264 a standing scene is truly copied from picture to picture,
+//!   and how fast the vehicle goes, which would tell the two apart, is not known here.
 //! - *blurred*: sharpness below what any scene of a sharp camera showed (15 recorded clips and simulated fog stay above
 //!   0.25; the same clips blurred by 2.5 pixels fall to 0.20 and less), and far below the level of this camera, which is
 //!   learnt: quickly upwards, slowly downwards, and not while anything is wrong.
@@ -23,7 +24,8 @@ use agent_core::time::{MonoTime, Span};
 pub(crate) use measure::{Measures, Meter};
 
 /// What is wrong with a picture, the first to be said first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum PictureFault {
     /// Nothing but dark.
     Black,
@@ -82,6 +84,22 @@ impl Default for Limits {
             hold_unseen: Span::from_s(60),
             same_pictures: 10,
             learn: 50,
+        }
+    }
+}
+
+impl Limits {
+    /// For a look of a few seconds at a camera that nothing is known of: what the last picture shows is said at once, and
+    /// its sharpness is held against the absolute threshold alone. Says more than [`Limits::default`]: fog is *covered*.
+    pub(crate) fn glance() -> Self {
+        Self {
+            share: [f32::INFINITY; 2],
+            // Cameras repeat pictures for as long as they expose.
+            hold: [Span(0), Span(0), Span::from_ms(500), Span(0)],
+            clear: Span(0),
+            hold_unseen: Span(0),
+            learn: 0,
+            ..Self::default()
         }
     }
 }

@@ -187,6 +187,7 @@ fn make(
             shot.key = key;
             let small = shrink(&picture, factor(size.0, making.small_width), &mut shot.small);
             shot.small_size = [small.0 as u16, small.1 as u16];
+            shot.small_raw = true;
         }
     }
     Ok(shot.kept.len() <= MAX_FRAME_BYTES)

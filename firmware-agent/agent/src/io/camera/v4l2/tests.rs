@@ -80,7 +80,7 @@ fn raw_pictures_become_h264_that_decodes_and_a_small_picture() {
     let mut keys = Vec::new();
     for seq in 0..12 {
         assert_eq!(frames.next(POLL, &mut shot), Ok(Got::Frame));
-        assert_eq!((shot.small_size, shot.small.len()), ([640, 360], 3 * 640 * 360));
+        assert_eq!((shot.small_size, shot.small.len(), shot.small_raw), ([640, 360], 3 * 640 * 360, true));
         if shot.key {
             keys.push(seq);
         }
