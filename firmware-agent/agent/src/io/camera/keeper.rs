@@ -7,6 +7,7 @@
 //! |---|---|
 //! | the device is not there, or was unplugged | looked for every half second: its stable name comes back when it does |
 //! | it fails, stalls or refuses | opened anew after 0.25 s, 0.5 s, ... up to 30 s; the count begins again after 10 s of frames |
+//! | its picture is frozen | opened anew after 10 s of it, then 20 s, 40 s, ... up to 10 minutes; until then it is kept as it is |
 //! | the driver's count jumps, a frame is damaged, no buffer is free | counted: a gap in the sequence is a loss to the core |
 //!
 //! Never waits for whoever takes the frames.
@@ -31,6 +32,9 @@ const FIRST_FRAME: Span = Span::from_s(5);
 /// However short the interval, a pause below this is no stall.
 const SHORTEST_STALL: Span = Span::from_ms(500);
 const LOSSES_EVERY: Span = Span::from_s(1);
+/// A picture may be frozen this long before the stream is opened anew; twice as long each time that it did not help.
+const FROZEN: Span = Span::from_s(10);
+const LONGEST_FROZEN: Span = Span::from_s(600);
 
 /// How the camera is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +75,8 @@ pub(crate) trait Taker {
     fn beat(&mut self) -> bool;
     /// Sleeps.
     fn rest(&mut self, wait: Duration);
+    /// What is wrong with the picture, as far as it was looked at.
+    fn picture(&self) -> Option<PictureFault>;
     /// Takes a frame and leaves buffers for the next in the shot. False: it found no room, and was lost.
     fn frame(&mut self, meta: FrameMeta, shot: &mut Shot) -> bool;
     /// Frames that will not be looked at.
@@ -114,6 +120,8 @@ pub(crate) struct Keeper<'a> {
     state: Option<CameraState>,
     seq: u64,
     wait: Span,
+    /// How long a picture may be frozen.
+    patience: Span,
     /// Until when an outage has been counted; `None` while frames come, or before the first ever.
     outage: Option<MonoTime>,
     interval: Span,
@@ -130,6 +138,7 @@ impl<'a> Keeper<'a> {
             state: None,
             seq: 0,
             wait: FIRST_WAIT,
+            patience: FROZEN,
             outage: None,
             interval,
             last: None,
@@ -167,6 +176,7 @@ impl<'a> Keeper<'a> {
         }
         let stall = Span(self.interval.0.saturating_mul(u64::from(self.rules.stall_frames))).max(SHORTEST_STALL);
         let mut first: Option<MonoTime> = None;
+        let mut frozen: Option<MonoTime> = None;
         let mut last = opened;
         loop {
             if self.taker.beat() {
@@ -184,9 +194,17 @@ impl<'a> Keeper<'a> {
                 Ok(Got::Frame) => {
                     last = self.taker.now();
                     self.frame(shot, last);
-                    let first = *first.get_or_insert(last);
-                    if last.since(first) >= FORGIVEN {
-                        self.wait = FIRST_WAIT;
+                    let good_for = last.since(*first.get_or_insert(last));
+                    if self.taker.picture() == Some(PictureFault::Frozen) {
+                        let frozen_for = last.since(*frozen.get_or_insert(last));
+                        if frozen_for >= self.patience {
+                            return Some(self.give_up_frozen(frozen_for));
+                        }
+                    } else {
+                        frozen = None;
+                        if good_for >= FORGIVEN {
+                            (self.wait, self.patience) = (FIRST_WAIT, FROZEN);
+                        }
                     }
                     continue;
                 }
@@ -201,6 +219,13 @@ impl<'a> Keeper<'a> {
                 self.count_outage(now);
             }
         }
+    }
+
+    /// Opening anew may help, and costs frames: each time that it did not, it is tried later.
+    fn give_up_frozen(&mut self, frozen_for: Span) -> (CameraState, String) {
+        self.patience = Span(self.patience.0.saturating_mul(2)).min(LONGEST_FROZEN);
+        let why = format!("the same picture for {:.0} s: opening it anew", frozen_for.as_s());
+        (CameraState::Picture(PictureFault::Frozen), why)
     }
 
     fn frame(&mut self, shot: &mut Shot, now: MonoTime) {
@@ -224,9 +249,12 @@ impl<'a> Keeper<'a> {
     }
 
     fn say(&mut self, state: CameraState, why: &str) {
+        if matches!(state, CameraState::Picture(_)) {
+            // Whoever judges the picture said so, and takes it back: frames alone do not.
+            return self.taker.state(state, why);
+        }
         // Opening again and again is one fault, not many.
-        let hidden = state == CameraState::Starting
-            && matches!(self.state, Some(CameraState::Missing | CameraState::Stalled | CameraState::Failed));
+        let hidden = state == CameraState::Starting && self.state.is_some();
         if !hidden && self.state != Some(state) {
             self.state = Some(state);
             self.taker.state(state, why);
@@ -244,10 +272,16 @@ impl<'a> Keeper<'a> {
     /// Waits before the next try; true at the end.
     fn pause(&mut self, state: CameraState, why: &str) -> bool {
         self.say(state, why);
-        let wait = if state == CameraState::Missing { MISSING_EVERY } else { self.wait };
-        if state != CameraState::Missing {
-            self.wait = Span(self.wait.0.saturating_mul(2)).min(LONGEST_WAIT);
-        }
+        let wait = match state {
+            CameraState::Missing => MISSING_EVERY,
+            // It waited with the stream open.
+            CameraState::Picture(_) => FIRST_WAIT,
+            _ => {
+                let wait = self.wait;
+                self.wait = Span(wait.0.saturating_mul(2)).min(LONGEST_WAIT);
+                wait
+            }
+        };
         let until = self.taker.now() + wait;
         loop {
             let now = self.taker.now();

@@ -17,16 +17,14 @@ enum Does {
     Silent(u64),
     Fails(Fault),
     CannotOpen(Fault),
-}
-
-struct World {
-    script: Rc<Cell<VecDeque<Does>>>,
-    now: Rc<Cell<u64>>,
+    /// From here on the picture is judged so.
+    Looks(Option<PictureFault>),
 }
 
 struct Scripted {
     script: Rc<Cell<VecDeque<Does>>>,
     now: Rc<Cell<u64>>,
+    picture: Rc<Cell<Option<PictureFault>>>,
 }
 
 impl Scripted {
@@ -42,6 +40,11 @@ impl Scripted {
         acts.push_front(act);
         self.script.set(acts);
     }
+
+    fn again(&self) -> Box<dyn Stream> {
+        let (script, now, picture) = (Rc::clone(&self.script), Rc::clone(&self.now), Rc::clone(&self.picture));
+        Box::new(Self { script, now, picture })
+    }
 }
 
 impl Camera for Scripted {
@@ -50,9 +53,9 @@ impl Camera for Scripted {
             Some(Does::CannotOpen(fault)) => Err(fault),
             Some(other) => {
                 self.put_back(other);
-                Ok(Box::new(Self { script: Rc::clone(&self.script), now: Rc::clone(&self.now) }))
+                Ok(self.again())
             }
-            None => Ok(Box::new(Self { script: Rc::clone(&self.script), now: Rc::clone(&self.now) })),
+            None => Ok(self.again()),
         }
     }
 }
@@ -89,6 +92,10 @@ impl Stream for Scripted {
                 Ok(Got::Nothing)
             }
             Some(Does::Fails(fault)) => Err(fault),
+            Some(Does::Looks(fault)) => {
+                self.picture.set(fault);
+                Ok(Got::Nothing)
+            }
             Some(act @ Does::CannotOpen(_)) => {
                 self.put_back(act);
                 Err(Fault::Failed("it broke".to_owned()))
@@ -112,6 +119,7 @@ impl Stream for Scripted {
 #[derive(Default)]
 struct Log {
     now: Rc<Cell<u64>>,
+    picture: Rc<Cell<Option<PictureFault>>>,
     until_ms: u64,
     room: Option<u64>,
     seqs: Vec<u64>,
@@ -132,6 +140,10 @@ impl Taker for Log {
 
     fn rest(&mut self, wait: Duration) {
         self.now.set(self.now.get() + wait.as_nanos() as u64);
+    }
+
+    fn picture(&self) -> Option<PictureFault> {
+        self.picture.get()
     }
 
     fn frame(&mut self, meta: FrameMeta, _shot: &mut Shot) -> bool {
@@ -155,10 +167,10 @@ impl Taker for Log {
 }
 
 fn play(script: Vec<Does>, seconds: u64, room: Option<u64>) -> (Log, Counts) {
-    let world = World { script: Rc::new(Cell::new(script.into())), now: Rc::new(Cell::new(1_000 * MS)) };
-    let mut log = Log { now: Rc::clone(&world.now), until_ms: 1_000 + seconds * 1_000, room, ..Log::default() };
+    let now = Rc::new(Cell::new(1_000 * MS));
+    let mut log = Log { now: Rc::clone(&now), until_ms: 1_000 + seconds * 1_000, room, ..Log::default() };
     let rules = Rules { fps: 30, stall_frames: 25 };
-    let mut camera = Scripted { script: world.script, now: world.now };
+    let mut camera = Scripted { script: Rc::new(Cell::new(script.into())), now, picture: Rc::clone(&log.picture) };
     let counts = Keeper::new(rules, &mut log).run(&mut camera);
     (log, counts)
 }
@@ -244,4 +256,37 @@ fn a_camera_without_a_first_frame_gets_more_time_and_then_has_stalled() {
     assert_eq!(words(&log), ["starting", "good"]);
     let (log, _) = play(vec![Does::Silent(20_000)], 6, None);
     assert_eq!(words(&log), ["starting", "stalled"]);
+}
+
+const FROZEN_PICTURE: Does = Does::Looks(Some(PictureFault::Frozen));
+
+#[test]
+fn a_frozen_camera_is_opened_anew_after_a_while_and_nothing_is_good_before_its_picture_is() {
+    // 25 frames a second: 9 s frozen are borne, 10 s are not.
+    let script = vec![Does::Frames(25), FROZEN_PICTURE, Does::Frames(225), Does::Looks(None), Does::Frames(25)];
+    let (log, counts) = play(script, 11, None);
+    assert_eq!((words(&log), counts.opened, counts.outage), (vec!["starting", "good"], 1, 0));
+    let script = vec![Does::Frames(25), FROZEN_PICTURE, Does::Frames(300), Does::Looks(None), Does::Frames(25)];
+    let (log, counts) = play(script, 15, None);
+    assert_eq!(words(&log), ["starting", "good", "frozen"], "that it moves again says whoever looks at it");
+    assert_eq!(log.states[2].2, "the same picture for 10 s: opening it anew");
+    assert_eq!((counts.opened, counts.frames), (2, 350));
+    assert!((1..=10).contains(&counts.outage), "a quarter of a second: {counts:?}");
+    let blurred = Does::Looks(Some(PictureFault::Blurred));
+    let (_, counts) = play(vec![blurred, Does::Frames(1_000)], 40, None);
+    assert_eq!(counts.opened, 1, "no other fault of the picture goes away by opening");
+}
+
+#[test]
+fn a_camera_that_stays_frozen_is_opened_ever_more_seldom_and_a_good_picture_forgives_that() {
+    let (log, counts) = play(vec![FROZEN_PICTURE, Does::Frames(100_000)], 3_600, None);
+    let waits: Vec<u64> = log.states.windows(2).skip(2).map(|w| (w[1].0 - w[0].0) / 1_000).collect();
+    assert_eq!(waits, [20, 40, 80, 160, 320, 600, 600, 600, 600], "{:?}", log.states);
+    assert_eq!(counts.opened, 11);
+    assert!(counts.outage < 100, "what it costs stays small: {counts:?}");
+    let script = vec![FROZEN_PICTURE, Does::Frames(1_000), Does::Looks(None), Does::Frames(300), FROZEN_PICTURE];
+    let (log, _) = play(script.into_iter().chain([Does::Frames(300)]).collect(), 66, None);
+    let frozen: Vec<&str> = log.states.iter().filter(|s| s.1 == "frozen").map(|s| s.2.as_str()).collect();
+    assert_eq!(frozen.len(), 3, "{:?}", log.states);
+    assert!(frozen[1].contains("for 20 s") && frozen[2].contains("for 10 s"), "{frozen:?}");
 }

@@ -252,6 +252,10 @@ impl<F: Fn(News) -> bool> Taker for Hands<F> {
         std::thread::sleep(wait);
     }
 
+    fn picture(&self) -> Option<PictureFault> {
+        self.shared.get()
+    }
+
     fn frame(&mut self, meta: FrameMeta, shot: &mut Shot) -> bool {
         // Looking first: it copies, and what is kept is moved away.
         self.look(meta, shot);
@@ -274,7 +278,8 @@ impl<F: Fn(News) -> bool> Taker for Hands<F> {
     }
 
     fn state(&mut self, state: CameraState, why: &str) {
-        if state != CameraState::Good {
+        // A picture that is frozen stays so until another comes, whichever stream brings it.
+        if !matches!(state, CameraState::Good | CameraState::Picture(_)) {
             // The stream ends here, or begins: what was judged of it ends too. There is a place more than buffers.
             let _ = self.to_look.try_send(ToLook::Reopened);
             self.fault = None;
