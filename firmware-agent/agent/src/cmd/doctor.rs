@@ -3,10 +3,10 @@
 //! Looks at camera, motion sensor, lines and GNSS receiver, which must not be in use by a running agent, and at everything
 //! else, which may.
 
+mod camera;
 mod keys;
 mod unit;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,8 @@ use serde_json::{Value, json};
 
 use crate::cli::DoctorArgs;
 use crate::config::Config;
-use crate::config::camera::{CameraConfig, CameraKind};
 use crate::config::gnss::GnssKind;
 use crate::exit::{Outcome, usage};
-use crate::io::camera::probe::probe;
-use crate::io::camera::v4l2::list::{cameras, is_stable};
 use crate::io::can::{self, BusReport};
 use crate::io::gnss::News;
 use crate::io::news::Told;
@@ -38,7 +35,7 @@ pub(crate) fn doctor(args: &DoctorArgs) -> anyhow::Result<Outcome> {
     let config = super::replay::load_config(Some(&args.config))?;
     let mut failed = false;
     for check in [
-        camera,
+        camera::camera,
         buses,
         unit::motion,
         receiver,
@@ -133,69 +130,9 @@ fn receiver(config: &Config, seconds: f64) -> Value {
     json!({"check": "gnss", "works": fixes > 0 || spoke, "fixes": fixes, "damaged": damaged, "said": said, "advice": advice})
 }
 
-/// Opens the configured camera and watches it. `works` is null where none is configured.
-fn camera(config: &Config, seconds: f64) -> Value {
-    let settings = &config.sources.camera;
-    let found: Vec<Value> = cameras(Path::new("/dev"), Path::new("/sys/class/video4linux"))
-        .into_iter()
-        .map(|f| json!({"name": f.path, "device": f.device, "card": f.card}))
-        .collect();
-    let opened = match crate::io::camera::make::camera(config) {
-        Ok(None) => return json!({"check": "camera", "works": null, "why": "none is configured", "found": found}),
-        Ok(Some(mut camera)) => {
-            let width = u16::try_from(config.rings.small_frame_width).unwrap_or(u16::MAX);
-            probe(camera.as_mut(), seconds, width).map_err(|fault| fault.to_string())
-        }
-        Err(why) => Err(why),
-    };
-    match opened {
-        Ok(seen) => {
-            let advice = advice(settings, config.rings.video_max_mbit_s, &seen);
-            json!({"check": "camera", "works": true, "seen": seen, "advice": advice, "found": found})
-        }
-        Err(why) => json!({"check": "camera", "works": false, "why": why, "found": found}),
-    }
-}
-
-/// What could be better, in words.
-fn advice(settings: &CameraConfig, ring_mbit_s: f32, seen: &crate::io::camera::probe::Probe) -> Vec<String> {
-    let mut advice = Vec::new();
-    if let (CameraKind::V4l2 | CameraKind::Usb, Some(device)) = (settings.kind, &settings.device)
-        && !is_stable(device)
-    {
-        advice.push(format!("{} may be another camera after a restart: name it by /dev/v4l/by-id", device.display()));
-    }
-    if seen.mbit_s > f64::from(ring_mbit_s) {
-        advice.push(format!("{:.1} Mbit/s are more than rings.video_max_mbit_s ({ring_mbit_s})", seen.mbit_s));
-    }
-    if seen.fps < 0.9 * f64::from(settings.fps) {
-        advice.push(format!(
-            "{:.1} frames a second; {} are asked for (dark scenes slow cameras down)",
-            seen.fps, settings.fps
-        ));
-    }
-    if seen.lost > 0 {
-        advice.push(format!(
-            "{} of {} frames were lost: bus or processor are too slow",
-            seen.lost,
-            seen.frames + seen.lost
-        ));
-    }
-    if let Some(fault) = seen.fault {
-        advice.push(format!("the picture is {fault}"));
-    }
-    advice
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn without_a_camera_there_is_nothing_to_say_against_it() {
-        let line = camera(&Config::default_embedded().unwrap(), 1.0);
-        assert_eq!((&line["works"], &line["why"]), (&Value::Null, &json!("none is configured")));
-    }
 
     #[test]
     fn a_receiver_that_is_not_there_is_said_with_what_to_do() {
@@ -227,37 +164,5 @@ mod tests {
         assert!(bus_line(&silent)["advice"].as_str().unwrap().contains("ignition"));
         let small = BusReport { room_bytes: 425_984, ..good };
         assert!(bus_line(&small)["advice"].as_str().unwrap().contains("rmem_max"));
-    }
-
-    #[test]
-    fn what_could_be_better_is_said() {
-        let config = Config::default_embedded().unwrap();
-        let settings = CameraConfig {
-            kind: CameraKind::V4l2,
-            device: Some("/dev/video0".into()),
-            ..config.sources.camera.clone()
-        };
-        let seen = crate::io::camera::probe::Probe {
-            camera: String::new(),
-            codec: "jpeg".to_owned(),
-            size: [1280, 720],
-            frames: 98,
-            lost: 2,
-            unseen: 0,
-            seconds: 10.0,
-            fps: 9.8,
-            mbit_s: 30.0,
-            jitter_ms: 1.0,
-            longest_ms: 200.0,
-            delay_ms: [5.0, 9.0],
-            first_ms: 300.0,
-            brightness: Some(1.0),
-            fault: Some("black"),
-        };
-        let advice = advice(&settings, 8.0, &seen).join("\n");
-        for part in ["/dev/v4l/by-id", "30.0 Mbit/s", "9.8 frames a second", "2 of 100 frames", "the picture is black"]
-        {
-            assert!(advice.contains(part), "{part}: {advice}");
-        }
     }
 }

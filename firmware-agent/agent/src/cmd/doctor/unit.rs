@@ -122,9 +122,13 @@ pub(super) fn models(config: &Config, _seconds: f64) -> Value {
             None => Err(crate::builtin::missing(crate::builtin::STUDENT)),
         }
     });
-    let mut why: Vec<String> = Vec::new();
+    let (mut why, mut advice) = (Vec::new(), Vec::new());
     let (detector, head) = trigger.unwrap_or_else(|e| {
         why.push(format!("{e:#}"));
+        advice.push(
+            "`run` does not start so: trigger.vision.model and risk_head name a manifest beside its ONNX file; \"builtin\" takes \
+             those that ship; without a model (\"none\") telemetry alone makes events",
+        );
         (false, false)
     });
     let student = match student {
@@ -132,11 +136,16 @@ pub(super) fn models(config: &Config, _seconds: f64) -> Value {
         Some(Ok(path)) => json!(path.display().to_string()),
         Some(Err(e)) => {
             why.push(e);
+            advice.push(
+                "`models pull MANIFEST` fetches a model file, `models verify FILE` checks it, student.model names it; \"builtin\" \
+                 is the one that the package brings; with \"none\" reports go without a student",
+            );
             Value::Null
         }
     };
     json!({
         "check": "models", "works": why.is_empty(), "detector": detector, "risk_head": head, "student": student, "why": why,
+        "advice": advice,
     })
 }
 
@@ -215,6 +224,7 @@ pub(super) fn broker(config: &Config, _seconds: f64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ModelChoice;
 
     #[test]
     fn what_is_not_configured_is_not_held_against_the_unit() {
@@ -250,9 +260,16 @@ mod tests {
         std::fs::write(folder.path().join("file"), "").unwrap();
         config.evidence.dir = "file".into();
         assert!(disk(&config, 0.1)["why"].as_str().unwrap().contains("file"));
-        assert_eq!(models(&config, 0.1)["works"], json!(true));
+        let line = models(&config, 0.1);
+        assert_eq!((&line["works"], &line["advice"]), (&json!(true), &json!([])));
         config.student.model = Some("nowhere.gguf".into());
         let line = models(&config, 0.1);
         assert!(line["works"] == json!(false) && line["why"][0].as_str().unwrap().contains("nowhere.gguf"), "{line}");
+        assert!(line["advice"][0].as_str().unwrap().contains("models pull"), "{line}");
+        config.trigger.vision.model = ModelChoice::File("nowhere.toml".into());
+        let line = models(&config, 0.1);
+        assert!(line["why"][0].as_str().unwrap().contains("nowhere.toml"), "{line}");
+        let advice = &line["advice"];
+        assert!(advice[0].as_str().unwrap().contains("trigger.vision.model") && advice[1].is_string(), "{line}");
     }
 }

@@ -199,7 +199,12 @@ fn fault_on(bus: &Bus, name: &str) -> Option<Fault> {
     let MessageView::Error(error) = message.view() else { return None };
     let source = error.src().map_or_else(String::new, |s| format!("{}: ", s.name()));
     let text = short(&format!("{name}: {source}{}", error.error()));
-    Some(if error.error().matches(ResourceError::NotFound) { Fault::Missing(text) } else { Fault::Failed(text) })
+    Some(match error.error().kind::<ResourceError>() {
+        Some(ResourceError::NotFound) => Fault::Missing(text),
+        Some(ResourceError::Busy) => Fault::Busy(text),
+        Some(ResourceError::NotAuthorized) => Fault::Denied(text),
+        _ => Fault::Failed(text),
+    })
 }
 
 /// The frames of a running pipeline.

@@ -265,7 +265,7 @@ impl<'a> Keeper<'a> {
         let why = fault.to_string();
         match fault {
             Fault::Missing(_) | Fault::Unplugged(_) => (CameraState::Missing, why),
-            Fault::Refused(_) | Fault::Failed(_) => (CameraState::Failed, why),
+            Fault::Denied(_) | Fault::Busy(_) | Fault::Refused(_) | Fault::Failed(_) => (CameraState::Failed, why),
         }
     }
 

@@ -103,6 +103,12 @@ pub(crate) enum Fault {
     /// It was there and is gone.
     #[error("{0} was unplugged")]
     Unplugged(String),
+    /// It may not be opened.
+    #[error("{0}")]
+    Denied(String),
+    /// Another program has it.
+    #[error("{0}")]
+    Busy(String),
     /// It does not do what is asked of it.
     #[error("{0}")]
     Refused(String),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::clock::monotonic_now;
 use super::keeper::POLL;
 use super::looker::{Look, Looker};
-use super::picture::{Judge, Limits};
+use super::picture::{Judge, Limits, PictureFault};
 use super::{Camera, Fault, Got, Shot};
 
 /// Longest measurement whose intervals are kept one by one.
@@ -51,7 +51,7 @@ pub(crate) struct Probe {
     /// Mean brightness of the last picture, 0 to 255, and what is wrong with it, if that can be said.
     pub(crate) brightness: Option<f32>,
     /// See `brightness`.
-    pub(crate) fault: Option<&'static str>,
+    pub(crate) fault: Option<PictureFault>,
 }
 
 /// Opens the camera and takes frames for a while.
@@ -61,7 +61,7 @@ pub(crate) struct Probe {
 pub(crate) fn probe(camera: &mut dyn Camera, seconds: f64, small_width: u16) -> Result<Probe, Fault> {
     let opened = monotonic_now();
     let mut stream = camera.open()?;
-    let mut looker = Looker::new(Some(Judge::new(Limits::default())), false, small_width);
+    let mut looker = Looker::new(Some(Judge::new(Limits::glance())), false, small_width);
     let mut shot = Shot::default();
     let mut taken = Taken::default();
     let long = Span(Duration::try_from_secs_f64(seconds.clamp(0.1, 86_400.0)).map_or(0, |d| d.as_nanos() as u64));
@@ -95,7 +95,7 @@ pub(crate) fn probe(camera: &mut dyn Camera, seconds: f64, small_width: u16) -> 
     probe.codec = format!("{:?}", shot.codec).to_lowercase();
     probe.size = shot.size;
     probe.brightness = looker.brightness();
-    probe.fault = looker.fault().map(super::picture::PictureFault::name);
+    probe.fault = looker.fault();
     Ok(probe)
 }
 
@@ -151,8 +151,57 @@ impl Taken {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use super::super::Stream;
     use super::*;
+
+    /// A camera of drawn pictures, 200 a second: what each pixel of the picture of a number is.
+    pub(crate) struct Drawn(pub(crate) fn(u64, usize) -> u8);
+
+    struct Pictures(fn(u64, usize) -> u8, u64);
+
+    impl Camera for Drawn {
+        fn open(&mut self) -> Result<Box<dyn Stream>, Fault> {
+            Ok(Box::new(Pictures(self.0, 0)))
+        }
+    }
+
+    impl Stream for Pictures {
+        fn next(&mut self, _wait: Duration, shot: &mut Shot) -> Result<Got, Fault> {
+            std::thread::sleep(Duration::from_millis(5));
+            let Self(draw, number) = self;
+            (shot.t, shot.size, shot.small_size, shot.small_raw) = (monotonic_now(), [320, 180], [320, 180], true);
+            shot.kept.resize(1000, 0);
+            shot.small.clear();
+            shot.small.extend((0..320 * 180).flat_map(|pixel| [draw(*number, pixel); 3]));
+            *number += 1;
+            Ok(Got::Frame)
+        }
+
+        fn fps(&self) -> f32 {
+            200.0
+        }
+
+        fn describe(&self) -> String {
+            "drawn".to_owned()
+        }
+    }
+
+    /// Noise of a few steps, another one in each picture.
+    pub(crate) fn noise(number: u64, pixel: usize) -> u8 {
+        ((pixel as u64 * 2_654_435_761 + number * 40_503) >> 13) as u8 % 4
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_picture_is_seen_in_a_second() {
+        let seen = |draw: fn(u64, usize) -> u8| probe(&mut Drawn(draw), 1.0, 640).unwrap();
+        let black = seen(|number, pixel| 3 + noise(number, pixel));
+        assert_eq!(black.fault, Some(PictureFault::Black));
+        assert!(black.brightness.is_some_and(|b| b < 7.0) && black.frames > 10, "{black:?}");
+        assert_eq!(seen(|number, pixel| 95 + noise(number, pixel)).fault, Some(PictureFault::Covered));
+        assert_eq!(seen(|_, pixel| (pixel * 37 % 251) as u8).fault, Some(PictureFault::Frozen));
+        assert_eq!(seen(|number, pixel| ((pixel + number as usize * 7) * 37 % 251) as u8).fault, None);
+    }
 
     #[test]
     fn the_sums_are_those_of_the_frames() {

@@ -24,7 +24,8 @@ use agent_core::time::{MonoTime, Span};
 pub(crate) use measure::{Measures, Meter};
 
 /// What is wrong with a picture, the first to be said first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum PictureFault {
     /// Nothing but dark.
     Black,
@@ -83,6 +84,22 @@ impl Default for Limits {
             hold_unseen: Span::from_s(60),
             same_pictures: 10,
             learn: 50,
+        }
+    }
+}
+
+impl Limits {
+    /// For a look of a few seconds at a camera that nothing is known of: what the last picture shows is said at once, and
+    /// its sharpness is held against the absolute threshold alone. Says more than [`Limits::default`]: fog is *covered*.
+    pub(crate) fn glance() -> Self {
+        Self {
+            share: [f32::INFINITY; 2],
+            // Cameras repeat pictures for as long as they expose.
+            hold: [Span(0), Span(0), Span::from_ms(500), Span(0)],
+            clear: Span(0),
+            hold_unseen: Span(0),
+            learn: 0,
+            ..Self::default()
         }
     }
 }

@@ -56,7 +56,11 @@ struct Watch {
 
 impl Watch {
     fn new() -> Self {
-        Self { judge: Judge::new(Limits::default()), t: MonoTime(1_000_000_000), said: vec![(0, None)] }
+        Self::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Self {
+        Self { judge: Judge::new(limits), t: MonoTime(1_000_000_000), said: vec![(0, None)] }
     }
 
     fn look(&mut self, rgb: &[u8]) {
@@ -128,6 +132,31 @@ fn each_fault_is_noticed_and_taken_back() {
         watch.drive(&mut road, 5, |_| {});
         assert_eq!(watch.faults(), [Some(fault), None], "taken back");
     }
+}
+
+#[test]
+fn a_glance_says_what_the_picture_shows_now() {
+    type Spoil = fn(&mut Vec<u8>);
+    let faults: [(Option<PictureFault>, Spoil); 4] = [
+        (None, |_| {}),
+        (Some(PictureFault::Black), |rgb| noisy(rgb, 3, 1)),
+        (Some(PictureFault::Covered), |rgb| {
+            let salt = usize::from(rgb[1000]);
+            noisy(rgb, 95, salt);
+        }),
+        (Some(PictureFault::Blurred), |rgb| (0..2).for_each(|_| blur(rgb, 5))),
+    ];
+    for (fault, spoil) in faults {
+        let (mut road, mut watch) = (Road::new("following"), Watch::with(Limits::glance()));
+        watch.drive(&mut road, 3, spoil);
+        assert_eq!(watch.judge.fault(), fault, "{:?} {:?}", watch.said, watch.judge.last());
+        watch.drive(&mut road, 1, |_| {});
+        assert_eq!(watch.judge.fault(), None, "after {fault:?}");
+    }
+    let mut watch = Watch::with(Limits::glance());
+    let stuck = Road::new("following").next().clone();
+    (0..15).for_each(|_| watch.look(&stuck));
+    assert_eq!(watch.faults(), [Some(PictureFault::Frozen)], "within three seconds");
 }
 
 #[test]

@@ -72,9 +72,9 @@ fn fault(path: &Path, did: &str, error: &Error) -> Fault {
         // ENOENT
         Some(2) => Fault::Missing(name.to_string()),
         // EACCES, EPERM
-        Some(13 | 1) => Fault::Refused(format!("{name}: no permission; its group is mostly video")),
+        Some(13 | 1) => Fault::Denied(format!("{name}: no permission; its group is mostly video")),
         // EBUSY
-        Some(16) => Fault::Refused(format!("{name}: another program uses it")),
+        Some(16) => Fault::Busy(format!("{name}: another program uses it")),
         _ => Fault::Failed(format!("{name}: {did}: {error}")),
     }
 }
