@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use agent_core::time::MonoTime;
 use agent_sim::chip::{SimBmi160, SimChip, SimLsm6dso};
+use embedded_hal::delay::DelayNs;
 
 use super::bmi160::Bmi160;
 use super::bus::Registers;
@@ -26,6 +27,10 @@ pub(super) struct Faults {
     pub(super) gravity: Cell<Option<f32>>,
     /// The thread sleeps once for so long, ns.
     pub(super) oversleep: Cell<u64>,
+    /// The number at this register is read so many times as large: an axis that is stuck (0), or moves too far.
+    pub(super) axis: Cell<Option<(u8, i16)>>,
+    /// These bits of this register are never set.
+    pub(super) never: Cell<Option<(u8, u8)>>,
 }
 
 /// A chip, its bus, and the clock of its world.
@@ -58,7 +63,7 @@ impl Bench {
         Self::new(Box::new(SimLsm6dso::new(-0.02)), |b| Box::new(Lsm6dso::new(b)))
     }
 
-    fn new(chip: Box<dyn SimChip>, driver: fn(Bench) -> Box<dyn Chip>) -> Self {
+    pub(super) fn new(chip: Box<dyn SimChip>, driver: fn(Bench) -> Box<dyn Chip>) -> Self {
         let (chip, now_ns) = (Rc::new(RefCell::new(chip)), Rc::new(Cell::new(BEGIN_NS)));
         Self { chip, now_ns, faults: Rc::default(), driver }
     }
@@ -97,6 +102,17 @@ impl Registers for Bench {
     fn read(&mut self, register: u8, into: &mut [u8]) -> Result<(), String> {
         self.fails()?;
         self.chip.borrow_mut().read(register, into);
+        if let Some((at, times)) = self.faults.axis.get()
+            && let Some(behind) = at.checked_sub(register).and_then(|from| into.get_mut(usize::from(from)..))
+            && let Some(number) = behind.first_chunk_mut()
+        {
+            *number = i16::from_le_bytes(*number).saturating_mul(times).to_le_bytes();
+        }
+        if let (Some((at, bits)), [byte]) = (self.faults.never.get(), into)
+            && at == register
+        {
+            *byte &= !bits;
+        }
         Ok(())
     }
 
@@ -108,6 +124,12 @@ impl Registers for Bench {
 
     fn sleep_ms(&mut self, ms: u32) {
         self.pass(u64::from(ms) * 1_000_000);
+    }
+}
+
+impl DelayNs for Bench {
+    fn delay_ns(&mut self, ns: u32) {
+        self.pass(u64::from(ns));
     }
 }
 

@@ -21,6 +21,8 @@ mod fake;
 mod keeper;
 mod lsm6dso;
 #[cfg(test)]
+mod spi_tests;
+#[cfg(test)]
 mod tests;
 mod truth;
 

@@ -79,6 +79,34 @@ fn samples_are_what_the_world_is_at_the_time_that_they_carry_and_none_is_lost() 
 }
 
 #[test]
+fn a_self_test_that_fails_names_the_axis_and_its_limits_and_samples_go_on() {
+    let cases: [(fn() -> Bench, (u8, i16), &str); 6] = [
+        (Bench::bmi160, (0x12, 0), "x moved by 0.00 g and should by 0.8 to 8"),
+        (Bench::bmi160, (0x14, 0), "y moved by 0.00 g and should by 0.8 to 8"),
+        (Bench::bmi160, (0x16, 0), "z moved by 0.00 g and should by 0.4 to 8"),
+        (Bench::lsm6dso, (0x2a, 0), "y moved by 0.00 mg and should by 50 to 1700"),
+        (Bench::lsm6dso, (0x2a, 5), " mg and should by 50 to 1700"),
+        (Bench::lsm6dso, (0x26, 0), "z moved by 0.00 degrees/s and should by 150 to 700"),
+    ];
+    for (make, axis, what) in cases {
+        let bench = make();
+        bench.faults.axis.set(Some(axis));
+        let ran = run(&bench, 2.0, &|_| {});
+        let why = ran.report.self_test.clone().unwrap().unwrap_err();
+        assert!(why.contains(what) && why.contains("must stand"), "{why}");
+        assert_eq!(ran.says(&format!("did not pass its self-test: {why}")), 1, "{:?}", ran.said);
+        assert!(ran.report.up && ran.samples.len() > 500, "it is used all the same: {:?}", ran.report);
+    }
+    let bench = Bench::lsm6dso();
+    bench.faults.axis.set(Some((0x2a, 5)));
+    let why = bench.open().unwrap().self_test().unwrap_err();
+    assert!(why.starts_with("y moved by "), "{why}");
+    let bench = Bench::bmi160();
+    bench.faults.never.set(Some((0x1b, 0x02)));
+    assert_eq!(bench.open().unwrap().self_test().unwrap_err(), "the gyroscope's test did not pass");
+}
+
+#[test]
 fn a_chip_that_was_reset_behind_our_back_is_noticed_and_set_again() {
     for (bench, _) in both() {
         let once = Cell::new(false);
