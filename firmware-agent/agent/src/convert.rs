@@ -132,12 +132,12 @@ fn mapping(signal: VehicleSignal, place: &SignalRef) -> SignalMapping<'_> {
     SignalMapping { signal, message: &place.message, name: &place.signal, scale, offset, bus: None }
 }
 
-/// `NAME=MESSAGE.SIGNAL[*SCALE]` of the command line.
+/// `NAME=MESSAGE.SIGNAL[*SCALE]` of the command line; the name is a key of `[can.signals]`.
 pub(crate) fn parse_signal(text: &str) -> Result<(VehicleSignal, SignalRef), String> {
     let (name, place) = text.split_once('=').ok_or("not NAME=MESSAGE.SIGNAL[*SCALE]")?;
-    let known = VEHICLE_SIGNALS.iter().find(|(n, _)| *n == name);
-    let (_, signal) = known.ok_or_else(|| {
-        let names: Vec<_> = VEHICLE_SIGNALS.iter().map(|(n, _)| *n).collect();
+    let known = VEHICLE_SIGNALS.iter().find(|(short, vss, _)| *short == name || *vss == name);
+    let (.., signal) = known.ok_or_else(|| {
+        let names: Vec<_> = VEHICLE_SIGNALS.iter().map(|(short, ..)| *short).collect();
         format!("{name} is none of {}", names.join(", "))
     })?;
     let (place, scale) = match place.split_once('*') {
@@ -220,6 +220,7 @@ mod tests {
     fn signals_of_the_command_line_are_read_and_refused_by_name() {
         let (signal, place) = parse_signal("speed=ESP.V*0.2777778").unwrap();
         assert_eq!(signal, VehicleSignal::Speed);
+        assert_eq!(parse_signal("Vehicle.Speed=ESP.V*0.2777778"), Ok((signal, place.clone())));
         assert_eq!((place.message.as_str(), place.signal.as_str(), place.scale), ("ESP", "V", 0.277_777_8));
         for (text, why) in [
             ("speed", "not NAME"),

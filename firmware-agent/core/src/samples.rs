@@ -71,7 +71,7 @@ impl CanFrame {
 pub enum VehicleSignal {
     /// `Vehicle.Speed`, m/s.
     Speed,
-    /// `Vehicle.Chassis.Brake.IsActive` or pedal position: on above 0.5.
+    /// `Vehicle.Chassis.Brake.PedalPosition` or a switch: on above 0.5.
     Brake,
     /// `Vehicle.Chassis.Accelerator.PedalPosition`, percent.
     Accelerator,
@@ -81,11 +81,11 @@ pub enum VehicleSignal {
     EngineSpeed,
     /// `Vehicle.AngularVelocity.Yaw`, rad/s, left positive.
     YawRate,
-    /// Any airbag deployed: on above 0.5.
+    /// Any airbag deployed, such as `Vehicle.Cabin.Seat.Row1.DriverSide.Airbag.IsDeployed`: on above 0.5.
     AirbagDeployed,
-    /// ABS active: on above 0.5.
+    /// `Vehicle.ADAS.ABS.IsEngaged`: on above 0.5.
     AbsActive,
-    /// Stability control active: on above 0.5.
+    /// `Vehicle.ADAS.ESC.IsEngaged`, stability control: on above 0.5.
     EscActive,
     /// A signal that the configuration names to trigger on, by its index there.
     Custom(u8),

@@ -8,6 +8,7 @@ mod crates;
 mod links;
 mod text;
 mod tree;
+mod units;
 
 pub(crate) use tree::root;
 

@@ -24,6 +24,7 @@ mod journal;
 mod keep;
 mod live;
 mod owed;
+mod parking;
 mod prepare;
 pub(crate) mod record;
 mod trial;
@@ -189,7 +190,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         first_frame: Some(Instant::now()),
         wall: live.then(WallClock::new),
         panic_signal: convert::panic_signal(&config),
-        parking: None,
+        parking: parking::Parking::default(),
         keeping: keep::Keeping::default(),
         camera: None,
         vitals: Arc::clone(&vitals),
@@ -381,8 +382,8 @@ struct Core {
     /// The unit's own; a drive carries its time.
     wall: Option<WallClock>,
     panic_signal: Option<u8>,
-    /// When the ignition went off.
-    parking: Option<Instant>,
+    /// Whether the ignition went off, and when.
+    parking: parking::Parking,
     /// How the disk takes evidence.
     keeping: keep::Keeping,
     /// What the camera says of itself, where there is a live one.

@@ -71,6 +71,13 @@ impl<'t> Section<'t> {
         self.table.0.get(key).map(|(_, node)| node)
     }
 
+    /// The same by another name of a key, which hints leave out where it is not used.
+    pub(super) fn alias(&mut self, name: &'static str) -> Option<&'t Node> {
+        let (_, node) = self.table.0.get(name)?;
+        self.known.push(name);
+        Some(node)
+    }
+
     /// The value of a key that must be there.
     fn needed(&mut self, files: &mut Files, key: &'static str, wanted: &str) -> Option<&'t Node> {
         let node = self.optional(key);

@@ -384,10 +384,10 @@ fn can(files: &mut Files, top: &mut Section<'_>) -> (CanConfig, bool) {
     let mut map = s.section(files, "signals");
     let mut signals = Vec::new();
     let mut first: Option<(Spot, String)> = None;
-    for (key, signal) in VEHICLE_SIGNALS {
-        let Some(node) = map.optional(key) else { continue };
-        if let Some(place) = signal_ref(files, map.key(key), node) {
-            first.get_or_insert((node.spot, map.key(key)));
+    for (short, vss, signal) in VEHICLE_SIGNALS {
+        let Some((key, node)) = named_signal(files, &mut map, short, vss) else { continue };
+        if let Some(place) = signal_ref(files, key.clone(), node) {
+            first.get_or_insert((node.spot, key));
             signals.push((signal, place));
         }
     }
@@ -398,6 +398,26 @@ fn can(files: &mut Files, top: &mut Section<'_>) -> (CanConfig, bool) {
         refuse(files, spot, key, NO_DBC.to_owned());
     }
     (CanConfig { dbc: dbc.value, preset: preset.value, buses, signals }, named)
+}
+
+/// A signal by its short name or its VSS path, with the key that was used. Of two files the nearer one says; one file may
+/// not say both.
+fn named_signal<'t>(
+    files: &mut Files,
+    map: &mut Section<'t>,
+    short: &'static str,
+    vss: &'static str,
+) -> Option<(String, &'t Node)> {
+    let (by_short, by_vss) = (map.optional(short), map.alias(vss));
+    let (short, vss) = (map.key(short), map.key(&format!("\"{vss}\"")));
+    match (by_short, by_vss) {
+        (Some(one), Some(other)) if one.spot.file == other.spot.file => {
+            refuse(files, other.spot, vss, format!("beside {short}, which is the same signal"));
+            None
+        }
+        (one, Some(other)) if one.is_none_or(|one| other.spot.file < one.spot.file) => Some((vss, other)),
+        (one, _) => one.map(|node| (short, node)),
+    }
 }
 
 /// `"MESSAGE.SIGNAL"`, a table with it and a conversion, or `"none"` to take an inherited one away.

@@ -290,17 +290,18 @@ pub(crate) struct CanConfig {
     pub(crate) signals: Vec<(VehicleSignal, SignalRef)>,
 }
 
-/// Keys of `[can.signals]`; units as [`VehicleSignal`] names them.
-pub(crate) const VEHICLE_SIGNALS: [(&str, VehicleSignal); 9] = [
-    ("speed", VehicleSignal::Speed),
-    ("brake", VehicleSignal::Brake),
-    ("accelerator", VehicleSignal::Accelerator),
-    ("steering_angle", VehicleSignal::SteeringAngle),
-    ("engine_speed", VehicleSignal::EngineSpeed),
-    ("yaw_rate", VehicleSignal::YawRate),
-    ("airbag_deployed", VehicleSignal::AirbagDeployed),
-    ("abs_active", VehicleSignal::AbsActive),
-    ("esc_active", VehicleSignal::EscActive),
+/// Keys of `[can.signals]`: the short name and the path in the COVESA Vehicle Signal Specification (VSS 4), which mean the
+/// same. Units as [`VehicleSignal`] names them, whichever name is used.
+pub(crate) const VEHICLE_SIGNALS: [(&str, &str, VehicleSignal); 9] = [
+    ("speed", "Vehicle.Speed", VehicleSignal::Speed),
+    ("brake", "Vehicle.Chassis.Brake.PedalPosition", VehicleSignal::Brake),
+    ("accelerator", "Vehicle.Chassis.Accelerator.PedalPosition", VehicleSignal::Accelerator),
+    ("steering_angle", "Vehicle.Chassis.SteeringWheel.Angle", VehicleSignal::SteeringAngle),
+    ("engine_speed", "Vehicle.Powertrain.CombustionEngine.Speed", VehicleSignal::EngineSpeed),
+    ("yaw_rate", "Vehicle.AngularVelocity.Yaw", VehicleSignal::YawRate),
+    ("airbag_deployed", "Vehicle.Cabin.Seat.Row1.DriverSide.Airbag.IsDeployed", VehicleSignal::AirbagDeployed),
+    ("abs_active", "Vehicle.ADAS.ABS.IsEngaged", VehicleSignal::AbsActive),
+    ("esc_active", "Vehicle.ADAS.ESC.IsEngaged", VehicleSignal::EscActive),
 ];
 
 /// `[fusion]`
@@ -496,7 +497,7 @@ fn path_list<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S
 
 fn signal_map<S: Serializer>(signals: &[(VehicleSignal, SignalRef)], serializer: S) -> Result<S::Ok, S::Error> {
     let named = signals.iter().filter_map(|(signal, place)| {
-        VEHICLE_SIGNALS.iter().find(|(_, s)| s == signal).map(|(name, _)| (*name, place))
+        VEHICLE_SIGNALS.iter().find(|(.., s)| s == signal).map(|(name, ..)| (*name, place))
     });
     serializer.collect_map(named)
 }

@@ -126,8 +126,8 @@ pub(super) fn models(config: &Config, _seconds: f64) -> Value {
     let (detector, head) = trigger.unwrap_or_else(|e| {
         why.push(format!("{e:#}"));
         advice.push(
-            "without a trigger model telemetry alone makes events: trigger.vision.model and risk_head name a manifest beside \
-             its ONNX file; \"builtin\" takes those that ship",
+            "`run` does not start so: trigger.vision.model and risk_head name a manifest beside its ONNX file; \"builtin\" takes \
+             those that ship; without a model (\"none\") telemetry alone makes events",
         );
         (false, false)
     });
@@ -137,8 +137,8 @@ pub(super) fn models(config: &Config, _seconds: f64) -> Value {
         Some(Err(e)) => {
             why.push(e);
             advice.push(
-                "reports go without the student: `models pull MANIFEST` fetches a model file, `models verify FILE` checks it, \
-                 student.model names it; \"builtin\" is the one that the package puts there",
+                "`models pull MANIFEST` fetches a model file, `models verify FILE` checks it, student.model names it; \"builtin\" \
+                 is the one that the package brings; with \"none\" reports go without a student",
             );
             Value::Null
         }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread::Scope;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use agent_core::agent::Lost;
 use agent_core::samples::{SignalSample, VehicleSignal};
@@ -23,9 +23,6 @@ use crate::io::news::{News, Teller, Told};
 use crate::io::wall::WallClock;
 use crate::io::{can, gnss, gpio, imu};
 use crate::show::say;
-
-/// How long events that are open when the ignition goes off may take.
-const PARKING: Duration = Duration::from_secs(20);
 
 /// The configured camera, which need not be there yet; none where the unit has other sensors.
 pub(super) fn open_camera(config: &Config) -> anyhow::Result<Option<Box<dyn Camera + Send>>> {
@@ -223,7 +220,7 @@ impl Core {
         match news {
             gpio::News::IgnitionOff => {
                 say!("the ignition is off: finishing what is open");
-                self.parking.get_or_insert_with(Instant::now);
+                self.parking.begin(Instant::now());
             }
             gpio::News::Panic(down, t) => {
                 if let Some(index) = self.panic_signal {
@@ -237,7 +234,7 @@ impl Core {
 
     /// Whether the ignition is off and nothing is open any more, or has been for too long.
     pub(super) fn parked(&self) -> bool {
-        self.parking.is_some_and(|since| !self.agent.awaiting() || since.elapsed() >= PARKING)
+        self.parking.over(Instant::now(), self.agent.awaiting())
     }
 
     /// Gives the core the wall clock's word, once a second.

@@ -424,6 +424,11 @@ const SIGNALS: &[Case] = &[
         &["2:9: can.signals.speed is \"SPEED.SPEED\", but can.dbc is none: there is no DBC to find it in"],
     ),
     (
+        "a signal by both of its names",
+        "[can]\ndbc = \"a.dbc\"\n[can.signals]\nspeed = \"A.B\"\n\"Vehicle.Speed\" = \"A.C\"\n",
+        &["5:19: can.signals.\"Vehicle.Speed\" is \"A.C\", beside can.signals.speed, which is the same signal"],
+    ),
+    (
         "a scale of zero",
         "[can]\ndbc = \"a.dbc\"\n[can.signals]\nspeed = { signal = \"A.B\", scale = 0 }\n",
         &["4:35: can.signals.speed.scale is 0, which would make every value the same"],
@@ -529,7 +534,7 @@ fn each_broken_configuration_says_exactly_what_and_where() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert_eq!(count, 95, "a case was added or lost");
+    assert_eq!(count, 96, "a case was added or lost");
 }
 
 #[test]

@@ -196,6 +196,39 @@ fn an_inherited_signal_can_be_taken_away() {
 }
 
 #[test]
+fn a_signal_goes_by_its_short_name_or_its_vss_path_and_the_nearer_file_says() {
+    for (short, vss, signal) in VEHICLE_SIGNALS {
+        let named = |key: &str| good(&format!("[can]\ndbc = \"a.dbc\"\n[can.signals]\n{key} = \"A.B\"\n"));
+        let (short, vss) = (named(short), named(&format!("\"{vss}\"")));
+        assert_eq!(vss.can.signals.iter().map(|(s, _)| *s).collect::<Vec<_>>(), [signal]);
+        assert_eq!((vss.hash8(), vss.effective_toml()), (short.hash8(), short.effective_toml()));
+    }
+    let text = "[can]\ndbc = \"a.dbc\"\n[can.signals]\n\"Vehicle.Speed\" = { signal = \"SPEED\" }\n";
+    let said = load_str("unit.toml", text).expect_err("refused").to_string();
+    assert_eq!(
+        said,
+        "unit.toml:4:30: can.signals.\"Vehicle.Speed\".signal is \"SPEED\", not of the form MESSAGE.SIGNAL"
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+    let signals = || {
+        let config = load(&folder.path().join("unit.toml"), Purpose::Desk).unwrap_or_else(|errors| panic!("{errors}"));
+        let signals = config.can.signals.iter().map(|(s, at)| (*s, at.message.clone()));
+        signals.collect::<Vec<_>>()
+    };
+    let (short, vss) = (
+        "[can.signals]\nspeed = \"A.B\"\nbrake = \"A.C\"\n",
+        "[can.signals]\n\"Vehicle.Speed\" = \"D.E\"\n\"Vehicle.Chassis.Brake.PedalPosition\" = \"none\"\n",
+    );
+    write("fleet.toml", &format!("[can]\ndbc = \"car.dbc\"\n{short}"));
+    write("unit.toml", &format!("inherits = \"fleet\"\n{vss}"));
+    assert_eq!(signals(), [(VehicleSignal::Speed, "D".to_owned())]);
+    write("fleet.toml", &format!("[can]\ndbc = \"car.dbc\"\n{vss}"));
+    write("unit.toml", &format!("inherits = \"fleet\"\n{short}"));
+    assert_eq!(signals(), [(VehicleSignal::Speed, "A".to_owned()), (VehicleSignal::Brake, "A".to_owned())]);
+}
+
+#[test]
 fn the_placeholder_is_a_name_for_the_desk_and_none_for_a_unit() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("own.toml");

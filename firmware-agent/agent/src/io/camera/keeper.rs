@@ -293,8 +293,9 @@ impl<'a> Keeper<'a> {
             // It waited with the stream open.
             CameraState::Picture(_) => FIRST_WAIT,
             _ => {
-                let longer = Span(self.wait.0.saturating_mul(2)).min(LONGEST_WAIT);
-                std::mem::replace(&mut self.wait, longer)
+                let wait = self.wait;
+                self.wait = Span(wait.0.saturating_mul(2)).min(LONGEST_WAIT);
+                wait
             }
         };
         let until = self.taker.now() + wait;

@@ -123,17 +123,13 @@ fn both_drivers_test_start_and_empty_their_chip_over_spi() {
         assert_eq!(chip.self_test(), Ok(()), "{name}");
         let started = chip.start(500, 16).unwrap();
         bench.sleep(Duration::from_millis(50));
-        let (mut batch, mut readings) = (Batch::new(), 0);
+        let mut batch = Batch::new();
+        chip.drain(&mut batch).unwrap();
+        // At 816 Hz each; the first may still be the next of the self-test's slower rate, up to 20 ms away.
+        assert!((24..=43).contains(&batch.raw.len()), "{name}: {batch:?}");
+        assert_eq!((batch.skipped, batch.broken, batch.overrun), (0, 0, false), "{name}");
         let down = |counts: i16| f32::from(counts) * started.accel_scale;
-        // One transfer takes a part of what waits.
-        for _ in 0..3 {
-            chip.drain(&mut batch).unwrap();
-            readings += batch.raw.len();
-            assert_eq!((batch.skipped, batch.broken, batch.overrun), (0, 0, false), "{name}");
-            assert!(batch.raw.iter().all(|raw| (down(raw.accel[2]) - G).abs() < 0.1), "{name}: {batch:?}");
-        }
-        // At 816 Hz each.
-        assert!((38..=43).contains(&readings), "{name}: {readings}");
+        assert!(batch.raw.iter().all(|raw| (down(raw.accel[2]) - G).abs() < 0.1), "{name}: {batch:?}");
         assert_eq!((chip.verify(), chip.temperature_c()), (Ok(()), Ok(31.0)), "{name}");
         bench.chip.borrow_mut().dip();
         assert!(chip.verify().unwrap_err().contains("the chip was reset"), "{name}");
