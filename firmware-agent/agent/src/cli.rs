@@ -140,6 +140,9 @@ pub(crate) struct ReplayArgs {
     /// configuration)
     #[arg(long)]
     pub(crate) student: Option<PathBuf>,
+    /// The student is not given telemetry (overrides the configuration); events come as usual
+    #[arg(long)]
+    pub(crate) no_telemetry: bool,
     /// Write one line for each scored frame (time, risk, time to collision) to DIR/risk.csv
     #[arg(long)]
     pub(crate) risk_log: bool,
@@ -174,7 +177,7 @@ pub(crate) struct EvalArgs {
     #[arg(long)]
     pub(crate) drives: PathBuf,
     /// Folder with what `replay` wrote of each drive, in X/; without it every drive is replayed into OUT/replays/X
-    #[arg(long, conflicts_with_all = ["config", "trigger", "onnx", "dbc", "signal", "student"])]
+    #[arg(long, conflicts_with_all = ["config", "trigger", "onnx", "dbc", "signal", "student", "no_telemetry"])]
     pub(crate) results: Option<PathBuf>,
     /// Folder like --results, of a baseline's student on the same drives: its confusions are the wrong options of multiple
     /// choice
@@ -207,6 +210,9 @@ pub(crate) struct EvalArgs {
     /// Model file of the student that describes events (overrides the configuration)
     #[arg(long)]
     pub(crate) student: Option<PathBuf>,
+    /// The student is not given telemetry, though events come as usual: what it says of the video alone
+    #[arg(long)]
+    pub(crate) no_telemetry: bool,
 }
 
 #[derive(Debug, Args)]

@@ -85,4 +85,5 @@ fn what_cannot_be_scored_is_named() {
     says("a.mcap.truth.json: ", 4, &[]);
     says("--split", 2, &["--split", "some"]);
     says("cannot be used with", 2, &["--results", "r", "--student", "s.gguf"]);
+    says("cannot be used with", 2, &["--results", "r", "--no-telemetry"]);
 }

@@ -33,7 +33,8 @@ pub(crate) fn ask(args: &AskArgs) -> anyhow::Result<Outcome> {
     let recorded = Recorded::read(&args.event, None)?;
     let mut student = start(&config)?;
     let window = student.window();
-    let frames = put_frames(&recorded, &window, &mut student, Some((args.question.clone(), args.max_tokens)))?;
+    let (question, telemetry) = (Some((args.question.clone(), args.max_tokens)), config.student.telemetry);
+    let frames = put_frames(&recorded, &window, &mut student, question, telemetry)?;
     if frames == 0 {
         return Err(bad_input(format!("{}: no frame of the event's window can be decoded", args.event.display())));
     }
@@ -52,7 +53,7 @@ pub(crate) fn ask(args: &AskArgs) -> anyhow::Result<Outcome> {
         "answer": answer,
         "model": {"name": facts.name, "hash": facts.model, "licence": facts.licence},
         "frames": frames,
-        "telemetry": facts.telemetry && recorded.axes_known(),
+        "telemetry": telemetry && facts.telemetry && recorded.axes_known(),
         "objects": false,
         "probability": Value::Null,
         "note": "a language model's words about the video, without a probability; they can be wrong",
@@ -76,12 +77,14 @@ pub(super) fn start(config: &Config) -> anyhow::Result<Supervisor> {
     Ok(student)
 }
 
-/// Decodes the frames of the window and hands them over, for a free question or else the six tasks; how many.
+/// Decodes the frames of the window and hands them over, for a free question or else the six tasks, with telemetry beside
+/// them or without; how many.
 pub(super) fn put_frames(
     recorded: &Recorded,
     window: &Window,
     student: &mut Supervisor,
     question: Option<(String, u16)>,
+    telemetry: bool,
 ) -> anyhow::Result<u16> {
     let mut reader = DriveReader::open(&recorded.path).map_err(bad_input)?;
     let mut grid = Grid::new(window, recorded.t_zero);
@@ -113,7 +116,7 @@ pub(super) fn put_frames(
             student.begin(begin, &never);
         }
         let since = t.since(*first.get_or_insert(t)).as_s() as f32;
-        let row = recorded.beside(t, grid.interval());
+        let row = recorded.beside(t, grid.interval()).filter(|_| telemetry);
         let input = FrameInput {
             t_s: since,
             width: to[0],

@@ -51,6 +51,7 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<Outcome> {
         onnx: None,
         dbc: None,
         student: Some(student.clone()),
+        no_telemetry: false,
         signal: Vec::new(),
         risk_log: false,
         no_evidence: false,

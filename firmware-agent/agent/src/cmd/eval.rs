@@ -67,13 +67,14 @@ pub(crate) fn eval(args: &EvalArgs) -> anyhow::Result<Outcome> {
     summaries.dedup();
     let judged = judge::judge(&drives);
     let report = report(args, &drives, &judged, &summaries);
+    let title = title(args, &drives, &summaries);
     let text = serde_json::to_string_pretty(&report)?;
     write(&args.out.join("eval.json"), &(text.clone() + "\n"))?;
-    write(&args.out.join("eval.html"), &page::render(&title(args, &drives), &judged))?;
+    write(&args.out.join("eval.html"), &page::render(&title, &judged))?;
     if args.json {
         put!("{text}")?;
     } else {
-        put!("{}", title(args, &drives))?;
+        put!("{title}")?;
         for line in table(&judged.figures) {
             put!("{line}")?;
         }
@@ -106,6 +107,7 @@ fn replay_args(args: &EvalArgs, drive: &Drive, out: PathBuf, config: Option<Path
         dbc: args.dbc.clone(),
         signal: args.signal.clone(),
         student: args.student.clone(),
+        no_telemetry: args.no_telemetry,
         risk_log: true,
         no_evidence: true,
     }
@@ -119,10 +121,20 @@ fn models_of(folder: &Path) -> Value {
            "student": summary["student"]})
 }
 
-fn title(args: &EvalArgs, drives: &[Drive]) -> String {
+fn title(args: &EvalArgs, drives: &[Drive], summaries: &[Value]) -> String {
     let km = drives.iter().map(|d| d.truth.way_m / 1000.0).sum::<f64>();
     let mark = if args.split.as_str() == "all" { ", SPLITS MIXED: may hold drives that were trained on" } else { "" };
-    format!("{} simulated drives, {km:.1} km, split {}{mark}", drives.len(), args.split.as_str())
+    let blind = blind(summaries);
+    format!("{} simulated drives, {km:.1} km, split {}{mark}{blind}", drives.len(), args.split.as_str())
+}
+
+/// Said where a student was not given telemetry, by the summaries of the replays.
+fn blind(summaries: &[Value]) -> &'static str {
+    if summaries.iter().any(|s| s["student"]["telemetry_given"] == false) {
+        ", the student is not given telemetry"
+    } else {
+        ""
+    }
 }
 
 fn report(args: &EvalArgs, drives: &[Drive], judged: &Judged, summaries: &[Value]) -> Value {

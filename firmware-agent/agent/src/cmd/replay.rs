@@ -65,7 +65,7 @@ pub(crate) fn replay_to(args: &ReplayArgs) -> anyhow::Result<Replayed> {
         .transpose()?;
     let mut sink = ReplaySink::new(args, &config, link)?;
     let mut student = Inline::start(&config)?;
-    let model = student.as_ref().and_then(|s| s.facts.as_ref()).map(student_json);
+    let model = student.as_ref().and_then(|s| s.facts.as_ref()).map(|f| student_json(f, config.student.telemetry));
     let (mut drives, mut timings, mut lost) = (Vec::new(), Vec::new(), false);
     for (index, path) in args.drives.iter().enumerate() {
         let boot = u32::try_from(index + 1).unwrap_or(u32::MAX);
@@ -130,6 +130,7 @@ fn override_config(config: &mut Config, args: &ReplayArgs) -> anyhow::Result<()>
             _ => Some(std::path::absolute(model)?),
         };
     }
+    config.student.telemetry &= !args.no_telemetry;
     for text in &args.signal {
         let parsed =
             convert::parse_signal(text).map_err(|why| crate::exit::usage(format!("--signal {text}: {why}")))?;
@@ -148,10 +149,11 @@ struct One {
 /// What is loaded once and goes from drive to drive.
 type Models = (Option<Detector>, Option<RiskHead>, Option<Inline>);
 
-/// The student of a summary.
-fn student_json(facts: &Facts) -> Value {
+/// The student of a summary: what it was trained with, and whether it is `given` telemetry.
+fn student_json(facts: &Facts, given: bool) -> Value {
     json!({"name": facts.name, "model": facts.model, "calibrated": facts.calibrated, "telemetry": facts.telemetry,
-           "objects": facts.objects, "codebook": facts.codebook.version, "trained_on": facts.trained_on,
+           "telemetry_given": given, "objects": facts.objects, "codebook": facts.codebook.version,
+           "trained_on": facts.trained_on,
            "window": {"before_s": facts.window.before_s, "frames": facts.window.frames, "fps": facts.window.fps}})
 }
 

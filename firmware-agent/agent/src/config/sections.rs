@@ -466,6 +466,7 @@ fn student(files: &mut Files, top: &mut Section<'_>) -> Option<StudentConfig> {
     let model = s.path_or_none(files, "model").value;
     let deadline_s = s.real(files, "deadline_s", 0.5, 600.0).value;
     let ask = s.word(files, "ask", &[("crash", Ask::Crash), ("near", Ask::Near), ("all", Ask::All)]);
+    let telemetry = s.flag(files, "telemetry").value;
     let worker = s.path_or_none(files, "worker");
     let connect = s.path_or_none(files, "connect");
     if let (Some(at), Some(_), Some(_)) = (connect.spot, &worker.value, &connect.value) {
@@ -505,6 +506,7 @@ fn student(files: &mut Files, top: &mut Section<'_>) -> Option<StudentConfig> {
         model,
         deadline_s,
         ask: ask?.value,
+        telemetry,
         worker: worker.value,
         connect: connect.value,
         device: device?.value,

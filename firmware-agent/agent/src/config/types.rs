@@ -325,6 +325,8 @@ pub(crate) struct StudentConfig {
     pub(crate) deadline_s: f32,
     /// Which events it is asked about.
     pub(crate) ask: Ask,
+    /// Whether a model that was trained with telemetry is given it.
+    pub(crate) telemetry: bool,
     /// Program of the worker; none means this one, which has no CUDA.
     #[serde(serialize_with = "path_or_none")]
     pub(crate) worker: Option<PathBuf>,

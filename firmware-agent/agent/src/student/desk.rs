@@ -58,14 +58,16 @@ pub(crate) struct Desk {
     supervisor: Supervisor,
     within: Duration,
     clocked: Clocked,
+    /// Whether the student is given telemetry.
+    telemetry: bool,
     open: Option<Open>,
     picture: Vec<u8>,
 }
 
 impl Desk {
-    /// `within` bounds the wait from the question to the answer.
-    pub(crate) fn new(config: SupervisorConfig, within: Duration, clocked: Clocked) -> Self {
-        Self { supervisor: Supervisor::new(config), within, clocked, open: None, picture: Vec::new() }
+    /// `within` bounds the wait from the question to the answer; without `telemetry` the student sees the video alone.
+    pub(crate) fn new(config: SupervisorConfig, within: Duration, clocked: Clocked, telemetry: bool) -> Self {
+        Self { supervisor: Supervisor::new(config), within, clocked, telemetry, open: None, picture: Vec::new() }
     }
 
     /// Loads the model, and says what it is or why it is not there.
@@ -199,7 +201,7 @@ impl Desk {
             width: size[0],
             height: size[1],
             rgb: &self.picture,
-            telemetry: beside.telemetry,
+            telemetry: beside.telemetry.filter(|_| self.telemetry),
             objects: &beside.objects,
         };
         self.supervisor.push(&input, stop);

@@ -33,7 +33,7 @@ impl Inline {
         // A temperature differs from run to run: it is not looked at.
         let Some(mut steps) = ladder(config, false)? else { return Ok(None) };
         steps.load_within = steps.load_within.max(HANG_GUARD);
-        let mut desk = Desk::new(steps, HANG_GUARD, Clocked::No);
+        let mut desk = Desk::new(steps, HANG_GUARD, Clocked::No, config.student.telemetry);
         let facts = desk.prepare(&never);
         let window = facts.as_ref().map_or_else(Window::default, |f| f.window);
         Ok(Some(Self { collector: Collector::new(window), desk, facts }))

@@ -56,7 +56,8 @@ pub(crate) fn pair(config: &Config) -> anyhow::Result<Option<(StudentLink, DeskT
     let queued = Arc::new(AtomicUsize::new(0));
     let collector = Collector::new(Window::default());
     let link = StudentLink { collector, feeds: to_desk, queued: Arc::clone(&queued) };
-    Ok(Some((link, DeskThread { desk: Desk::new(steps, within(config), Clocked::Yes), feeds, queued })))
+    let desk = Desk::new(steps, within(config), Clocked::Yes, config.student.telemetry);
+    Ok(Some((link, DeskThread { desk, feeds, queued })))
 }
 
 impl StudentLink {

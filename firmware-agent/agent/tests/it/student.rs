@@ -84,6 +84,68 @@ fn a_replay_with_a_student_holds_its_answers_in_words_and_is_the_same_twice() {
     assert_eq!(summary["student"]["window"], json!({"before_s": 4.0, "frames": 18, "fps": 3.0}));
 }
 
+/// The same model as one that was trained with telemetry: the file's word for it, turned over.
+fn model_with_telemetry() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let mut bytes = fs::read(model()).unwrap();
+        let key = b"student.input.telemetry";
+        let at = bytes.windows(key.len()).position(|w| w == key).unwrap() + key.len();
+        // Its type, a truth value, and then no.
+        assert_eq!(bytes[at..at + 5], [7, 0, 0, 0, 0]);
+        bytes[at + 4] = 1;
+        let path = demo().join("tiny-telemetry.gguf");
+        fs::write(&path, bytes).unwrap();
+        path
+    })
+}
+
+#[test]
+fn a_student_that_is_not_given_telemetry_answers_from_the_video_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    // The event is telemetry's own.
+    let blind = "\n[trigger.vision]\nmodel = \"none\"\n";
+    let off = format!("{blind}[student]\ntelemetry = false\n");
+    let [with, by_file, by_flag] =
+        [("with", blind, None), ("file", off.as_str(), None), ("flag", blind, Some("--no-telemetry"))].map(
+            |(name, more, flag)| {
+                let out = temp.path().join(name);
+                let args: Vec<&str> = ["--student", text(model_with_telemetry())].into_iter().chain(flag).collect();
+                replay(&out, more, &args).with_code(0);
+                out
+            },
+        );
+    for (out, given) in [(&with, true), (&by_file, false), (&by_flag, false)] {
+        let report = report(out)["message"]["report"].clone();
+        let answers = &report["student"]["answered"];
+        assert_eq!((&answers["telemetry"], &answers["frames"]), (&json!(given), &json!(18)), "{report}");
+        let summary: Value = serde_json::from_str(&fs::read_to_string(out.join("summary.json")).unwrap()).unwrap();
+        let student = &summary["student"];
+        assert_eq!((&student["telemetry"], &student["telemetry_given"]), (&json!(true), &json!(given)), "{summary}");
+    }
+    // One switch, two ways to it.
+    let written = |out: &Path| fs::read(out.join("messages.jsonl")).unwrap();
+    assert!(written(&by_file) == written(&by_flag), "the flag is not the configuration's key");
+}
+
+#[test]
+fn an_evaluation_says_that_the_student_was_not_given_telemetry() {
+    let temp = tempfile::tempdir().unwrap();
+    let [drives, out] = ["drives", "out"].map(|n| temp.path().join(n));
+    fs::create_dir(&drives).unwrap();
+    let drive = drives.join("a.mcap");
+    let small = ["--width", "160", "--height", "96", "--fps", "4"];
+    run(&[&["simulate", "rear_end", "--seed", "2", "--out", text(&drive)][..], &small[..]].concat()).with_code(0);
+    let args = ["eval", "--drives", text(&drives), "--out", text(&out), "--student", text(model_with_telemetry())];
+    let ended = run(&[&args[..], &["--no-telemetry"][..]].concat()).with_code(0);
+    assert!(ended.stdout.contains(", the student is not given telemetry\n"), "{}", ended.stdout);
+    let report: Value = serde_json::from_str(&fs::read_to_string(out.join("eval.json")).unwrap()).unwrap();
+    assert_eq!(report["configurations_and_models"][0]["student"]["telemetry_given"], false, "{report}");
+    // The events are those of telemetry all the same, and the student is asked about them.
+    let events = report["each"][0]["events"].as_array().unwrap();
+    assert!(events.iter().any(|e| e["kind"] == "collision" && e["answered"] == true), "{events:?}");
+}
+
 #[test]
 fn a_damaged_missing_or_too_large_model_is_named_in_the_report() {
     let temp = tempfile::tempdir().unwrap();

@@ -9,6 +9,7 @@ mod imports;
 mod link;
 mod messages;
 mod models;
+mod scenarios;
 mod table;
 mod trust;
 
@@ -130,6 +131,7 @@ fn all() -> Vec<Case> {
         config::cases(),
         drives::cases(),
         imports::cases(),
+        scenarios::cases(),
         messages::cases(),
         models::cases(),
         link::cases(),

@@ -200,6 +200,16 @@ fn multiple_choice_takes_its_wrong_options_from_what_the_baseline_confused() {
 }
 
 #[test]
+fn a_student_without_telemetry_is_said_once_and_only_where_it_was_so() {
+    let summary = |student: serde_json::Value| json!({"config": "c", "student": student});
+    let (none, given) = (summary(json!(null)), summary(json!({"telemetry_given": true})));
+    // Summaries of earlier versions say nothing of it.
+    assert_eq!(blind(&[none.clone(), given.clone(), summary(json!({"telemetry": true}))]), "");
+    let without = summary(json!({"telemetry": true, "telemetry_given": false}));
+    assert_eq!(blind(&[none, given, without]), ", the student is not given telemetry");
+}
+
+#[test]
 fn bad_files_are_named_by_their_place() {
     let bad = |text: &str| load::truth(text).unwrap_err();
     assert!(bad("{").contains("line 1"));

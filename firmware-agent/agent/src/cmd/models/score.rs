@@ -45,7 +45,7 @@ pub(super) fn score(args: &ModelsScoreArgs) -> anyhow::Result<Outcome> {
     let folder = args.events.parent().unwrap_or_else(|| Path::new(""));
     let (mut lines, mut scores, mut passed_over) = (String::new(), 0usize, 0usize);
     for Known { event, collision } in &known {
-        match z(&folder.join(event), &mut student) {
+        match z(&folder.join(event), &mut student, config.student.telemetry) {
             Ok(z) => {
                 scores += 1;
                 writeln!(lines, "{}", json!({"z": z, "collision": collision, "event": event}))?;
@@ -81,10 +81,10 @@ fn read(path: &Path) -> anyhow::Result<Vec<Known>> {
 }
 
 /// The model's score of an event.
-fn z(event: &Path, student: &mut Supervisor) -> anyhow::Result<f32> {
+fn z(event: &Path, student: &mut Supervisor, telemetry: bool) -> anyhow::Result<f32> {
     let recorded = Recorded::read(event, None)?;
     let window = student.window();
-    if ask::put_frames(&recorded, &window, student, None)? == 0 {
+    if ask::put_frames(&recorded, &window, student, None, telemetry)? == 0 {
         anyhow::bail!("no frame of the event's window can be decoded");
     }
     let outcome = student.finish(&|| false);

@@ -158,6 +158,11 @@ const TYPES: &[Case] = &[
     ),
     ("a number as a flag", "[sources]\nloop = 1\n", &["2:8: sources.loop is 1; true or false is wanted"]),
     (
+        "a word as a flag",
+        "[student]\ntelemetry = \"none\"\n",
+        &["2:13: student.telemetry is \"none\"; true or false is wanted"],
+    ),
+    (
         "a kind of camera that there is not",
         "[sources.camera]\nkind = \"webcam\"\n",
         &["2:8: sources.camera.kind is \"webcam\"; one of none, v4l2, csi, usb, rtsp, file, test, pipeline is wanted"],

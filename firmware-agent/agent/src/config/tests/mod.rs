@@ -53,6 +53,7 @@ brake = "EBC1.BrakePedal"
 harsh_events = false
 [student]
 ask = "all"
+telemetry = false
 [link]
 broker = "mqtt://[fd00::1]:18830"
 brokers = ["mqtts://a.example", "mqtt://[fd00::1]"]
@@ -133,6 +134,7 @@ fn a_file_states_only_what_differs() {
         "the one alone, where there is no list"
     );
     assert_eq!(config.student.ask, Ask::All);
+    assert!(!config.student.telemetry && good("").student.telemetry);
     assert_eq!(config.commands.keys[0].to_string(), "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
     assert_eq!(config.commands.max_per_minute, 5);
     assert_eq!(config.evidence.key, types::KeyFile::At("/var/lib/firmware-agent/key.pem".into()));
