@@ -45,9 +45,15 @@ def make_drives(folder, labels):
 
 
 def scored_frames(out):
-    """(time, risk) of each scored frame; columns by their names, so that further ones are passed over."""
+    """(time, risk, contact) of each scored frame; columns by their names, so that further ones are passed over."""
     with open(out / "risk.csv", encoding="utf-8") as rows:
-        return [(float(row["t_s"]), float(row["risk"])) for row in csv.DictReader(rows)]
+        return [(float(row["t_s"]), float(row["risk"]), float(row["contact"] or 0)) for row in csv.DictReader(rows)]
+
+
+def auc(crashes, normal):
+    """Share of pairs in order, ties half."""
+    pairs = [(a > b) + 0.5 * (a == b) for a in crashes for b in normal]
+    return sum(pairs) / len(pairs)
 
 
 def judge(label, out):
@@ -68,6 +74,7 @@ def judge(label, out):
         verdict = "in time" if in_time else "only outside" if fired else "missed"
     risk = f"{top[1]:.2f} at {top[0]:.2f}"
     name = label["clip"] + (" (converted)" if label["converted"] else " (anew)" if label["anew"] else "")
+    label["risk"], label["contact"] = top[1], max(r[2] for r in rows)
     return (name, label["label"], label["event_s"] or "-", len(rows), risk, times, lead, verdict)
 
 
@@ -136,6 +143,9 @@ def main():
                   f"of {crashes} clips with a crash {count('in time')} fired from {EARLY_S:g} s before to {LATE_S:g} s after it, "
                   f"{count('only outside')} only outside that, {count('missed')} not at all; "
                   f"{count('quiet')} of {normal} normal clips quiet.\n")
+            most = lambda what: auc(*([l[what] for l in labels if l["label"] == kind] for kind in ("collision", "normal")))
+            print(f"Highest of a crash clip above that of a normal one (AUC over {crashes} x {normal} pairs): "
+                  f"risk ahead {most('risk'):.2f}, contact {most('contact'):.2f}.\n")
             common.table(["clip", "label", "event_s", "frames scored", "highest risk at s", "fired at s",
                           "s before event_s", "verdict"], rows)
         print("**What the small student says**: it knows simulated roads alone; asked about the labelled moment (of a normal clip its "

@@ -129,6 +129,27 @@ def load(prefixes, recipe):
     return drives
 
 
+# Columns of a slot that change their sign or their side in a mirror, those that are measured, and those that go with what
+# the camera's focal length and the sizes of classes are taken to be.
+SIDEWAYS, SIDES = [4, 16], [9, 10]
+MEASURED = [4, 5, 6, 7, 16, 17, 19, 20, 21, 23, 25, 26, 28, 33, 34]
+IN_METRES = [25, 26, 28, 33, 34]
+
+
+def vary(slots, recipe, rng):
+    """A window's slots (t x 8 x 36) as another camera, or traffic on the other side, would have made them."""
+    slots = slots.clone()
+    if rng.random() < recipe.get("mirror", 0.0):
+        slots[..., SIDEWAYS] *= -1
+        slots[..., SIDES] = slots[..., SIDES[::-1]]
+    if recipe.get("noise"):
+        shape = slots.shape[:-1] + (len(MEASURED),)
+        slots[..., MEASURED] *= 1 + recipe["noise"] * torch.from_numpy(rng.standard_normal(shape, np.float32))
+    if recipe.get("scale"):
+        slots[..., IN_METRES] *= float(np.exp(recipe["scale"] * rng.standard_normal()))
+    return slots.clamp(-4.0, 4.0)
+
+
 def draw(drives, recipe, step):
     """The batch of a step: windows that begin anywhere, half of them without telemetry."""
     rng = np.random.default_rng([recipe["seed"], step])
@@ -145,7 +166,7 @@ def draw(drives, recipe, step):
         mask = mask * torch.from_numpy((rng.random(mask.shape) >= recipe["slot_dropout"] * rng.random()).astype(np.float32))
         pad = n - len(labels)
         there = torch.ones(len(labels))
-        for k, v in (("slots", slots.float()), ("mask", mask), ("moment", moment), ("labels", labels), ("hints", hints),
+        for k, v in (("slots", vary(slots.float(), recipe, rng)), ("mask", mask), ("moment", moment), ("labels", labels), ("hints", hints),
                      ("there", there)):
             parts[k].append(F.pad(v, [0, 0] * (v.ndim - 1) + [0, pad]))
     return {k: torch.stack(v) for k, v in parts.items()}
