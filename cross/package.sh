@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Makes the Debian package of an architecture: cross/package.sh amd64 | arm64 [cargo options]
+# Makes the Debian package of an architecture: cross/package.sh amd64 | arm64 | native [cargo options]; native is for the machine at hand
 #
 # Needs cargo-deb (cargo install --locked cargo-deb). Writes target/debian/*.deb, or target/aarch64-unknown-linux-gnu/debian.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 case "${1:-}" in
-amd64) shift && exec cargo deb --locked --profile device -p firmware-agent -- "$@" ;;
+amd64 | native) shift && exec cargo deb --locked --profile device -p firmware-agent -- "$@" ;;
 arm64)
     shift
     cross/build.sh "$@"
     exec cargo deb --locked --no-build --no-strip --profile device --target aarch64-unknown-linux-gnu -p firmware-agent
     ;;
-*) echo "usage: cross/package.sh amd64 | arm64 [cargo options]" >&2 && exit 2 ;;
+*) echo "usage: cross/package.sh amd64 | arm64 | native [cargo options]" >&2 && exit 2 ;;
 esac
