@@ -15,9 +15,13 @@
 /// Blocks from this size have a mapping of their own while a model is loaded, bytes.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const WHILE_LOADING: i32 = 64 << 10;
-/// The same afterwards: buffers of a picture are made once, and what is allocated often is smaller.
+/// The same afterwards: a piece of evidence or a chunk of a file has a mapping of its own, which goes with it; what is allocated
+/// many times a second is smaller.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const AFTERWARDS: i32 = 1 << 20;
+const AFTERWARDS: i32 = 128 << 10;
+/// Heaps of the allocator for all threads together. Each keeps what its busiest moment took, and no thread allocates often.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const HEAPS: i32 = 2;
 
 /// Gives free heap back to the system: a matter of a millisecond, in which other threads wait when they allocate.
 pub fn give_back_heap() {
@@ -39,7 +43,10 @@ pub(crate) fn loading<T>(load: impl FnOnce() -> T) -> T {
 
 fn before_load() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    linux::set_mmap_threshold(WHILE_LOADING);
+    {
+        linux::set_heaps(HEAPS);
+        linux::set_mmap_threshold(WHILE_LOADING);
+    }
 }
 
 fn after_load() {
@@ -62,6 +69,11 @@ mod linux {
     pub(super) fn set_mmap_threshold(bytes: i32) {
         // SAFETY: mallopt takes two integers and locks the allocator itself; a refusal changes nothing.
         unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) };
+    }
+
+    pub(super) fn set_heaps(most: i32) {
+        // SAFETY: as above.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, most) };
     }
 
     pub(super) fn trim() {

@@ -303,7 +303,7 @@ mod tests {
         let good = BUILTIN.0;
         write(&good.replace("features = 1", "features = 7"));
         assert!(error().contains("made for features 7"), "{}", error());
-        write(&good.replace("state = 64", "state = 0"));
+        write(&good.replace("state = 96", "state = 0"));
         assert!(error().contains("state = 0"), "{}", error());
         write(&format!("{good}other = 1\n"));
         assert!(error().contains("other"), "{}", error());

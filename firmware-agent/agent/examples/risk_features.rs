@@ -324,11 +324,12 @@ fn drive(
     let truth = sim.truth();
     alerts
         .into_iter()
-        .map(|alerts| {
+        .enumerate()
+        .map(|(copy, alerts)| {
             Ok(serde_json::to_string(&serde_json::json!({
                 "seed": seed, "scenario": name, "severity": truth.severity, "event": truth.event, "way_m": truth.way_m,
                 "length_s": truth.length_s, "closest": truth.closest, "fps": fps, "telemetry_alerts_s": alerts,
-                "description": truth.description.code,
+                "description": truth.description.code, "ideal": ideal && copy == 0,
             }))?)
         })
         .collect()

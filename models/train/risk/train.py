@@ -5,7 +5,7 @@ second), and two probabilities: a collision within the next 2 s, and one having 
 drives are shown without telemetry. Calibrated on the validation seeds by a temperature and a shift per output, which are
 folded into the last layer, so that the shipped graph says probabilities. Deterministic for a seed on one machine.
 
-    train.py --recipe recipe.json --train P [P ...] --validation P --test P --out DIR
+    train.py --recipe recipe.json --train P [P ...] --validation P [P ...] --test P --out DIR
 
 P is the PREFIX of the example. Writes checkpoint.pt (resumable), risk.onnx with its manifest and golden values, metrics.json. Needs torch, numpy, onnx,
 scikit-learn.
@@ -88,8 +88,9 @@ class Shipped(nn.Module):
         return torch.sigmoid(logits), state
 
 
-def load(prefixes, recipe):
-    """Whole drives: list of dicts with slots, mask, moment, labels, t, and the drive's line."""
+def load(prefixes, recipe, ideal=True):
+    """Whole drives: list of dicts with slots, mask, moment, labels, t, and the drive's line. Without `ideal` those whose boxes
+    had no errors are left out: no unit sees so."""
     drives = []
     for prefix in prefixes:
         steps = np.load(prefix + ".steps.npy", mmap_mode="r")
@@ -100,7 +101,7 @@ def load(prefixes, recipe):
         bounds = np.searchsorted(rows[order], np.arange(len(lines) + 1))
         for number, line in enumerate(lines):
             part = np.asarray(steps[order[bounds[number]:bounds[number + 1]]])
-            if len(part) < 20:
+            if len(part) < 20 or (line.get("ideal") and not ideal):
                 continue
             t = part[:, -2]
             contact = line["event"]["contact_s"] if line["severity"] == "collision" and line["event"] else None
@@ -129,27 +130,6 @@ def load(prefixes, recipe):
     return drives
 
 
-# Columns of a slot that change their sign or their side in a mirror, those that are measured, and those that go with what
-# the camera's focal length and the sizes of classes are taken to be.
-SIDEWAYS, SIDES = [4, 16], [9, 10]
-MEASURED = [4, 5, 6, 7, 16, 17, 19, 20, 21, 23, 25, 26, 28, 33, 34]
-IN_METRES = [25, 26, 28, 33, 34]
-
-
-def vary(slots, recipe, rng):
-    """A window's slots (t x 8 x 36) as another camera, or traffic on the other side, would have made them."""
-    slots = slots.clone()
-    if rng.random() < recipe.get("mirror", 0.0):
-        slots[..., SIDEWAYS] *= -1
-        slots[..., SIDES] = slots[..., SIDES[::-1]]
-    if recipe.get("noise"):
-        shape = slots.shape[:-1] + (len(MEASURED),)
-        slots[..., MEASURED] *= 1 + recipe["noise"] * torch.from_numpy(rng.standard_normal(shape, np.float32))
-    if recipe.get("scale"):
-        slots[..., IN_METRES] *= float(np.exp(recipe["scale"] * rng.standard_normal()))
-    return slots.clamp(-4.0, 4.0)
-
-
 def draw(drives, recipe, step):
     """The batch of a step: windows that begin anywhere, half of them without telemetry."""
     rng = np.random.default_rng([recipe["seed"], step])
@@ -166,7 +146,7 @@ def draw(drives, recipe, step):
         mask = mask * torch.from_numpy((rng.random(mask.shape) >= recipe["slot_dropout"] * rng.random()).astype(np.float32))
         pad = n - len(labels)
         there = torch.ones(len(labels))
-        for k, v in (("slots", vary(slots.float(), recipe, rng)), ("mask", mask), ("moment", moment), ("labels", labels), ("hints", hints),
+        for k, v in (("slots", slots.float()), ("mask", mask), ("moment", moment), ("labels", labels), ("hints", hints),
                      ("there", there)):
             parts[k].append(F.pad(v, [0, 0] * (v.ndim - 1) + [0, pad]))
     return {k: torch.stack(v) for k, v in parts.items()}
@@ -315,7 +295,7 @@ def main():
         head.load_state_dict(state["head"])
         optim.load_state_dict(state["optim"])
         step = state["step"]
-    train, validation = load(args.train, recipe), load(args.validation, recipe)
+    train, validation = load(args.train, recipe), load(args.validation, recipe, ideal=False)
     print(f"{len(train)} drives to train on, {len(validation)} to choose by; from step {step}", flush=True)
     while step < recipe["steps"]:
         done = step / recipe["schedule_steps"]
@@ -343,8 +323,8 @@ def main():
             figures, _ = metrics(head, validation[:150], True)
             print(json.dumps(figures["one_second_ahead"]), flush=True)
     calibrate(head, validation)
-    out = {"recipe": recipe, "features": 1}
-    for name, drives in (("validation", validation), ("test", load(args.test, recipe))):
+    out = {"recipe": recipe, "features": 1, "drives": {"train": len(train), "validation": len(validation)}}
+    for name, drives in (("validation", validation), ("test", load(args.test, recipe, ideal=False))):
         for telemetry in (True, False):
             figures, probs = metrics(head, drives, telemetry)
             key = f"{name}, {'with' if telemetry else 'without'} telemetry"
@@ -352,6 +332,7 @@ def main():
             with open(os.path.join(args.out, f"peaks-{name}-{'t' if telemetry else 'v'}.json"), "w") as f:
                 json.dump(peaks(drives, probs), f)
     export(head, recipe, os.path.join(args.out, "risk.onnx"))
+    out["sha256"] = hashlib.sha256(open(os.path.join(args.out, "risk.onnx"), "rb").read()).hexdigest()
     with open(os.path.join(args.out, "metrics.json"), "w") as f:
         f.write(json.dumps(out, indent=1) + "\n")
     print(json.dumps(out, indent=1))

@@ -39,7 +39,7 @@ fn messages(kind: &str, zero_s: f64, words: [&str; 3]) -> String {
     format!("{alert}\n{report}\n")
 }
 
-const RISK: &str = "boot,contact,t_s,new,risk\n1,0,6.5,,0.2\n1,0,8.5,,0.8\n1,0,9.5,,0.9\n1,0,11,,0.1\n";
+const RISK: &str = "boot,contact,t_s,new,risk\n1,0,6.5,,0.2\n1,0,8.5,,0.96\n1,0,9.5,,0.9\n1,0,11,,0.1\n";
 
 fn value(judged: &Judged, name: &str) -> Option<f64> {
     judged.figures.iter().find(|f| f.name.starts_with(name)).unwrap_or_else(|| panic!("no figure {name}")).value
@@ -53,7 +53,7 @@ fn figures_follow_the_rules() {
         drive("collision", &crash, RISK),
         drive("collision", &messages("collision", 2.0, right), RISK),
         drive("near_collision", "", "t_s,risk\n1,0.3\n"),
-        drive("normal", &messages("collision", 5.0, ["x", "y", "z"]), "t_s,risk\n1,0.1\n2.5,0.85\n"),
+        drive("normal", &messages("collision", 5.0, ["x", "y", "z"]), "t_s,risk\n1,0.1\n2.5,0.97\n"),
         drive("normal", &messages("harsh_braking", 5.0, right), "t_s,risk\n1,0.1\n"),
     ];
     let judged = judge::judge(&drives);
@@ -71,20 +71,20 @@ fn figures_follow_the_rules() {
     assert_eq!(value(&judged, "crash localization: mIoU"), Some(0.5));
     assert_eq!(value(&judged, "pre-crash: mIoU"), Some(0.5));
     assert_eq!(value(&judged, "pre-crash: time to accident"), Some(1.0));
-    // Crashes have 0.8 from 4 to 1 s ahead, the worst drive without one 0.85: precision 0.94 is never reached.
+    // Crashes have 0.96 from 4 to 1 s ahead, the worst drive without one 0.97: precision 0.94 is never reached.
     assert_eq!(value(&judged, "1 s ahead, drives: ROC AUC"), Some(2.0 / 3.0));
     assert_eq!(value(&judged, "1 s ahead, drives: recall at precision 0.94"), Some(0.0));
-    // In windows of equal length: 0.8 of each crash, and of the normal drives what lies in their middle.
+    // In windows of equal length: 0.96 of each crash, and of the normal drives what lies in their middle.
     let windows: Vec<usize> = judged.figures.iter().filter(|f| f.name.contains("window each")).map(|f| f.n).collect();
     assert_eq!((windows, value(&judged, "1 s ahead, a window each: ROC AUC")), (vec![4; 8], Some(0.5)));
-    // 0.8 and 0.8 of the crashes, 0.85 and 0.1 of the normal drives, each in a bin of its own.
-    for (name, wanted) in [("Brier", 0.8125 / 4.0), ("MAE", 1.35 / 4.0), ("ECE", 1.35 / 4.0)] {
+    // 0.96 and 0.96 of the crashes and 0.97 of a normal drive in one bin, 0.1 of the other in another.
+    for (name, wanted) in [("Brier", 0.9541 / 4.0), ("MAE", 1.15 / 4.0), ("ECE", 0.99 / 4.0)] {
         let found = value(&judged, &format!("1 s ahead, a window each: {name}")).unwrap();
         assert!((found - wanted).abs() < 1e-12, "{name}: {found}");
     }
     // A risk at the threshold fires, as in the agent: three do, two of them rightly.
     let at_threshold = |what: &str| {
-        let name = format!("1 s ahead, a window each: {what} at ahead_on = 0.80");
+        let name = format!("1 s ahead, a window each: {what} at ahead_on = 0.95");
         judged.figures.iter().find(|f| f.name == name).unwrap().share
     };
     assert_eq!((at_threshold("precision"), at_threshold("recall")), (Some([2, 3]), Some([2, 2])));
