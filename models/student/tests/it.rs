@@ -35,5 +35,7 @@ mod exact_adapters;
 mod exact_quantised;
 #[path = "it/file.rs"]
 mod file;
+#[path = "it/gpu_ways.rs"]
+mod gpu_ways;
 #[path = "it/tiny.rs"]
 mod tiny;
