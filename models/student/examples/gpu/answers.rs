@@ -46,9 +46,9 @@ fn show(student: &mut Student, clip: usize, frames: u16) -> Result<(), Box<dyn s
         let row = TelemetryRow {
             acc_mps2: [-0.4 * (clip % 4) as f32 * f32::from(i) / 4.0, 0.1, 9.8],
             heading_change_deg: 0.2 * clip as f32,
-            speed_mps: (clip % 3 > 0).then_some(14.0 - f32::from(i) / 2.0),
+            speed_mps: (!clip.is_multiple_of(3)).then_some(14.0 - f32::from(i) / 2.0),
         };
-        let (t_s, telemetry) = (f32::from(i) * step_s, (clip % 2 == 0).then_some(row));
+        let (t_s, telemetry) = (f32::from(i) * step_s, clip.is_multiple_of(2).then_some(row));
         let (width, height) = (window.width, window.height);
         student.push_frame(&FrameInput { t_s, width, height, rgb: &rgb, telemetry, objects: &[] })?;
     }

@@ -74,7 +74,7 @@ impl Scene {
         let mut cut = |i: usize| {
             let mut frame = numbers.frame(patches, vision.patch_values(), vision.merge);
             for (at, keep) in frame.keep.iter_mut().enumerate() {
-                *keep = i == 0 || (7 * i + at) % 5 != 0;
+                *keep = i == 0 || !(7 * i + at).is_multiple_of(5);
             }
             frame
         };
