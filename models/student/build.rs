@@ -1,10 +1,14 @@
-//! Compiles the CUDA kernels to PTX where the feature `cuda` is on; does nothing else.
+//! Compiles the CUDA kernels where the feature `cuda` is on; does nothing else.
 //!
-//! PTX for compute capability 8.0, the first with the instructions used: the driver turns it into machine code for the
-//! GPU at hand (8.7 on Orin, 9.0 on Hopper) when the worker starts, and keeps the result.
+//! One image with machine code for Orin (compute capability 8.7) and Hopper (9.0), and PTX for 8.0, the first with the
+//! instructions used: of that the driver makes code for any other GPU when the worker starts, and keeps the result. Not
+//! compressed, so that a driver older than the compiler reads it too.
 
 use std::path::PathBuf;
 use std::process::Command;
+
+/// Machine code for the first two, PTX for the last.
+const CODE: [&str; 3] = ["arch=compute_87,code=sm_87", "arch=compute_90,code=sm_90", "arch=compute_80,code=compute_80"];
 
 fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed=cuda/kernels.cu");
@@ -16,8 +20,10 @@ fn main() -> Result<(), String> {
     let nvcc = home.map_or_else(|| PathBuf::from("nvcc"), |home| PathBuf::from(home).join("bin/nvcc"));
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let status = Command::new(&nvcc)
-        .args(["-ptx", "-O3", "--use_fast_math", "-arch=compute_80", "-o"])
-        .arg(out.join("kernels.ptx"))
+        .args(["-fatbin", "--no-compress", "-O3", "--use_fast_math"])
+        .args(CODE.iter().flat_map(|code| ["-gencode", code]))
+        .arg("-o")
+        .arg(out.join("kernels.fatbin"))
         .arg("cuda/kernels.cu")
         .status()
         .map_err(|error| {

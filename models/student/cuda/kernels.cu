@@ -2,7 +2,7 @@
 //
 // Products of a few rows with quantised weights on the tensor cores, each weight read once; attention of many short
 // branches over one shared prefix without materialised scores or repeated heads, also of a frame over itself; and the
-// small steps between. Compiled to PTX by build.rs; compiled as C++ with emulate.h by the tests, which run every kernel
+// small steps between. Compiled by build.rs for 87 and 90, and to PTX for 80; compiled as C++ with emulate.h by the tests, which run every kernel
 // on the CPU against plain loops.
 //
 // Terms: row = one token of one branch or of the prefix, or one patch; query = one head of one row; group = query heads

@@ -39,5 +39,7 @@ mod exact_llama;
 mod exact_quantised;
 #[path = "it/file.rs"]
 mod file;
+#[path = "it/gpu_ways.rs"]
+mod gpu_ways;
 #[path = "it/tiny.rs"]
 mod tiny;

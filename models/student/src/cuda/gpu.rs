@@ -5,7 +5,7 @@
 #![allow(unsafe_code, reason = "the driver's interface")]
 
 use std::{
-    ffi::{CStr, CString, c_void},
+    ffi::{CString, c_void},
     marker::PhantomData,
     sync::Arc,
 };
@@ -21,8 +21,13 @@ use candle_core::cuda_backend::{
 /// A result of the device.
 pub(crate) type Outcome<T> = candle_core::Result<T>;
 
-/// PTX for capability 8.0: the driver makes code of it for the GPU at hand (8.7 on Orin, 9.0 on Hopper).
-const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
+/// Bytes that begin where the driver may read whole words.
+#[repr(C, align(16))]
+struct Aligned<T: ?Sized>(T);
+
+/// What `build.rs` made of the kernels: code for 8.7 (Orin) and 9.0 (Hopper), PTX for 8.0 for any other GPU. The driver
+/// chooses.
+static IMAGE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin")));
 
 /// A kernel.
 #[derive(Clone, Copy)]
@@ -152,10 +157,9 @@ impl Gpu {
         let stream = context.new_stream().w()?;
         let attribute = |which| context.attribute(which).w();
         let processors = attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-        let ptx = CString::new(PTX).map_err(candle_core::Error::wrap)?;
-        let text: &CStr = &ptx;
-        // SAFETY: PTX ends with a zero byte; the context is this thread's since it was made.
-        let module = unsafe { result::module::load_data(text.as_ptr().cast()) }.w()?;
+        // SAFETY: the image's header says how long it is, and it is never changed; the context is this thread's since it
+        // was made.
+        let module = unsafe { result::module::load_data(IMAGE.0.as_ptr().cast()) }.w()?;
         Ok(Arc::new(Self {
             blas: CudaBlas::new(Arc::clone(&stream)).w()?,
             kernels: Kernels::load(module)?,
