@@ -295,7 +295,7 @@ mod tests {
             if core_hangs {
                 core.busy(begun, CORE);
             }
-            (teller.look(later(14)), teller.look(later(20)));
+            [14, 20].into_iter().for_each(|s| teller.look(later(s)));
             (teller, imu, can)
         };
         let fed = |teller: &Teller| teller.fed == Some(later(20));
@@ -312,11 +312,12 @@ mod tests {
         assert_eq!((teller.hung, teller.fed), (Some("can"), Some(later(20))));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "imu\ncan\n");
         // Both got on, and for long: the next hang is a new one.
-        (imu.idle(), can.idle());
+        imu.idle();
+        can.idle();
         teller.look(later(601));
         assert!(!file.exists());
         imu.busy(later(700), IMU);
-        (teller.look(later(714)), teller.look(later(716)));
+        [714, 716].into_iter().for_each(|s| teller.look(later(s)));
         assert_eq!((teller.hung, teller.fed), (Some("imu"), Some(later(714))));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "imu\n");
     }

@@ -18,6 +18,9 @@ use super::fake::Bench;
 use super::keeper::Timer as _;
 use super::lsm6dso::Lsm6dso;
 
+/// What was written in each transaction, and how many bytes were read.
+type Sent = Vec<(Vec<u8>, usize)>;
+
 /// A chip at the end of four wires.
 struct Wires {
     bench: Bench,
@@ -26,8 +29,7 @@ struct Wires {
     /// It speaks SPI now.
     spi: bool,
     broken: bool,
-    /// What was written in each transaction, and how many bytes were read.
-    sent: Rc<RefCell<Vec<(Vec<u8>, usize)>>>,
+    sent: Rc<RefCell<Sent>>,
 }
 
 impl ErrorType for Wires {

@@ -80,7 +80,8 @@ fn samples_are_what_the_world_is_at_the_time_that_they_carry_and_none_is_lost() 
 
 #[test]
 fn a_self_test_that_fails_names_the_axis_and_its_limits_and_samples_go_on() {
-    let cases: [(fn() -> Bench, (u8, i16), &str); 6] = [
+    type Make = fn() -> Bench;
+    let cases: [(Make, (u8, i16), &str); 6] = [
         (Bench::bmi160, (0x12, 0), "x moved by 0.00 g and should by 0.8 to 8"),
         (Bench::bmi160, (0x14, 0), "y moved by 0.00 g and should by 0.8 to 8"),
         (Bench::bmi160, (0x16, 0), "z moved by 0.00 g and should by 0.4 to 8"),
