@@ -95,7 +95,7 @@ impl Default for VisionConfig {
     fn default() -> Self {
         // Seven normal clips stayed at or below 0.52 with two detectors, each at its own score threshold (YOLOX-nano
         // 0.3, FastestDet 0.5): 15 clips are smoke evidence, chosen on the same clips, not a calibration.
-        Self { risk_on: 0.6, risk_off: 0.3, ahead_on: 0.95, contact_on: 0.9, min_score: 0.3, hfov_deg: 70.0 }
+        Self { risk_on: 0.6, risk_off: 0.3, ahead_on: 0.95, contact_on: 0.95, min_score: 0.3, hfov_deg: 70.0 }
     }
 }
 
