@@ -12,6 +12,7 @@ use agent_student::calibration::MAX_FIT;
 use agent_student::convert::{ConvertError, ImportOptions, Preset, calibrate, export_language, import, verify};
 use agent_student::shape::WindowShape;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::cli::{ModelsArgs, ModelsCalibrateArgs, ModelsCommand, ModelsImportArgs};
@@ -55,19 +56,25 @@ struct ScoreLine {
 /// Largest file of scores that is read, bytes: what [`MAX_FIT`] lines of this form take.
 const MAX_SCORES_BYTES: u64 = 128 * MAX_FIT as u64;
 
+/// A file of one JSON value a line, at most [`MAX_FIT`] of them; `what` they are stands in the error. An error names the line.
+fn json_lines<T: DeserializeOwned>(path: &Path, most_bytes: u64, what: &str) -> anyhow::Result<Vec<T>> {
+    let place = path.display();
+    let file = std::fs::File::open(path).map_err(|e| bad_input(format!("{place}: {e}")))?;
+    let mut values = Vec::new();
+    for (n, line) in BufReader::new(file.take(most_bytes)).lines().enumerate() {
+        let line = line.map_err(|e| bad_input(format!("{place}: {e}")))?;
+        if values.len() == MAX_FIT {
+            return Err(bad_input(format!("{place}: more than {MAX_FIT} {what}")));
+        }
+        values.push(serde_json::from_str(&line).map_err(|e| bad_input(format!("{place}: line {}: {e}", n + 1)))?);
+    }
+    Ok(values)
+}
+
 fn calibrate_model(args: &ModelsCalibrateArgs) -> anyhow::Result<Outcome> {
     let place = args.scores.display();
-    let file = std::fs::File::open(&args.scores).map_err(|e| bad_input(format!("{place}: {e}")))?;
-    let mut scores = Vec::new();
-    for (n, line) in BufReader::new(file.take(MAX_SCORES_BYTES)).lines().enumerate() {
-        let line = line.map_err(|e| bad_input(format!("{place}: {e}")))?;
-        if scores.len() == MAX_FIT {
-            return Err(bad_input(format!("{place}: more than {MAX_FIT} scores")));
-        }
-        let score: ScoreLine =
-            serde_json::from_str(&line).map_err(|e| bad_input(format!("{place}: line {}: {e}", n + 1)))?;
-        scores.push((score.z, score.collision));
-    }
+    let lines: Vec<ScoreLine> = json_lines(&args.scores, MAX_SCORES_BYTES, "scores")?;
+    let scores: Vec<(f32, bool)> = lines.into_iter().map(|score| (score.z, score.collision)).collect();
     let made = calibrate(&args.file, &args.out, &scores, args.prior_field).map_err(|error| match error {
         // What cannot be fitted is the fault of the scores.
         ConvertError::Asked(what) => bad_input(format!("{place}: {what}")),

@@ -5,10 +5,8 @@
 //! passed over, said, and counted.
 
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
-use agent_student::calibration::MAX_FIT;
 use agent_worker::supervisor::{Reply, Supervisor};
 use serde::Deserialize;
 use serde_json::json;
@@ -33,7 +31,7 @@ struct Known {
 }
 
 pub(super) fn score(args: &ModelsScoreArgs) -> anyhow::Result<Outcome> {
-    let known = read(&args.events)?;
+    let known: Vec<Known> = super::json_lines(&args.events, MAX_LIST_BYTES, "events")?;
     let mut config = replay::load_config(args.config.as_deref())?;
     config.student.model = Some(std::path::absolute(&args.file)?);
     // Nothing may answer in its place.
@@ -63,21 +61,6 @@ pub(super) fn score(args: &ModelsScoreArgs) -> anyhow::Result<Outcome> {
     std::fs::write(&args.out, lines).map_err(|e| anyhow::anyhow!("{}: {e}", args.out.display()))?;
     put!("{}", json!({"scores": scores, "passed_over": passed_over, "out": args.out}))?;
     Ok(if passed_over > 0 { Outcome::Loss } else { Outcome::Done })
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<Known>> {
-    let place = path.display();
-    let file = std::fs::File::open(path).map_err(|e| bad_input(format!("{place}: {e}")))?;
-    let mut known = Vec::new();
-    for (n, line) in BufReader::new(file.take(MAX_LIST_BYTES)).lines().enumerate() {
-        let line = line.map_err(|e| bad_input(format!("{place}: {e}")))?;
-        if known.len() == MAX_FIT {
-            return Err(bad_input(format!("{place}: more than {MAX_FIT} events")));
-        }
-        let one = serde_json::from_str(&line).map_err(|e| bad_input(format!("{place}: line {}: {e}", n + 1)))?;
-        known.push(one);
-    }
-    Ok(known)
 }
 
 /// The model's score of an event.
