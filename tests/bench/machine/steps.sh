@@ -2,6 +2,8 @@
 # `RESULT name value unit` for each figure and `PASS name` or `FAIL name: why` for each thing that must hold.
 # Two boots: the first installs, measures and is cut off in the middle of an event; the second finds what is left.
 cd /host || exit 1
+own=/etc/firmware-agent
+kept=/var/lib/firmware-agent/evidence
 up() { cut -d' ' -f1 /proc/uptime; }
 say() { echo "[$(up)] $*"; }
 result() { echo "RESULT $*"; }
@@ -10,21 +12,28 @@ check() { # name, why not, command
     shift 2
     if "$@"; then echo "PASS $name"; else echo "FAIL $name: $why"; fi
 }
+at_most() { awk -v v="$1" -v m="$2" 'BEGIN { exit !(v != "" && v + 0 <= m + 0) }'; }
+at_least() { awk -v v="$1" -v m="$2" 'BEGIN { exit !(v != "" && v + 0 >= m + 0) }'; }
+between() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", b - a }'; }
+within() { # name, value (nothing: it never came), bound, unit
+    result "$1 ${2:-never} $4"
+    check "$1" "${2:-never}, at most $3 $4" at_most "$2" "$3"
+}
 log() { journalctl -u firmware-agent --no-pager -o cat "$@"; }
-since() { echo "$(($(date +%s) - $1))"; }
 # Waits up to $1 seconds until the rest says yes; prints how long it took.
 wait_for() {
     local most=$1 begun
     begun=$(up)
     shift
     while ! "$@" >/dev/null 2>&1; do
-        awk -v a="$begun" -v b="$(up)" -v m="$most" 'BEGIN { exit !(b - a > m) }' && return 1
+        at_most "$(between "$begun" "$(up)")" "$most" || return 1
         sleep 0.2
     done
-    awk -v a="$begun" -v b="$(up)" 'BEGIN { printf "%.1f\n", b - a }'
+    between "$begun" "$(up)"
 }
-said() { log | tail -n +"$1" | grep -q -- "$2"; }
 lines() { log | wc -l; }
+after() { log | tail -n +"$(($1 + 1))"; }
+said() { after "$1" | grep -q -- "$2"; }
 broker() {
     printf 'listener 1883 127.0.0.1\nallow_anonymous true\npersistence false\n' >/run/bench-mosquitto.conf
     mosquitto -c /run/bench-mosquitto.conf -d >/dev/null 2>&1
@@ -32,12 +41,340 @@ broker() {
 listen() { firmware-agent listen --broker mqtt://127.0.0.1:1883 --json >>/host/heard.jsonl 2>>/host/listen.log & }
 heard() { grep -c "\"$1\"" /host/heard.jsonl 2>/dev/null || true; }
 heard_more() { [ "$(heard "$1")" -gt "$2" ]; }
+ears() { wc -l </host/heard.jsonl; }
+# Messages after line $1 that have each of the rest.
+heard_all() {
+    local text part
+    text=$(tail -n +"$(($1 + 1))" /host/heard.jsonl)
+    shift
+    for part in "$@"; do text=$(grep -F -- "$part" <<<"$text") || return 1; done
+    echo "$text"
+}
+# The first alert after line $1 as `boot seq`.
+event_after() {
+    local event
+    event=$(heard_all "$1" '"alert"' | head -n 1 | grep -oE '"event":\{[^}]*\}' | head -n 1)
+    [ -n "$event" ] || return 1
+    number() { sed -E "s/.*\"$1\":([0-9]+).*/\1/" <<<"$event"; }
+    echo "$(number boot) $(number seq)"
+}
+# How often the first alert, or the report, of event $2 $3 came after line $1 and was not marked as a duplicate.
+alerts_of() { heard_all "$1" '"alert"' '"revision":0' '"duplicate":false' "\"boot\":$2," "\"seq\":$3," | wc -l; }
+reports_of() { heard_all "$1" '"report"' '"duplicate":false' "\"boot\":$2," "\"seq\":$3," | wc -l; }
+once() { [ "$("$@")" = 1 ]; }
+# Files of event $1 $2: whole, or what the journal had of it.
+files_of() { compgen -G "$kept/$(printf 'bench-unit_%08d_%06d' "$1" "$2")*.mcap"; }
+# What a daemon that was stopped after line $1 says of its bus; whether that is all of $2 frames.
+of_bus() { after "$1" | grep -E '^CAN vcan0: [0-9]+ frames' | tail -n 1; }
+frames_of() { of_bus "$1" | sed -E 's/^CAN vcan0: ([0-9]+) .*/\1/'; }
+all_heard() { [ "$(frames_of "$1")" = "$2" ] && ! of_bus "$1" | grep -q lost; }
+main_pid() { systemctl show -P MainPID firmware-agent; }
+again() { local p && p=$(main_pid) && [ "$p" != "$1" ] && [ "$p" != 0 ]; }
+is_active() { systemctl is-active -q "$1"; }
 
 buses() {
     modprobe -a vcan can-raw cuse
     modprobe vivid n_devs=1 node_types=0x1
     ip link add vcan0 type vcan && ip link set vcan0 up
     udevadm settle
+}
+
+# A drive of seed $1 that begins in $2 seconds, as number $3. The motion sensor is there at once.
+play() {
+    pkill -CONT play_unit
+    pkill play_unit && sleep 1
+    /host/play_unit head_on "$1" --lead-s "$2" >"/host/played-$3.jsonl" 2>"/host/played-$3.log" &
+    wait_for 20 test -e /dev/i2c-9 >/dev/null
+    chmod 666 /dev/i2c-9
+}
+
+exposure() {
+    local unit level
+    for unit in firmware-agent firmware-agent-student; do
+        level=$(systemd-analyze security --no-pager $unit 2>/dev/null | sed -n 's/.*exposure level for [^:]*: \([0-9.]*\).*/\1/p')
+        within "exposure_of_$unit" "$level" 2.0 "(systemd-analyze security)"
+    done
+}
+
+install() {
+    say "the package"
+    local begun
+    begun=$(up)
+    dpkg -i /host/*.deb 2>&1 | tail -n 6
+    result install "$(between "$begun" "$(up)")" s
+    systemctl stop firmware-agent
+    check rmem_max "the package did not set it" sh -c '[ "$(sysctl -n net.core.rmem_max)" = 4194304 ]'
+    check enabled "the unit is not enabled" systemctl is-enabled -q firmware-agent
+    cp /host/unit.toml /host/demo.dbc $own/
+    mkdir -p /etc/systemd/system/firmware-agent.service.d
+    # A device of CUSE has a major number of its own, which the unit's list does not name.
+    printf '[Service]\nDeviceAllow=/dev/i2c-9 rw\n' >/etc/systemd/system/firmware-agent.service.d/bench.conf
+    systemctl daemon-reload
+    check configuration "refused" sh -c "firmware-agent check-config $own/unit.toml >/dev/null"
+    exposure
+    say "the package once more, over files that were edited"
+    echo "# edited on this unit" >>$own/student.env
+    sha256sum $own/unit.toml $own/student.env >/run/edited
+    dpkg -i /host/*.deb 2>&1 </dev/null | tail -n 3
+    check edited_files_stay "the package changed them" sha256sum -c --quiet /run/edited
+    check reinstalled_runs "not active" is_active firmware-agent
+    systemctl stop firmware-agent
+}
+
+look() {
+    i2ctransfer -y 9 w1@0x68 0x00 r1
+    say "doctor"
+    firmware-agent doctor --config $own/unit.toml --seconds 5 | tee /host/doctor.jsonl
+    say "record"
+    timeout 30 cangen vcan0 -g 10 -I 7A0 -L 8 -n 700 &
+    firmware-agent record --config $own/unit.toml --out /root/drive.mcap --seconds 8
+    firmware-agent inspect --json /root/drive.mcap >/host/recorded.json
+    local pair kind least count
+    for pair in frames:200 can:400 imu:4000; do
+        kind=${pair%:*} least=${pair#*:}
+        count=$(sed -nE "s/.*\"$kind\":\{\"count\":([0-9]+).*/\1/p" /host/recorded.json)
+        result "record_$kind ${count:-0} in 8 s"
+        check "record_$kind" "less than $least" at_least "$count" "$least"
+    done
+}
+
+# From systemd's exec to the first frame in the ring.
+to_first_frame() {
+    local from to
+    from=$(systemctl show -P ExecMainStartTimestampMonotonic firmware-agent)
+    to=$(log -o short-monotonic | grep "first frame" | tail -n 1 | sed -E 's/^\[ *([0-9.]+)\].*/\1/')
+    awk -v a="$from" -v b="$to" 'BEGIN { if (b != "") printf "%.2f", b - a / 1e6 }'
+}
+
+start() {
+    say "the service"
+    local n
+    n=$(lines)
+    systemctl start firmware-agent
+    check active "not active" is_active firmware-agent
+    wait_for 30 said "$n" "first frame in the ring" >/dev/null
+    log | grep "first frame" | tail -n 1
+    within to_first_frame "$(to_first_frame)" 2 s
+}
+
+crash() {
+    say "the crash"
+    local before
+    before=$(heard alert)
+    wait_for 90 heard_more alert "$before" >/dev/null
+    check alert "none came" heard_more alert "$before"
+    cat /host/played-1.jsonl
+    wait_for 60 heard_more report 0 >/dev/null
+    check report "none came" heard_more report 0
+    check sensors_good "no health says so of all four" heard_all 0 '"camera":"good"' '"can":"good"' '"imu":"good"' '"gnss":"good"'
+    ls -la $kept $kept/lesser 2>/dev/null
+    check evidence "no file" compgen -G "$kept/*.mcap"
+    for f in $kept/*.mcap; do firmware-agent inspect "$f" | head -n 40; done
+    cp $kept/*.mcap /host/ 2>/dev/null
+    # The bus is left alone until the drive is over, so that each of its frames can be counted.
+    wait_for 60 grep -q can_sent /host/played-1.jsonl >/dev/null
+}
+
+bus_faults() {
+    say "the bus goes down and comes back"
+    local n took
+    n=$(lines)
+    ip link set vcan0 down
+    took=$(wait_for 20 said "$n" "CAN vcan0: is down") && result can_down_said "$took" s
+    ip link set vcan0 up
+    took=$(wait_for 40 said "$n" "CAN vcan0: is up after") && result can_back "$took" s
+    check can_back "not taken up again" said "$n" "CAN vcan0: is up after"
+    say "error frames: bus-off, and restarted"
+    n=$(lines)
+    cansend vcan0 "20000040#0000000000000000"
+    took=$(wait_for 10 said "$n" "CAN vcan0: bus-off")
+    within bus_off_said "$took" 5 s
+    cansend vcan0 "20000100#0000000000000000"
+    took=$(wait_for 10 said "$n" "CAN vcan0: back from bus-off")
+    within bus_off_over_said "$took" 5 s
+}
+
+camera_faults() {
+    say "the camera goes and comes back"
+    local n h took
+    n=$(lines)
+    v4l2-ctl -d /dev/video0 --set-ctrl disconnect=1
+    took=$(wait_for 30 said "$n" "camera ") && result camera_gone_said "$took" s
+    wait_for 20 modprobe -r vivid >/dev/null
+    modprobe vivid n_devs=1 node_types=0x1 && udevadm settle
+    took=$(wait_for 60 said "$n" "camera good") && result camera_back "$took" s
+    check camera_back "not taken up again" said "$n" "camera good"
+    say "the camera is black"
+    sleep 2
+    n=$(lines) h=$(ears)
+    # Pattern 5 is black; the text over it is switched off.
+    v4l2-ctl -d /dev/video0 --set-ctrl osd_text_mode=2,test_pattern=5
+    took=$(wait_for 40 said "$n" "camera black")
+    within camera_black_said "$took" 15 s
+    wait_for 20 heard_all "$h" '"health"' '"camera":"black"' >/dev/null
+    check camera_black_heard "no health message has it" heard_all "$h" '"health"' '"camera":"black"'
+    n=$(lines) h=$(ears)
+    v4l2-ctl -d /dev/video0 --set-ctrl osd_text_mode=0,test_pattern=0
+    took=$(wait_for 40 said "$n" "camera good")
+    within camera_good_said "$took" 15 s
+    wait_for 20 heard_all "$h" '"health"' '"camera":"good"' >/dev/null
+    check camera_good_heard "no health message has it" heard_all "$h" '"health"' '"camera":"good"'
+}
+
+broker_fault() {
+    say "the broker goes and comes back"
+    local before took
+    pkill mosquitto && sleep 8
+    before=$(heard health)
+    broker
+    took=$(wait_for 90 heard_more health "$before")
+    within broker_back "$took" 5 s
+}
+
+alone() {
+    say "most of a minute alone"
+    local pid a t
+    pid=$(main_pid)
+    cpu() { awk '{ print $14 + $15 }' "/proc/$pid/stat"; }
+    a=$(cpu) && t=$(up)
+    sleep 40
+    awk -v a="$a" -v b="$(cpu)" -v s="$t" -v e="$(up)" 'BEGIN { printf "RESULT cpu %.1f %% of an emulated core\n", (b - a) / (e - s) }'
+    grep -E "VmHWM|VmRSS|RssAnon|Threads" "/proc/$pid/status" | sed 's/^/RESULT memory /'
+    say "stopped in order: what it counted until here"
+    local n sent
+    n=$(lines)
+    systemctl stop firmware-agent
+    after "$n" | grep -E "samples at|frames|fixes" | sed 's/^/RESULT counted /'
+    heard_all 0 '"health"' | tail -n 1
+    sent=$(sed -nE 's/.*"can_sent": ([0-9]+).*/\1/p' /host/played-1.jsonl)
+    result "can_drive ${sent:-no} frames sent, $(frames_of "$n") heard"
+    check can_drive_none_lost "$(of_bus "$n")" all_heard "$n" "${sent:-none}"
+}
+
+can_load() {
+    say "20,000 CAN frames a second"
+    # Twenty thousand is what the agent is made for; an emulated core sends what it can.
+    local n before begun sent
+    n=$(lines)
+    systemctl start firmware-agent
+    wait_for 30 said "$n" "first frame in the ring" >/dev/null
+    sleep 5
+    before=$(cat /sys/class/net/vcan0/statistics/tx_packets)
+    begun=$(up)
+    timeout 40 cangen vcan0 -g 0 -I i -L 8 -D i -n 200000 -i
+    sent=$(($(cat /sys/class/net/vcan0/statistics/tx_packets) - before))
+    awk -v a="$begun" -v b="$(up)" -v n=$sent 'BEGIN { printf "RESULT can_rate %.0f frames/s\n", n / (b - a) }'
+    sleep 3
+    n=$(lines)
+    systemctl stop firmware-agent
+    after "$n" | grep -E "samples at|frames" | sed 's/^/RESULT counted under load /'
+    result "can_load $sent frames sent, $(frames_of "$n") heard"
+    check can_load_none_lost "$(of_bus "$n")" all_heard "$n" "$sent"
+}
+
+watchdog() {
+    say "a hang is killed by the watchdog"
+    local pid
+    systemctl start firmware-agent
+    sleep 5
+    pid=$(main_pid)
+    kill -STOP "$pid"
+    # The stage's limit (5 s for the core) and the watchdog's time (10 s).
+    within watchdog_restart "$(wait_for 60 again "$pid")" 15 s
+    log | grep -iE "watchdog" | tail -n 2
+}
+
+# The worker by its socket: asked for by the daemon's configuration, started by the daemon's first connection.
+student() {
+    say "the student's worker"
+    play 2 45 2
+    { cat /host/unit.toml && printf '\n[student]\nconnect = "/run/firmware-agent-student/worker.sock"\ndeadline_s = 60.0\n'; } >$own/unit.toml
+    systemctl restart firmware-agent
+    wait_for 30 is_active firmware-agent-student >/dev/null
+    check student_active "not active" is_active firmware-agent-student
+    # The watchdog's time is 10 s: who is not fed is killed.
+    sleep 15
+    check student_fed "not active, or started again" sh -c \
+        'systemctl is-active -q firmware-agent-student && [ "$(systemctl show -P NRestarts firmware-agent-student)" = 0 ]'
+    journalctl -u firmware-agent-student --no-pager -o cat | tail -n 8
+}
+
+killed_in_an_event() {
+    say "SIGKILL in the middle of an event"
+    local h pid event report
+    h=$(ears)
+    wait_for 90 heard_all "$h" '"alert"' >/dev/null
+    sleep 1
+    pid=$(main_pid)
+    systemctl kill -s KILL firmware-agent
+    within kill_restart "$(wait_for 30 again "$pid")" 5 s
+    event=$(event_after "$h")
+    say "event ${event:-none}"
+    # shellcheck disable=SC2086
+    if [ -n "$event" ]; then
+        report=$(wait_for 100 once reports_of "$h" $event)
+        within report_after_kill "$report" 90 s
+        check alert_once_after_kill "came $(alerts_of "$h" $event) times" once alerts_of "$h" $event
+        check evidence_after_kill "no file of the event" files_of $event
+        heard_all "$h" '"report"' | grep -oE '"student":\{"[a-z]*":("[a-z_]*")?' | sed 's/^/RESULT student of the killed event /'
+    else
+        check killed_event "no alert came" false
+    fi
+    ls -la $kept
+}
+
+# The player stands still, and with it the kernel's I2C calls: the driver hangs.
+hung_sensor() {
+    say "a sensor's driver hangs, for good"
+    local n h pid restarts
+    play 4 900 3
+    cp /host/unit.toml $own/unit.toml
+    n=$(lines)
+    systemctl restart firmware-agent
+    systemctl stop firmware-agent-student
+    check student_ends "$(systemctl show -P Result firmware-agent-student)" sh -c \
+        '[ "$(systemctl show -P Result firmware-agent-student)" = success ]'
+    wait_for 30 said "$n" "IMU: " >/dev/null
+    sleep 5
+    n=$(lines) pid=$(main_pid) restarts=$(systemctl show -P NRestarts firmware-agent)
+    pkill -STOP play_unit
+    # The stage's limit (15 s), the watchdog's time (10 s), and 5 s to start in emulation.
+    within hung_sensor_restart "$(wait_for 120 again "$pid")" 30 s
+    check hung_sensor_said "not said" said "$n" "the imu stage hangs; the service manager will start"
+    wait_for 60 said "$n" "the imu stage hangs again" >/dev/null
+    check hung_sensor_left "not said" said "$n" "the imu stage hangs again after a start for its sake; recording goes on without it"
+    h=$(ears)
+    # Longer than the watchdog's time.
+    sleep 15
+    check hung_sensor_one_restart "started again $(($(systemctl show -P NRestarts firmware-agent) - restarts)) times" \
+        sh -c "[ \$(systemctl show -P NRestarts firmware-agent) = $((restarts + 1)) ]"
+    check hung_sensor_active "not active" is_active firmware-agent
+    check hung_sensor_records "no health says that the camera is good and the sensor is not heard" \
+        heard_all "$h" '"health"' '"camera":"good"' '"imu":"unheard"'
+    h=$(ears) n=$(lines)
+    pkill -CONT play_unit
+    within hung_sensor_over "$(wait_for 60 said "$n" "the imu stage gets on again")" 10 s
+    wait_for 30 heard_all "$h" '"health"' '"imu":"good"' >/dev/null
+    check hung_sensor_back "no health says so" heard_all "$h" '"health"' '"imu":"good"'
+    log | tail -n 12
+}
+
+power_cut() {
+    say "the power goes in the middle of an event, without a broker"
+    local contact
+    pkill mosquitto
+    pkill -f "firmware-agent listen"
+    play 3 12 4
+    sleep 1
+    contact=$(sed -n 's/.*"contact_s": \([0-9.]*\).*/\1/p' /host/played-4.jsonl)
+    while ! at_least "$(up)" "$(awk -v c="$contact" 'BEGIN { print c + 2 }')"; do sleep 0.1; done
+    say "2 s after contact: cut"
+    log | tail -n 15
+    sync -f /host
+    up >/host/cut
+    # run.sh kills the machine now.
+    sleep 60
+    echo "FAIL cut: still running"
 }
 
 first() {
@@ -47,155 +384,52 @@ first() {
     v4l2-ctl -d /dev/video0 --list-framesizes=YUYV | head -n 4
     v4l2-ctl -d /dev/video0 --list-frameintervals=width=320,height=180,pixelformat=YUYV | head -n 8
     broker
-    say "the package"
-    begun=$(up)
-    dpkg -i /host/*.deb 2>&1 | tail -n 6
-    result install "$(awk -v a="$begun" -v b="$(up)" 'BEGIN { printf "%.1f", b - a }')" s
-    systemctl stop firmware-agent
-    check rmem_max "the package did not set it" sh -c '[ "$(sysctl -n net.core.rmem_max)" = 4194304 ]'
-    check enabled "the unit is not enabled" systemctl is-enabled -q firmware-agent
-    cp /host/unit.toml /host/demo.dbc /etc/firmware-agent/
-    mkdir -p /etc/systemd/system/firmware-agent.service.d
-    # A device of CUSE has a major number of its own, which the unit's list does not name.
-    printf '[Service]\nDeviceAllow=/dev/i2c-9 rw\n' >/etc/systemd/system/firmware-agent.service.d/bench.conf
-    systemctl daemon-reload
-    check configuration "refused" sh -c 'firmware-agent check-config /etc/firmware-agent/unit.toml >/dev/null'
-    systemd-analyze security --no-pager firmware-agent firmware-agent-student 2>/dev/null | grep -i overall
-    /host/play_unit head_on 1 --lead-s 60 >/host/played-1.jsonl 2>/host/played-1.log &
-    wait_for 20 test -e /dev/i2c-9 >/dev/null
-    chmod 666 /dev/i2c-9
-    i2ctransfer -y 9 w1@0x68 0x00 r1
-    say "doctor"
-    firmware-agent doctor --config /etc/firmware-agent/unit.toml --seconds 5 | tee /host/doctor.jsonl
+    install
+    play 1 60 1
+    look
     listen
-    say "the service"
-    systemctl start firmware-agent
-    check active "not active" systemctl is-active -q firmware-agent
-    wait_for 30 said 1 "first frame in the ring" >/dev/null
-    log | grep "first frame" | tail -n 1
-    sleep 12
-    say "the crash"
-    before=$(heard alert)
-    took=$(wait_for 90 heard_more alert "$before") && check alert "none came" true || check alert "none came" false
-    cat /host/played-1.jsonl
-    wait_for 60 heard_more report 0 >/dev/null && check report "none came" true || check report "none came" false
-    ls -la /var/lib/firmware-agent/evidence /var/lib/firmware-agent/evidence/lesser 2>/dev/null
-    check evidence "no file" sh -c 'ls /var/lib/firmware-agent/evidence/*.mcap >/dev/null 2>&1'
-    for f in /var/lib/firmware-agent/evidence/*.mcap; do firmware-agent inspect "$f" | head -n 40; done
-    cp /var/lib/firmware-agent/evidence/*.mcap /host/ 2>/dev/null
-
-    say "the bus goes down and comes back"
-    n=$(lines)
-    ip link set vcan0 down
-    took=$(wait_for 20 said "$n" "CAN vcan0: is down") && result can_down_said "$took" s
-    ip link set vcan0 up
-    took=$(wait_for 40 said "$n" "CAN vcan0: is up after") && result can_back "$took" s
-    check can_back "not taken up again" said "$n" "CAN vcan0: is up after"
-
-    say "the camera goes and comes back"
-    n=$(lines)
-    v4l2-ctl -d /dev/video0 --set-ctrl disconnect=1
-    took=$(wait_for 30 said "$n" "camera ") && result camera_gone_said "$took" s
-    wait_for 20 modprobe -r vivid >/dev/null
-    modprobe vivid n_devs=1 node_types=0x1 && udevadm settle
-    took=$(wait_for 60 said "$n" "camera good") && result camera_back "$took" s
-    check camera_back "not taken up again" said "$n" "camera good"
-
-    say "the broker goes and comes back"
-    pkill mosquitto && sleep 8
-    before=$(heard health)
-    broker
-    took=$(wait_for 90 heard_more health "$before") && result broker_back "$took" s
-    check broker_back "nothing came" heard_more health "$before"
-
-    say "one minute alone"
-    pid=$(systemctl show -P MainPID firmware-agent)
-    cpu() { awk '{ print $14 + $15 }' "/proc/$pid/stat"; }
-    a=$(cpu) && t=$(up)
-    sleep 60
-    awk -v a="$a" -v b="$(cpu)" -v s="$t" -v e="$(up)" 'BEGIN { printf "RESULT cpu %.1f %% of an emulated core\n", (b - a) / (e - s) }'
-    grep -E "VmHWM|VmRSS|RssAnon|Threads" "/proc/$pid/status" | sed 's/^/RESULT memory /'
-
-    say "stopped in order: what it counted until here"
-    n=$(lines)
-    systemctl stop firmware-agent
-    log | tail -n +"$n" | grep -E "samples at|frames|fixes" | sed 's/^/RESULT counted /'
-    grep -h '"health"' /host/heard.jsonl | tail -n 1
-
-    say "20,000 CAN frames a second"
-    # Twenty thousand is what the agent is made for; an emulated core sends what it can.
-    systemctl start firmware-agent
-    wait_for 30 said "$n" "first frame in the ring" >/dev/null
-    sleep 5
-    n=$(lines)
-    before=$(cat /sys/class/net/vcan0/statistics/tx_packets)
-    begun=$(up)
-    timeout 60 cangen vcan0 -g 0 -I i -L 8 -D i -n 200000 -i
-    sent=$(($(cat /sys/class/net/vcan0/statistics/tx_packets) - before))
-    awk -v a="$begun" -v b="$(up)" -v n=$sent 'BEGIN { printf "RESULT can_rate %.0f frames/s\n", n / (b - a) }'
-
-    sleep 3
-    systemctl stop firmware-agent
-    echo "sent $sent"
-    log | tail -n +"$n" | grep -E "samples at|frames" | sed 's/^/RESULT counted under load /'
-    systemctl start firmware-agent
-
-    say "a hang is killed by the watchdog"
-    sleep 5
-    pid=$(systemctl show -P MainPID firmware-agent)
-    kill -STOP "$pid"
-    again() { p=$(systemctl show -P MainPID firmware-agent); [ "$p" != "$pid" ] && [ "$p" != 0 ]; }
-    took=$(wait_for 150 again) && result watchdog_restart "$took" s
-    check watchdog_restart "not started again" again
-    journalctl --no-pager -o cat -u firmware-agent | grep -iE "watchdog" | tail -n 2
-    say "SIGKILL"
-    sleep 5
-    pid=$(systemctl show -P MainPID firmware-agent)
-    systemctl kill -s KILL firmware-agent
-    took=$(wait_for 30 again) && result kill_restart "$took" s
-    check kill_restart "not started again" again
-
-    say "the power goes in the middle of an event, without a broker"
-    pkill play_unit
-    sleep 1
-    pkill mosquitto
-    pkill -f "firmware-agent listen"
-    n=$(lines)
-    /host/play_unit head_on 3 --lead-s 12 --i2c 9 >/host/played-2.jsonl 2>/host/played-2.log &
-    wait_for 20 test -e /dev/i2c-9 >/dev/null && chmod 666 /dev/i2c-9
-    sleep 1
-    contact=$(sed -n 's/.*"contact_s": \([0-9.]*\).*/\1/p' /host/played-2.jsonl)
-    while awk -v a="$(up)" -v c="$contact" 'BEGIN { exit !(a < c + 2.0) }'; do sleep 0.1; done
-    say "2 s after contact: cut"
-    log | tail -n 15
-    sync -f /host
-    echo "$(up)" >/host/cut
-    # run.sh kills the machine now.
-    sleep 60
-    echo "FAIL cut: still running"
+    start
+    crash
+    bus_faults
+    camera_faults
+    broker_fault
+    alone
+    can_load
+    watchdog
+    student
+    killed_in_an_event
+    hung_sensor
+    power_cut
 }
 
 second() {
     say "after the power cut"
     buses
     broker
-    n=$(heard alert)
-    h=$(wc -l </host/heard.jsonl)
+    local h event took
+    h=$(ears)
     listen
     systemctl restart firmware-agent
-    check recovered "not active" systemctl is-active -q firmware-agent
-    took=$(wait_for 60 heard_more alert "$n") && result alert_after_cut "$took" s
-    check alert_after_cut "the alert of the event at the cut did not come" heard_more alert "$n"
+    check recovered "not active" is_active firmware-agent
+    took=$(wait_for 60 heard_all "$h" '"alert"')
+    within alert_after_cut "$took" 60 s
     sleep 5
     say "alerts heard since"
-    tail -n +"$((h + 1))" /host/heard.jsonl | grep '"alert"' | grep -oE '"(kind|severity|mono_ns|seq|revision)":[^,}]*' | paste -sd' '
-    ls -la /var/lib/firmware-agent/evidence /var/lib/firmware-agent/evidence/lesser 2>/dev/null
-    check evidence_after_cut "nothing was left of the event" sh -c 'ls /var/lib/firmware-agent/evidence/*.cut-*.mcap >/dev/null 2>&1'
-    for f in /var/lib/firmware-agent/evidence/*.cut-*.mcap; do
-        firmware-agent inspect "$f" | grep -E '"(count|from_s|to_s)"'
-        cp "$f" /host/
-    done
-    cat /host/cut /host/played-2.jsonl
+    heard_all "$h" '"alert"' | grep -oE '"(kind|severity|mono_ns|boot|seq|revision)":[^,}]*' | paste -sd' '
+    event=$(event_after "$h")
+    ls -la $kept $kept/lesser 2>/dev/null
+    # shellcheck disable=SC2086
+    if [ -n "$event" ]; then
+        check alert_once_after_cut "came $(alerts_of "$h" $event) times" once alerts_of "$h" $event
+        check evidence_after_cut "nothing was left of the event" files_of $event
+        wait_for 30 once reports_of "$h" $event >/dev/null
+        check report_after_cut "the report that was owed did not come" once reports_of "$h" $event
+        for f in $(files_of $event); do
+            firmware-agent inspect "$f" | grep -E '"(count|from_s|to_s)"'
+            cp "$f" /host/
+        done
+    fi
+    cat /host/cut /host/played-4.jsonl
     log -b | tail -n 30
     systemctl stop firmware-agent
 }
