@@ -22,6 +22,8 @@ for pair in mmdebstrap:mmdebstrap qemu-system-aarch64:qemu-system-arm qemu-aarch
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 if [ ${#missing[@]} -gt 0 ]; then
+    # Both from one release: otherwise apt takes a newer qemu-img away for an older qemu.
+    missing+=(qemu-utils)
     say "installing with apt-get: ${missing[*]}"
     apt-get update -q >&2
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
