@@ -102,6 +102,11 @@ pub enum DetectorError {
 /// The detector that ships, its manifest first; made by `models/train/trigger`.
 const BUILTIN: (&str, &[u8]) =
     (include_str!("../artifacts/trigger.toml"), include_bytes!("../artifacts/trigger.onnx").as_slice());
+/// What tract says to its probe, [`KNOWN`] values of it: with that the network that ships is held to tract's word at every start
+/// without tract, which takes most of a start's time and memory. Written by this module's test.
+const BUILTIN_PROBE: &str = include_str!("../artifacts/trigger.probe.txt");
+/// Values of an output that are kept for that, evenly apart.
+const KNOWN: usize = 256;
 
 /// Which engine a detector runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,7 +171,7 @@ impl Detector {
     /// As [`Detector::load`].
     pub fn from_manifest(manifest: Manifest, onnx: &Path, engine: Engine) -> Result<Self, DetectorError> {
         let bytes = read(onnx)?;
-        Self::from_bytes(manifest, onnx, bytes.into(), engine)
+        Self::from_bytes(manifest, onnx, bytes.into(), engine, None)
     }
 
     /// The detector that ships inside the program.
@@ -175,7 +180,8 @@ impl Detector {
     /// Never, as a test shows; the type says so rather than a panic.
     pub fn builtin() -> Result<Self, DetectorError> {
         let path = Path::new("builtin");
-        Self::from_bytes(Manifest::parse(path, BUILTIN.0)?, path, BUILTIN.1.into(), Engine::Auto)
+        let known = BUILTIN_PROBE.split_whitespace().map_while(|v| v.parse().ok()).collect();
+        Self::from_bytes(Manifest::parse(path, BUILTIN.0)?, path, BUILTIN.1.into(), Engine::Auto, Some(known))
     }
 
     fn from_bytes(
@@ -183,12 +189,13 @@ impl Detector {
         onnx: &Path,
         bytes: std::borrow::Cow<'_, [u8]>,
         engine: Engine,
+        known: Option<Vec<f32>>,
     ) -> Result<Self, DetectorError> {
         check_hash(&manifest, onnx, &bytes)?;
         let net = footprint::loading(|| {
             // Dropped with the rest.
             let bytes = bytes;
-            catch_unwind(AssertUnwindSafe(|| build(&manifest, onnx, &bytes, engine)))
+            catch_unwind(AssertUnwindSafe(|| build(&manifest, onnx, &bytes, engine, known.as_deref())))
         });
         let (net, why_tract) = net.unwrap_or_else(|panic| {
             let reason = panic
@@ -314,14 +321,27 @@ fn check_hash(manifest: &Manifest, onnx: &Path, bytes: &[u8]) -> Result<(), Dete
     Ok(())
 }
 
-/// Parses, checks shapes, lowers, compares.
-fn build(m: &Manifest, path: &Path, bytes: &[u8], engine: Engine) -> Result<(Net, Option<String>), DetectorError> {
+/// Parses, checks shapes, lowers, compares: with what is known of tract's answer, else with tract.
+fn build(
+    m: &Manifest,
+    path: &Path,
+    bytes: &[u8],
+    engine: Engine,
+    known: Option<&[f32]>,
+) -> Result<(Net, Option<String>), DetectorError> {
     let bad = |e: &dyn std::fmt::Display| DetectorError::Model { path: path.to_owned(), reason: format!("{e:#}") };
     let onnx = tract_onnx::onnx();
     let proto: pb::ModelProto = onnx.proto_model_for_read(&mut &*bytes).map_err(|e| bad(&e))?;
     let graph = proto.graph.as_ref().ok_or_else(|| bad(&"no graph"))?;
     let most = sizes::most(3 * m.input.width * m.input.height);
     sizes::check_file(graph, most).map_err(|e| bad(&e))?;
+    let probe = probe(m);
+    let outputs: usize = m.output_shape().iter().product();
+    if let Some(known) = known
+        && let Ok(program) = lowered(m, &proto, &probe, outputs, known)
+    {
+        return Ok((Net::Lowered(Box::new(program)), None));
+    }
     let read = || onnx.model_for_proto_model(&proto).and_then(|m| sizes::into_typed(m, most)).map_err(|e| bad(&e));
     let typed = read()?;
     let shape = |fact: TractResult<&TypedFact>| -> Result<Vec<usize>, DetectorError> {
@@ -347,25 +367,36 @@ fn build(m: &Manifest, path: &Path, bytes: &[u8], engine: Engine) -> Result<(Net
     }
     // tract's answer to the probe, then its plan goes before the lowered network comes: both at once, with their
     // buffers, would be the most memory that the agent ever takes.
-    let probe = probe(m);
-    let mut theirs = vec![0.0; m.output_shape().iter().product()];
+    let mut theirs = vec![0.0; outputs];
     let mut plan = tract(typed)?;
     run(&mut plan, m, &probe, &mut theirs)?;
     drop(plan);
-    let why = match lowered(m, &proto, &probe, &theirs) {
+    let why = match lowered(m, &proto, &probe, outputs, &theirs) {
         Ok(program) => return Ok((Net::Lowered(Box::new(program)), None)),
         Err(why) => why,
     };
     Ok((tract(read()?)?, Some(why)))
 }
 
-/// The lowered network, if it gives on the probe what tract gave; why not otherwise.
-fn lowered(m: &Manifest, proto: &pb::ModelProto, probe: &[f32], theirs: &[f32]) -> Result<Program, String> {
+/// Every so many values are kept of an output.
+fn apart(outputs: usize) -> usize {
+    (outputs / KNOWN).max(1)
+}
+
+/// The lowered network, if it gives on the probe what tract gave (all values, or those that are kept); why not otherwise.
+fn lowered(
+    m: &Manifest,
+    proto: &pb::ModelProto,
+    probe: &[f32],
+    outputs: usize,
+    theirs: &[f32],
+) -> Result<Program, String> {
     let mut program = lower::lower(proto, 3, m.input.height, m.input.width).map_err(|why| why.0)?;
-    if program.output_len() != theirs.len() {
+    let step = if theirs.len() == outputs { 1 } else { apart(outputs) };
+    if program.output_len() != outputs || theirs.len() != outputs.div_ceil(step) {
         return Err("the lowered output has another length".into());
     }
-    let mut ours = vec![0.0; theirs.len()];
+    let mut ours = vec![0.0; outputs];
     let ran = catch_unwind(AssertUnwindSafe(|| {
         program.run(probe);
         program.write_output(&mut ours);
@@ -373,7 +404,7 @@ fn lowered(m: &Manifest, proto: &pb::ModelProto, probe: &[f32], theirs: &[f32]) 
     if ran.is_err() {
         return Err("the lowered network failed on the probe".into());
     }
-    let worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, nan_max);
+    let worst = ours.iter().step_by(step).zip(theirs).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, nan_max);
     if worst <= PROBE_TOLERANCE {
         Ok(program)
     } else {
@@ -440,4 +471,59 @@ fn shows_nothing(rgb: &[u8]) -> bool {
         }
     }
     low.iter().zip(&high).all(|(low, high)| high.saturating_sub(*low) < ONE_SHADE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(known: Option<&[f32]>, engine: Engine) -> (Net, Option<String>) {
+        let path = Path::new("builtin");
+        build(&Manifest::parse(path, BUILTIN.0).unwrap(), path, BUILTIN.1, engine, known).unwrap()
+    }
+
+    /// tract's answer to the probe: the values that are kept of it, and how many there are in all.
+    fn of_tract() -> (Vec<f32>, usize) {
+        let m = Manifest::parse(Path::new("builtin"), BUILTIN.0).unwrap();
+        let mut theirs = vec![0.0; m.output_shape().iter().product()];
+        let (mut plan, _) = built(None, Engine::Tract);
+        run(&mut plan, &m, &probe(&m), &mut theirs).unwrap();
+        (theirs.iter().copied().step_by(apart(theirs.len())).collect(), theirs.len())
+    }
+
+    #[test]
+    fn what_is_known_of_the_shipped_detector_is_tracts_word() {
+        let (theirs, all) = of_tract();
+        if std::env::var_os("AGENT_UPDATE_PROBE").is_some() {
+            let text: String = theirs.iter().map(|v| format!("{v}\n")).collect();
+            std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/artifacts/trigger.probe.txt"), text).unwrap();
+        }
+        let known: Vec<f32> = BUILTIN_PROBE.lines().map(|v| v.parse().unwrap()).collect();
+        assert!(known.len() == all.div_ceil(apart(all)) && known.len() > KNOWN / 2, "{} of {all}", known.len());
+        assert!(known.iter().any(|v| v.abs() > 0.1), "it says something");
+        for (known, theirs) in known.iter().zip(&theirs) {
+            assert!((known - theirs).abs() <= 1e-4 * theirs.abs().max(1.0), "{known} {theirs}");
+        }
+    }
+
+    #[test]
+    fn a_network_that_says_something_else_than_is_known_is_put_to_tract_itself() {
+        let known: Vec<f32> = BUILTIN_PROBE.lines().map(|v| v.parse().unwrap()).collect();
+        let m = Manifest::parse(Path::new("builtin"), BUILTIN.0).unwrap();
+        let proto = tract_onnx::onnx().proto_model_for_read(&mut &*BUILTIN.1).unwrap();
+        let outputs = m.output_shape().iter().product();
+        let probe = probe(&m);
+        let held = |known: &[f32]| lowered(&m, &proto, &probe, outputs, known).map(drop);
+        assert_eq!(held(&known), Ok(()));
+        let mut other = known.clone();
+        other[100] += 0.01;
+        assert!(held(&other).unwrap_err().contains("differs"));
+        other[100] = f32::NAN;
+        assert!(held(&other).unwrap_err().contains("differs"));
+        assert!(held(&known[1..]).unwrap_err().contains("length"));
+        assert!(held(&[]).unwrap_err().contains("length"));
+        // Known wrongly, it is tract's own answer that counts.
+        let (net, why) = built(Some(&other), Engine::Auto);
+        assert!(matches!(net, Net::Lowered(_)) && why.is_none());
+    }
 }

@@ -4,10 +4,12 @@
 //! both and turns RGB frames into [`agent_core::vision::Detections`]. tract parses the graph, settles its shapes and
 //! stays the reference and the fallback; the network that runs on frames is a lowering of the same graph (`net`).
 //!
-//! [`risk::RiskHead`] judges what the tracks of those boxes mean: a small recurrent network under tract.
+//! [`risk::RiskHead`] judges what the tracks of those boxes mean: a small recurrent network, computed
+//! by itself (`cell`), with tract as its reference and fallback.
 //!
 //! This crate reads the files it is given and nothing else; it knows no clock, no network and no configuration.
 
+mod cell;
 mod decode;
 pub mod detector;
 pub mod footprint;

@@ -2,13 +2,13 @@
 
 use tract_onnx::pb;
 
-pub(super) struct Constant {
-    pub(super) dims: Vec<usize>,
-    pub(super) floats: Vec<f32>,
-    pub(super) ints: Vec<i64>,
+pub(crate) struct Constant {
+    pub(crate) dims: Vec<usize>,
+    pub(crate) floats: Vec<f32>,
+    pub(crate) ints: Vec<i64>,
 }
 
-pub(super) fn constant(t: &pb::TensorProto) -> Option<Constant> {
+pub(crate) fn constant(t: &pb::TensorProto) -> Option<Constant> {
     let dims: Vec<usize> = t.dims.iter().map(|d| usize::try_from(*d).ok()).collect::<Option<_>>()?;
     let (mut floats, mut ints) = (t.float_data.clone(), t.int64_data.clone());
     match t.data_type {
@@ -25,15 +25,15 @@ pub(super) fn constant(t: &pb::TensorProto) -> Option<Constant> {
     (count == floats.len().max(ints.len())).then_some(Constant { dims, floats, ints })
 }
 
-pub(super) fn ints(node: &pb::NodeProto, name: &str) -> Option<Vec<usize>> {
+pub(crate) fn ints(node: &pb::NodeProto, name: &str) -> Option<Vec<usize>> {
     let a = node.attribute.iter().find(|a| a.name == name)?;
     a.ints.iter().map(|i| usize::try_from(*i).ok()).collect()
 }
 
-pub(super) fn int(node: &pb::NodeProto, name: &str, default: i64) -> i64 {
+pub(crate) fn int(node: &pb::NodeProto, name: &str, default: i64) -> i64 {
     node.attribute.iter().find(|a| a.name == name).map_or(default, |a| a.i)
 }
 
-pub(super) fn text<'a>(node: &'a pb::NodeProto, name: &str) -> &'a [u8] {
+pub(crate) fn text<'a>(node: &'a pb::NodeProto, name: &str) -> &'a [u8] {
     node.attribute.iter().find(|a| a.name == name).map_or(&[], |a| &a.s)
 }

@@ -10,7 +10,7 @@
 //! What it never does: guess. A node outside what [`lower`] knows, or a result that differs from tract's on a probe,
 //! and the detector runs tract's own plan instead, and says so in its description.
 
-mod attributes;
+pub(crate) mod attributes;
 pub(crate) mod kernels;
 pub(crate) mod layout;
 pub(crate) mod lower;
