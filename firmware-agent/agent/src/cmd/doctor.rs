@@ -42,6 +42,7 @@ pub(crate) fn doctor(args: &DoctorArgs) -> anyhow::Result<Outcome> {
         unit::lines,
         unit::clock,
         unit::heat,
+        unit::power_mode,
         unit::models,
         unit::disk,
         unit::broker,

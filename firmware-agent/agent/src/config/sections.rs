@@ -135,8 +135,12 @@ fn unit(files: &mut Files, top: &mut Section<'_>) -> Option<UnitConfig> {
         ("bus", VehicleClass::Bus),
     ];
     let class = s.word(files, "vehicle_class", &classes);
+    let mode = s.checked(files, "power_mode", "\"none\" or a mode's name", |text| match text {
+        "none" => Ok(None),
+        name => UnitId::new(name).map(Some).map_err(|e| e.to_string()),
+    });
     s.finish(files);
-    Some(UnitConfig { name: unit?, fleet: fleet?, vehicle_class: class?.value })
+    Some(UnitConfig { name: unit?, fleet: fleet?, vehicle_class: class?.value, power_mode: mode?.value })
 }
 
 fn classes(files: &mut Files, top: &mut Section<'_>) -> Option<Classes> {

@@ -61,6 +61,9 @@ pub(crate) struct UnitConfig {
     pub(crate) fleet: UnitId,
     /// Which thresholds apply.
     pub(crate) vehicle_class: VehicleClass,
+    /// The board's power mode that this was written for.
+    #[serde(serialize_with = "name_or_none")]
+    pub(crate) power_mode: Option<UnitId>,
 }
 
 /// Kind of vehicle, for the thresholds.
@@ -484,6 +487,10 @@ pub(crate) enum SourceKind {
 // replacement character, because the effective configuration must always be printable.
 pub(super) fn path_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
+}
+
+fn name_or_none<S: Serializer>(name: &Option<UnitId>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(name.as_ref().map_or("none", |name| name.as_str()))
 }
 
 pub(super) fn path_or_none<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -10,5 +10,6 @@ pub(crate) mod gnss;
 pub(crate) mod gpio;
 pub(crate) mod imu;
 pub(crate) mod news;
+pub(crate) mod power_mode;
 pub(crate) mod thermal;
 pub(crate) mod wall;

@@ -16,6 +16,7 @@ use crate::config::types::BrokerUrl;
 use crate::io::gpio::{self, Lines as _};
 use crate::io::imu::{self, ImuReport};
 use crate::io::news::Told;
+use crate::io::power_mode::{self, Mode};
 use crate::io::wall::WallClock;
 use crate::student;
 
@@ -93,6 +94,32 @@ pub(super) fn heat(config: &Config, _seconds: f64) -> Value {
         Heat::Hot(why) => format!("it is not asked: {why}"),
     };
     json!({"check": "heat", "works": true, "zone": thermal.zone, "celsius": celsius, "student": student})
+}
+
+/// Whether the board runs in the power mode that its configuration was written for.
+pub(super) fn power_mode(config: &Config, _seconds: f64) -> Value {
+    match &config.unit.power_mode {
+        None => json!({"check": "power_mode", "works": null, "why": "unit.power_mode is none"}),
+        Some(wanted) => mode_line(wanted.as_str(), power_mode::mode(wanted.as_str())),
+    }
+}
+
+fn mode_line(wanted: &str, found: Result<Mode, String>) -> Value {
+    match found {
+        Ok(mode) => {
+            let advice = match mode.wanted {
+                _ if mode.name == wanted => String::new(),
+                Some(number) => format!("`sudo nvpmodel -m {number}` sets {wanted}; some changes take a restart"),
+                None => format!("this board has {}: name one of them in unit.power_mode", mode.there.join(", ")),
+            };
+            let works = mode.name == wanted;
+            json!({"check": "power_mode", "works": works, "wanted": wanted, "found": mode.name, "number": mode.number, "advice": advice})
+        }
+        Err(why) => {
+            let advice = "a board without nvpmodel has no such modes: set unit.power_mode to \"none\"";
+            json!({"check": "power_mode", "works": false, "wanted": wanted, "why": why, "advice": advice})
+        }
+    }
 }
 
 /// What times in messages are worth now.
@@ -231,6 +258,21 @@ mod tests {
         let config = Config::default_embedded().unwrap();
         assert_eq!(motion(&config, 0.1)["works"], Value::Null);
         assert_eq!(lines(&config, 0.1)["works"], Value::Null);
+    }
+
+    #[test]
+    fn another_power_mode_is_said_with_the_command_that_sets_it() {
+        let there = vec!["15W".to_owned(), "MAXN_SUPER".to_owned()];
+        let found = |wanted| Ok(Mode { name: "MAXN_SUPER".to_owned(), number: 2, wanted, there: there.clone() });
+        let line = mode_line("15W", found(Some(0)));
+        assert!(line["works"] == json!(false) && line["advice"].as_str().unwrap().contains("nvpmodel -m 0"), "{line}");
+        let line = mode_line("25W", found(None));
+        assert!(line["advice"].as_str().unwrap().contains("has 15W, MAXN_SUPER:"), "{line}");
+        let line = mode_line("MAXN_SUPER", found(Some(2)));
+        assert_eq!((&line["works"], &line["advice"], &line["found"]), (&json!(true), &json!(""), &json!("MAXN_SUPER")));
+        let line = mode_line("15W", Err("no file".to_owned()));
+        assert!(line["works"] == json!(false) && line["why"] == json!("no file"), "{line}");
+        assert_eq!(power_mode(&Config::default_embedded().unwrap(), 0.1)["works"], Value::Null);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::config::{Config, Purpose};
 use crate::convert;
 use crate::exit::{bad_config, bad_input};
 use crate::io::camera::Camera;
+use crate::io::power_mode;
 use crate::show::say;
 use crate::student::{DeskThread, StudentLink};
 use crate::updates;
@@ -114,6 +115,11 @@ fn open(args: &RunArgs, mut config: Config) -> anyhow::Result<Prepared> {
     }
     let detector = convert::detector(&config)?;
     let live = config.sources.kind == SourceKind::Device;
+    if let Some(words) =
+        config.unit.power_mode.as_ref().filter(|_| live).and_then(|mode| power_mode::remark(mode.as_str()))
+    {
+        say!("{words}; `doctor` says what to do");
+    }
     let camera = if live { live::open_camera(&config)? } else { None };
     let drives = if live { Vec::new() } else { open_drives(&config)? };
     // Refused here, a DBC costs no start and tells the fleet nothing.

@@ -153,8 +153,11 @@ const TYPES: &[Case] = &[
     ),
     (
         "a word that is none of them",
-        "[unit]\nvehicle_class = \"lorry\"\n",
-        &["2:17: unit.vehicle_class is \"lorry\"; one of car, van, truck, bus is wanted"],
+        "[unit]\nvehicle_class = \"lorry\"\npower_mode = \"15 W\"\n",
+        &[
+            "2:17: unit.vehicle_class is \"lorry\"; one of car, van, truck, bus is wanted",
+            "3:14: unit.power_mode is \"15 W\", character ' ' is not a letter, digit, '.', '-' or '_'",
+        ],
     ),
     ("a number as a flag", "[sources]\nloop = 1\n", &["2:8: sources.loop is 1; true or false is wanted"]),
     (
