@@ -5,9 +5,10 @@
 //! ends the feeding, and the manager kills and starts the daemon again: what was open at that time is in the outbox, and
 //! open events begin anew. Without a manager a hung stage is said in the log and nothing else.
 //!
-//! A sensor's driver that hangs may be helped by one restart and not by ten: a sensor that hangs again within [`TRIED_FOR`] of the
-//! restart that it cost is left hanging, said, and everything else goes on. Which sensors those are is kept in the unit's
-//! runtime directory, which lasts from start to start and not over a boot.
+//! A sensor's stage that hangs is poked first ([`threads`]). Where it then waits in its driver and no signal reaches it, it is left
+//! hanging, said, and everything else goes on: a process with such a thread cannot even be killed. Otherwise it may be helped by one
+//! restart and not by ten: a sensor that hangs again within [`TRIED_FOR`] of the restart that it cost is left hanging, too. Which
+//! sensors those are is kept in the unit's runtime directory, which lasts from start to start and not over a boot.
 //!
 //! Stages that do nothing but wait for the disk are given more time: a disk that hangs is no better after a restart (a process that
 //! waits for it cannot even be killed), and recording and alerts go on without it. What takes longer than it may is said.
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use agent_worker::pulse::Pulse;
 use sd_notify::NotifyState;
 
+use super::threads;
 use crate::show::say;
 
 /// The core takes its messages one by one; each is a matter of milliseconds.
@@ -43,6 +45,8 @@ pub(super) const DISK: Duration = Duration::from_secs(60);
 /// So much longer a stage that waits for the disk may hang before it is taken for one that hangs by itself.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// A poked thread has so long to get on.
+const POKED_FOR: Duration = Duration::from_secs(1);
 /// A sensor that hangs again within this time of the start that it caused is not worth another one.
 const TRIED_FOR: Duration = Duration::from_secs(600);
 /// Name of the file that says which sensors cost the last start, a line each.
@@ -56,6 +60,7 @@ struct Stage {
     name: &'static str,
     pulse: Arc<Pulse>,
     patience: Duration,
+    /// One that waits for a sensor's driver; its thread has its name.
     sensor: bool,
 }
 
@@ -77,7 +82,7 @@ impl Watch {
         self.add(name, Duration::ZERO, false)
     }
 
-    /// The same for one that waits for a sensor's driver.
+    /// The same for one that waits for a sensor's driver, in the thread of that name.
     pub(super) fn sensor(&mut self, name: &'static str) -> Arc<Pulse> {
         self.add(name, Duration::ZERO, true)
     }
@@ -159,6 +164,19 @@ impl Tried {
     }
 }
 
+/// What is to be done about a stage that hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It was poked: a moment.
+    Poked,
+    /// It waits in its driver, where no signal reaches it.
+    InDriver,
+    /// A start was tried for it, and did not help.
+    Tried,
+    /// The service manager starts the agent anew.
+    Restart,
+}
+
 /// Tells the service manager of one run.
 #[derive(Debug)]
 pub(super) struct Teller {
@@ -167,7 +185,11 @@ pub(super) struct Teller {
     /// How often the watchdog is fed, if the manager has one for this program.
     every: Option<Duration>,
     fed: Option<Instant>,
-    hung: Option<&'static str>,
+    hung: Option<(&'static str, Verdict)>,
+    /// Which stage was poked, and when.
+    poked: Option<(&'static str, Instant)>,
+    /// Pokes a thread; whether one waits uninterruptibly.
+    threads: (fn(&str), fn(&str) -> bool),
     disk_hangs: bool,
 }
 
@@ -177,16 +199,42 @@ impl Teller {
         let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]);
         // A third of the time: one notice that comes late must not cost a restart.
         let every = sd_notify::watchdog_enabled().filter(|w| !w.is_zero()).map(|w| w / 3);
-        Self { watch, tried: Tried::read(Instant::now()), every, fed: None, hung: None, disk_hangs: false }
+        let threads: (fn(&str), fn(&str) -> bool) = (threads::poke, threads::waits_uninterruptibly);
+        let tried = Tried::read(Instant::now());
+        Self { watch, tried, every, fed: None, hung: None, poked: None, threads, disk_hangs: false }
+    }
+
+    fn judge(&mut self, stage: &Stage, now: Instant) -> Verdict {
+        if !stage.sensor {
+            return Verdict::Restart;
+        }
+        if self.tried.has(stage) {
+            return Verdict::Tried;
+        }
+        match self.poked {
+            Some((name, at)) if name == stage.name => {
+                if now.saturating_duration_since(at) < POKED_FOR {
+                    Verdict::Poked
+                } else if (self.threads.1)(stage.name) {
+                    Verdict::InDriver
+                } else {
+                    Verdict::Restart
+                }
+            }
+            _ => {
+                (self.threads.0)(stage.name);
+                self.poked = Some((stage.name, now));
+                Verdict::Poked
+            }
+        }
     }
 
     /// To be called many times a second. Feeds the watchdog when it is time and all stages are alive.
     pub(super) fn look(&mut self, now: Instant) {
-        let stage = self.watch.hung(now, &self.tried);
-        let (hung, disk_hangs) = (stage.map(|s| s.name), self.watch.disk_hangs(now));
-        // Left hanging: a start was tried for it, and did not help.
-        let left = stage.is_some_and(|s| self.tried.has(s));
+        let stage = self.watch.hung(now, &self.tried).cloned();
+        let hung = stage.as_ref().map(|stage| (stage.name, self.judge(stage, now)));
         let sensor = stage.is_some_and(|s| s.sensor);
+        let disk_hangs = self.watch.disk_hangs(now);
         if disk_hangs != self.disk_hangs {
             self.disk_hangs = disk_hangs;
             if disk_hangs {
@@ -199,12 +247,17 @@ impl Teller {
         }
         if hung != self.hung {
             match (hung, self.hung) {
-                (Some(stage), _) if left => {
-                    say!("the {stage} stage hangs again after a start for its sake; recording goes on without it");
+                (Some((_, Verdict::Poked)), _) => {}
+                (Some((stage, verdict @ (Verdict::Tried | Verdict::InDriver))), _) => {
+                    let why = match verdict {
+                        Verdict::Tried => "hangs again after a start for its sake",
+                        _ => "hangs in its driver, and no start would help",
+                    };
+                    say!("the {stage} stage {why}; recording goes on without it");
                     let _ =
                         sd_notify::notify(&[NotifyState::Status(&format!("recording without {stage}, which hangs"))]);
                 }
-                (Some(stage), _) => {
+                (Some((stage, Verdict::Restart)), _) => {
                     let then =
                         if self.every.is_some() { "; the service manager will start the agent again" } else { "" };
                     if sensor && self.every.is_some() {
@@ -213,16 +266,18 @@ impl Teller {
                     say!("the {stage} stage hangs{then}");
                     let _ = sd_notify::notify(&[NotifyState::Status(&format!("the {stage} stage hangs"))]);
                 }
-                (None, Some(stage)) => say!("the {stage} stage gets on again"),
+                (None, Some((stage, _))) => say!("the {stage} stage gets on again"),
                 (None, None) => {}
             }
             self.hung = hung;
         }
         if hung.is_none() {
+            self.poked = None;
             self.tried.forget(now);
         }
         let Some(every) = self.every else { return };
-        if (hung.is_none() || left) && self.fed.is_none_or(|fed| now.saturating_duration_since(fed) >= every) {
+        let ends = matches!(hung, Some((_, Verdict::Restart)));
+        if !ends && self.fed.is_none_or(|fed| now.saturating_duration_since(fed) >= every) {
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
             self.fed = Some(now);
         }
@@ -269,7 +324,8 @@ mod tests {
         assert_eq!((teller.fed, teller.hung), (Some(begun), None));
         let late = begun + Duration::from_secs(9);
         teller.look(late);
-        assert_eq!((teller.fed, teller.hung), (Some(begun), Some("look")), "a hung stage is not fed for");
+        let restart = |name| Some((name, Verdict::Restart));
+        assert_eq!((teller.fed, teller.hung), (Some(begun), restart("look")), "a hung stage is not fed for");
         look.idle();
         teller.look(late);
         assert_eq!((teller.fed, teller.hung), (Some(late), None));
@@ -277,7 +333,8 @@ mod tests {
 
     fn teller(watch: Watch) -> Teller {
         let every = Some(Duration::from_secs(3));
-        Teller { watch, tried: Tried::default(), every, fed: None, hung: None, disk_hangs: false }
+        let threads: (fn(&str), fn(&str) -> bool) = (|_| {}, |_| false);
+        Teller { watch, tried: Tried::default(), every, fed: None, hung: None, poked: None, threads, disk_hangs: false }
     }
 
     #[test]
@@ -295,21 +352,22 @@ mod tests {
             if core_hangs {
                 core.busy(begun, CORE);
             }
-            [14, 20].into_iter().for_each(|s| teller.look(later(s)));
+            [14, 17, 20].into_iter().for_each(|s| teller.look(later(s)));
             (teller, imu, can)
         };
+        let restart = |name| Some((name, Verdict::Restart));
         let fed = |teller: &Teller| teller.fed == Some(later(20));
         let (teller, ..) = run(false);
         assert!(!fed(&teller) && teller.hangs());
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "imu\n");
         let (teller, ..) = run(true);
-        assert_eq!((fed(&teller), teller.hung), (false, Some("core")));
+        assert_eq!((fed(&teller), teller.hung), (false, restart("core")));
         let (mut teller, imu, can) = run(false);
         assert!(fed(&teller), "it is not started again for the same sensor");
         // Another sensor has its own start.
         can.busy(later(20), CAN);
-        teller.look(later(30));
-        assert_eq!((teller.hung, teller.fed), (Some("can"), Some(later(20))));
+        [30, 32].into_iter().for_each(|s| teller.look(later(s)));
+        assert_eq!((teller.hung, teller.fed), (restart("can"), Some(later(30))), "poked first, and fed for meanwhile");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "imu\ncan\n");
         // Both got on, and for long: the next hang is a new one.
         imu.idle();
@@ -317,9 +375,34 @@ mod tests {
         teller.look(later(601));
         assert!(!file.exists());
         imu.busy(later(700), IMU);
-        [714, 716].into_iter().for_each(|s| teller.look(later(s)));
-        assert_eq!((teller.hung, teller.fed), (Some("imu"), Some(later(714))));
+        [714, 717, 719].into_iter().for_each(|s| teller.look(later(s)));
+        assert_eq!((teller.hung, teller.fed), (restart("imu"), Some(later(717))));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "imu\n");
+    }
+
+    /// The process could not even be killed.
+    #[test]
+    fn a_sensor_whose_driver_hangs_costs_no_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(TRIED_FILE);
+        let begun = Instant::now();
+        let later = |s| begun + Duration::from_secs(s);
+        let mut watch = Watch::default();
+        let (imu, can) = (watch.sensor("imu"), watch.sensor("can"));
+        let threads: (fn(&str), fn(&str) -> bool) = (|_| {}, |thread| thread == "imu");
+        let mut teller = Teller { tried: Tried::of(Some(file.clone()), begun), threads, ..teller(watch) };
+        imu.busy(begun, IMU);
+        [16, 20].into_iter().for_each(|s| teller.look(later(s)));
+        assert_eq!((teller.hung, teller.fed), (Some(("imu", Verdict::InDriver)), Some(later(20))));
+        assert!(!file.exists() && teller.hangs());
+        // It gets on; the next to hang is not in its driver.
+        imu.idle();
+        teller.look(later(30));
+        assert_eq!((teller.hung, teller.fed), (None, Some(later(30))));
+        can.busy(later(30), CAN);
+        [36, 38].into_iter().for_each(|s| teller.look(later(s)));
+        assert_eq!((teller.hung, teller.fed), (Some(("can", Verdict::Restart)), Some(later(36))));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "can\n");
     }
 
     /// A restart would not make the disk any better, and would cost what is in memory.
@@ -338,7 +421,8 @@ mod tests {
         teller.look(later(600));
         assert_eq!(teller.fed, Some(later(600)), "it is fed for on and on");
         teller.look(later(661));
-        assert_eq!((teller.hung, teller.fed), (Some("evidence"), Some(later(600))), "until it may be our own fault");
+        let restart = Some(("evidence", Verdict::Restart));
+        assert_eq!((teller.hung, teller.fed), (restart, Some(later(600))), "until it may be our own fault");
         evidence.idle();
         teller.look(later(662));
         assert!(!teller.hangs());
