@@ -27,12 +27,14 @@ mod owed;
 mod parking;
 mod prepare;
 pub(crate) mod record;
+mod threads;
 mod trial;
 mod watch;
 
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use agent_core::agent::{Agent, Lost, Output};
@@ -78,6 +80,8 @@ const FRAMES: usize = 4;
 const BUFFERS: usize = 16;
 /// First size of a frame buffer, bytes; it grows to the largest frame seen and stays.
 const BUFFER_BYTES: usize = 256 << 10;
+/// Messages that wait are taken so many at once before the core looks at anything else: a full bus brings one every 50 us.
+const AT_ONCE: usize = 64;
 /// The core looks at the clock at least this often.
 const TICK: Duration = Duration::from_millis(20);
 /// How often the core asks for commands of the fleet, and how the link is.
@@ -105,10 +109,10 @@ impl Owned {
 }
 
 enum Inbox {
-    /// A record, and when it was handed over (for the latency log).
-    Record(Owned, SystemTime),
+    /// A record, and when it was handed over (where there is a latency log).
+    Record(Owned, Option<SystemTime>),
     /// What the detector saw, and when its frame was handed over. Boxed: the inbox has thousands of places.
-    Seen { t: MonoTime, aspect: f32, detections: Box<Detections>, born: SystemTime },
+    Seen { t: MonoTime, aspect: f32, detections: Box<Detections>, born: Option<SystemTime> },
     /// Frames that were not looked at.
     Unseen(u32),
     /// From the student's thread.
@@ -169,7 +173,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let signer = Signer::of_unit(&config, flags);
     let (journal, journal_jobs, journal_back) = journal::of(&config, link.boot, &info, signer.clone());
     let mut watch = Watch::default();
-    let (to_eyes, frames) = sync_channel::<(FrameMeta, Vec<u8>, SystemTime)>(FRAMES);
+    let (to_eyes, frames) = sync_channel::<(FrameMeta, Vec<u8>, Option<SystemTime>)>(FRAMES);
     let (scribe, evidence_jobs, evidence_back) = Scribe::new(info, signer);
     let keeper = Keeper::new(Arc::new(RealDisk), Place::of(&config), Durability::Synced, evidence_back);
     let mut core = Core {
@@ -188,6 +192,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         live,
         pulse: watch.stage("core"),
         first_frame: Some(Instant::now()),
+        ended: false,
         wall: live.then(WallClock::new),
         panic_signal: convert::panic_signal(&config),
         parking: parking::Parking::default(),
@@ -206,7 +211,13 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
             .spawn_scoped(scope, move || journal::write(&RealDisk, &journal_jobs, journal_back, &journaling))?;
         owed::start(scope, desk, owed, &inbox, &stop)?;
         if live {
-            let sensors = live::Sensors { config: &config, filters: filters.as_deref(), stop: &stop, lamp: &lamp };
+            let sensors = live::Sensors {
+                config: &config,
+                filters: filters.as_deref(),
+                stop: &stop,
+                lamp: &lamp,
+                timed: args.latency_log.is_some(),
+            };
             live::start(scope, sensors, &inbox, &mut watch)?;
         }
         if let Some(camera) = camera {
@@ -350,7 +361,7 @@ fn play(
                 Owned::Frame(meta, buffer)
             }
         };
-        if inbox.send(Inbox::Record(owned, SystemTime::now())).is_err() {
+        if inbox.send(Inbox::Record(owned, Some(SystemTime::now()))).is_err() {
             break;
         }
     }
@@ -368,7 +379,7 @@ struct Core {
     samples: Samples,
     link: RunningLink,
     give_back: SyncSender<Vec<u8>>,
-    to_eyes: Option<SyncSender<(FrameMeta, Vec<u8>, SystemTime)>>,
+    to_eyes: Option<SyncSender<(FrameMeta, Vec<u8>, Option<SystemTime>)>>,
     scribe: Scribe,
     journal: journal::Journal,
     latency: Option<std::fs::File>,
@@ -379,6 +390,8 @@ struct Core {
     pulse: Arc<Pulse>,
     /// When the daemon began, until its first frame is in the ring.
     first_frame: Option<Instant>,
+    /// The source came to its end.
+    ended: bool,
     /// The unit's own; a drive carries its time.
     wall: Option<WallClock>,
     panic_signal: Option<u8>,
@@ -395,9 +408,9 @@ struct Core {
 impl Core {
     fn run(&mut self, arrivals: &Receiver<Inbox>, stop: &AtomicBool) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let (mut ended, mut heard) = (false, begun);
+        let mut heard = begun;
         // After the end of the source the open events still wait for their files.
-        while !(stop.load(Ordering::Relaxed) || ended && !self.agent.awaiting() || self.parked()) {
+        while !(stop.load(Ordering::Relaxed) || self.ended && !self.agent.awaiting() || self.parked()) {
             self.pulse.busy(Instant::now(), watch::CORE);
             self.look_at_clock();
             self.journal.tick(&self.agent, self.agent.now());
@@ -408,13 +421,11 @@ impl Core {
                 self.commands();
             }
             match arrivals.recv_timeout(TICK) {
-                Ok(Inbox::End) => {
-                    ended = true;
-                    self.agent.finish();
-                }
                 Ok(message) => {
-                    let born = self.take(message);
-                    self.drain(born);
+                    for message in iter::once(message).chain(arrivals.try_iter().take(AT_ONCE)) {
+                        let born = self.take(message);
+                        self.drain(born);
+                    }
                     continue;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -422,9 +433,9 @@ impl Core {
             }
             // Time goes on without samples too. Both clocks began at zero with this run; without pacing the drive's
             // runs ahead, and there is no waiting to be done.
-            if !ended && self.live {
+            if !self.ended && self.live {
                 self.agent.on_tick(monotonic_now());
-            } else if !ended && self.realtime {
+            } else if !self.ended && self.realtime {
                 self.agent.on_tick(MonoTime(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)));
             }
             self.drain(None);
@@ -463,7 +474,7 @@ impl Core {
             Inbox::Record(Owned::Sample(record), born) => {
                 self.vitals.sample(&record);
                 self.samples.feed(&mut self.agent, &record);
-                Some(born)
+                born
             }
             Inbox::Record(Owned::Frame(meta, bytes), born) => {
                 self.vitals.frame();
@@ -475,12 +486,12 @@ impl Core {
                     student.on_frame(&self.agent, &meta, &bytes);
                 }
                 self.show_frame(meta, bytes, born);
-                Some(born)
+                born
             }
             Inbox::Seen { t, aspect, detections, born } => {
                 self.vitals.seen();
                 self.agent.on_detections(t, &detections, aspect, self.head.as_mut().map(|h| h as _));
-                Some(born)
+                born
             }
             Inbox::Unseen(n) => {
                 self.agent.on_loss(Lost::UnseenFrames, n);
@@ -521,27 +532,12 @@ impl Core {
                 self.link.send(&Message::Report(*report));
                 None
             }
-            Inbox::End => None,
+            Inbox::End => {
+                self.ended = true;
+                self.agent.finish();
+                None
+            }
         }
-    }
-
-    /// Hands a frame to the eyes, or back to the pool when they are behind.
-    fn show_frame(&mut self, meta: FrameMeta, bytes: Vec<u8>, born: SystemTime) {
-        let bytes = match &self.to_eyes {
-            None => bytes,
-            Some(eyes) => match eyes.try_send((meta, bytes, born)) {
-                Ok(()) => return,
-                Err(TrySendError::Full((_, bytes, _)) | TrySendError::Disconnected((_, bytes, _))) => {
-                    self.agent.on_loss(Lost::UnseenFrames, 1);
-                    self.unseen += 1;
-                    if self.unseen == 1 {
-                        say!("the trigger model is behind: frames go unseen, counted in each message");
-                    }
-                    bytes
-                }
-            },
-        };
-        let _ = self.give_back.try_send(bytes);
     }
 
     fn drain(&mut self, born: Option<SystemTime>) {
@@ -579,15 +575,6 @@ impl Core {
                 }
             }
         }
-    }
-
-    /// `event,record handed over,alert given to the outbox`: Unix nanoseconds.
-    fn log_latency(&mut self, event: &str, born: Option<SystemTime>) {
-        use std::io::Write as _;
-        let (Some(file), Some(born)) = (&mut self.latency, born) else { return };
-        let ns = |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-        // A measurement that cannot be written is missing from the file, which the reader notices.
-        let _ = writeln!(file, "{event},{},{}", ns(born), ns(SystemTime::now()));
     }
 
     /// Closes the channels to the other threads and gives the link back.

@@ -1,8 +1,9 @@
 //! The eyes of `run` while it plays drives: frames decoded and scored. A live camera has a thread of its own for that.
 
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::{Instant, SystemTime};
 
+use agent_core::agent::Lost;
 use agent_core::samples::FrameMeta;
 use agent_core::time::MonoTime;
 use agent_core::vision::Detections;
@@ -10,7 +11,7 @@ use agent_drive::VideoDecoder;
 use agent_models::Detector;
 use agent_worker::pulse::Pulse;
 
-use super::{Inbox, watch};
+use super::{Core, Inbox, watch};
 use crate::pipeline::SMALL_WIDTH;
 use crate::show::say;
 
@@ -18,7 +19,7 @@ use crate::show::say;
 pub(super) fn eyes(
     mut detector: Detector,
     every_nth: u64,
-    frames: &Receiver<(FrameMeta, Vec<u8>, SystemTime)>,
+    frames: &Receiver<(FrameMeta, Vec<u8>, Option<SystemTime>)>,
     inbox: &SyncSender<Inbox>,
     pool: &SyncSender<Vec<u8>>,
     pulse: &Pulse,
@@ -75,4 +76,25 @@ fn look(
     let aspect = f32::from(small.width) / f32::from(small.height.max(1));
     let found = detector.detect(small.width.into(), small.height.into(), small.rgb)?;
     Ok(Some((small.meta.t, aspect, found.clone())))
+}
+
+impl Core {
+    /// Hands a frame to the eyes, or back to the pool when they are behind.
+    pub(super) fn show_frame(&mut self, meta: FrameMeta, bytes: Vec<u8>, born: Option<SystemTime>) {
+        let bytes = match &self.to_eyes {
+            None => bytes,
+            Some(eyes) => match eyes.try_send((meta, bytes, born)) {
+                Ok(()) => return,
+                Err(TrySendError::Full((_, bytes, _)) | TrySendError::Disconnected((_, bytes, _))) => {
+                    self.agent.on_loss(Lost::UnseenFrames, 1);
+                    self.unseen += 1;
+                    if self.unseen == 1 {
+                        say!("the trigger model is behind: frames go unseen, counted in each message");
+                    }
+                    bytes
+                }
+            },
+        };
+        let _ = self.give_back.try_send(bytes);
+    }
 }

@@ -44,7 +44,7 @@ pub(super) fn open_camera(config: &Config) -> anyhow::Result<Option<Box<dyn Came
 /// Hands what the camera says to the core; false when it is gone. A frame never waits: what finds the inbox full is a gap
 /// in the sequence, which the core counts, and its buffer goes back.
 pub(super) fn tell(inbox: &SyncSender<Inbox>, give_back: &SyncSender<Vec<u8>>, news: CameraNews) -> bool {
-    let born = SystemTime::now();
+    let born = Some(SystemTime::now());
     let message = match news {
         CameraNews::Frame(meta, bytes) => {
             let Err(refused) = inbox.try_send(Inbox::Record(Owned::Frame(meta, bytes), born)) else { return true };
@@ -70,6 +70,8 @@ pub(super) struct Sensors<'a> {
     pub(super) stop: &'a AtomicBool,
     /// What the lamp is to show.
     pub(super) lamp: &'a AtomicU8,
+    /// Whether it is noted when each sample is handed over.
+    pub(super) timed: bool,
 }
 
 /// Starts a thread for each kind of sensor that is configured, camera apart.
@@ -104,12 +106,13 @@ pub(super) fn start<'s>(
 /// Hands news of a sensor over without ever waiting for the core: samples as records, and words.
 fn hand_over<T>(
     inbox: &SyncSender<Inbox>,
+    timed: bool,
     kind: Lost,
     record: fn(T) -> DriveRecord<'static>,
 ) -> impl FnMut(News<T>) -> Told {
     move |news| {
         let message = match news {
-            News::Sample(sample) => Inbox::Record(Owned::Sample(record(sample)), SystemTime::now()),
+            News::Sample(sample) => Inbox::Record(Owned::Sample(record(sample)), timed.then(SystemTime::now)),
             News::Lost(samples) => Inbox::Lost(kind, samples),
             News::Said(what) => Inbox::Said(what),
         };
@@ -123,7 +126,7 @@ fn hand_over<T>(
 
 /// The receiver's thread.
 fn receiver(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
-    let mut tell = hand_over(inbox, Lost::Gnss, DriveRecord::Gnss);
+    let mut tell = hand_over(inbox, sensors.timed, Lost::Gnss, DriveRecord::Gnss);
     let mut teller = Teller::new(&mut tell);
     let mut tell = |news: gnss::News| {
         match news {
@@ -141,7 +144,7 @@ fn receiver(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
 
 /// The thread of the CAN buses.
 fn buses(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
-    let mut tell = hand_over(inbox, Lost::Can, DriveRecord::Can);
+    let mut tell = hand_over(inbox, sensors.timed, Lost::Can, DriveRecord::Can);
     let beat = || pulse.busy(Instant::now(), watch::CAN);
     let settings = &sensors.config.sources.can;
     let asks = can::Asks::of(settings);
@@ -152,7 +155,7 @@ fn buses(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
 
 /// The thread of the motion sensor.
 fn inertial(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
-    let mut tell = hand_over(inbox, Lost::Imu, DriveRecord::Imu);
+    let mut tell = hand_over(inbox, sensors.timed, Lost::Imu, DriveRecord::Imu);
     let (config, beat) = (sensors.config, || pulse.busy(Instant::now(), watch::IMU));
     let (settings, range_g) = (&config.sources.imu, config.imu_range_g());
     let report = imu::run(settings, range_g, &config.imu_device(), sensors.stop, &beat, &mut tell);
@@ -244,6 +247,15 @@ impl Core {
         while let Some(step) = self.agent.next_wall_step() {
             say!("{step}");
         }
+    }
+
+    /// `event,record handed over,alert given to the outbox`: Unix nanoseconds.
+    pub(super) fn log_latency(&mut self, event: &str, born: Option<SystemTime>) {
+        use std::io::Write as _;
+        let (Some(file), Some(born)) = (&mut self.latency, born) else { return };
+        let ns = |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        // A measurement that cannot be written is missing from the file, which the reader notices.
+        let _ = writeln!(file, "{event},{},{}", ns(born), ns(SystemTime::now()));
     }
 
     pub(super) fn camera(&mut self, news: CameraNews) {

@@ -107,7 +107,8 @@ pub(crate) fn record(args: &RecordArgs) -> anyhow::Result<Outcome> {
     let (stop, lamp) = (Arc::new(AtomicBool::new(false)), AtomicU8::new(gpio::Lamp::On as u8));
     let mut watch = Watch::default();
     let ended = std::thread::scope(|scope| -> anyhow::Result<()> {
-        let sensors = live::Sensors { config: &config, filters: filters.as_deref(), stop: &stop, lamp: &lamp };
+        let sensors =
+            live::Sensors { config: &config, filters: filters.as_deref(), stop: &stop, lamp: &lamp, timed: false };
         live::start(scope, sensors, &inbox, &mut watch)?;
         if let Some(camera) = camera {
             let (camera_pulse, look_pulse) = (watch.sensor("camera"), watch.stage("look"));
@@ -297,17 +298,17 @@ mod tests {
 
     fn imu_at(n: u64) -> Inbox {
         let s = ImuSample { t: ms(n), accel_mps2: [0.0, 0.0, 9.8], gyro_rps: [0.0; 3], gyro_valid: true };
-        Inbox::Record(Owned::Sample(DriveRecord::Imu(s)), std::time::SystemTime::now())
+        Inbox::Record(Owned::Sample(DriveRecord::Imu(s)), None)
     }
 
     fn can_at(n: u64) -> Inbox {
         let f = CanFrame { t: ms(n), bus: 0, id: 1, extended: false, fd: false, remote: false, len: 1, data: [0; 64] };
-        Inbox::Record(Owned::Sample(DriveRecord::Can(f)), std::time::SystemTime::now())
+        Inbox::Record(Owned::Sample(DriveRecord::Can(f)), None)
     }
 
     fn frame_at(n: u64, seq: u64) -> Inbox {
         let meta = FrameMeta { t: ms(n), seq, codec: VideoCodec::Jpeg, key: true, size: [16, 16] };
-        Inbox::Record(Owned::Frame(meta, vec![seq as u8; 100]), std::time::SystemTime::now())
+        Inbox::Record(Owned::Frame(meta, vec![seq as u8; 100]), None)
     }
 
     #[test]
@@ -354,7 +355,7 @@ mod tests {
         for n in 0..40_000_u64 {
             let t = MonoTime(1_000_000_000 + n * 1000);
             let f = CanFrame { t, bus: 0, id: 1, extended: false, fd: false, remote: false, len: 1, data: [0; 64] };
-            sink.take(Inbox::Record(Owned::Sample(DriveRecord::Can(f)), std::time::SystemTime::now())).unwrap();
+            sink.take(Inbox::Record(Owned::Sample(DriveRecord::Can(f)), None)).unwrap();
             assert!(sink.waiting.len() <= WAITING);
         }
         assert_eq!(sink.losses, Losses::default());

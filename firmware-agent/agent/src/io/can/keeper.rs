@@ -32,6 +32,13 @@ const PAD: u8 = 0x55;
 const PIDS: [u8; 3] = [0x0d, 0x0c, 0x49];
 /// Frames between two looks at the stop flag: some milliseconds of work.
 const ROUND: usize = 256;
+/// A bus with more frames than so many in so long is read once a millisecond and not at each frame: waking for each is most of what
+/// a full bus costs. Stamps are the kernel's, which holds hundreds of milliseconds; an alert comes a millisecond later.
+const CROWD: u64 = 40;
+const CROWD_IN: Span = Span::from_ms(10);
+const PAUSE: Duration = Duration::from_millis(1);
+/// Frames of a backlog whose stamps are placed by one look at the clocks, at most: some tenths of a millisecond.
+const ONE_LOOK: u32 = 32;
 
 /// The two clocks, read together.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +77,8 @@ pub(super) trait Kernel {
     fn dropped(&mut self, bus: usize) -> u32;
     /// Until something came on an open bus, at most so long.
     fn wait(&mut self, most: Duration);
+    /// So long, whatever comes.
+    fn pause(&mut self, long: Duration);
     /// Sends a frame of eight bytes; never waits.
     fn send(&mut self, bus: usize, id: u16, data: [u8; 8]) -> io::Result<()>;
 }
@@ -112,6 +121,29 @@ pub(super) struct Keeper<'a, K: Kernel> {
     /// That frames are lost is said once.
     lost_said: bool,
     asking: Option<Asking>,
+    /// The clocks as last looked at, and how many frames that may still serve.
+    looked: Option<(Now, u32)>,
+    crowd: Crowd,
+}
+
+/// Whether frames come so fast that they are better read in heaps.
+#[derive(Default)]
+struct Crowd {
+    since: MonoTime,
+    frames: u64,
+    is: bool,
+}
+
+impl Crowd {
+    /// Asked when nothing is left to read.
+    fn judge(&mut self, now: MonoTime) -> bool {
+        if now.since(self.since) >= CROWD_IN {
+            // A look that comes late judges a longer time.
+            let long = now.since(self.since).0 / CROWD_IN.0;
+            (self.is, self.since, self.frames) = (self.frames > CROWD * long, now, 0);
+        }
+        self.is
+    }
 }
 
 /// OBD-II requests: when the next is due, and for what.
@@ -148,7 +180,16 @@ impl<'a, K: Kernel> Keeper<'a, K> {
             next: MonoTime::ZERO,
             pids: PIDS.into_iter().cycle(),
         });
-        Self { kernel, teller: Teller::new(tell), lines, last: MonoTime::ZERO, lost_said: false, asking }
+        Self {
+            kernel,
+            teller: Teller::new(tell),
+            lines,
+            last: MonoTime::ZERO,
+            lost_said: false,
+            asking,
+            looked: None,
+            crowd: Crowd::default(),
+        }
     }
 
     pub(super) fn run(mut self, stop: &AtomicBool, beat: &dyn Fn()) -> Vec<BusReport> {
@@ -225,7 +266,12 @@ impl<'a, K: Kernel> Keeper<'a, K> {
             let Some((_, bus)) = heads.min() else {
                 // Words and losses go out before a pause.
                 self.teller.flush();
+                self.looked = None;
                 let now = self.kernel.now().mono;
+                if self.crowd.judge(now) {
+                    self.kernel.pause(PAUSE);
+                    return;
+                }
                 let due = self.lines.iter().filter_map(|l| match l.state {
                     State::Away { again } => Some(Duration::from_nanos(again.since(now).0)),
                     State::Opened | State::Up { .. } => None,
@@ -247,7 +293,8 @@ impl<'a, K: Kernel> Keeper<'a, K> {
             return;
         }
         let got = self.kernel.read(bus);
-        let now = self.kernel.now();
+        let now = self.now_for(got.as_ref().ok().and_then(|got| got.as_ref()?.stamp_unix_ns));
+        let line = &mut self.lines[bus];
         match got {
             Err(error) => {
                 self.count_drops(bus);
@@ -269,6 +316,14 @@ impl<'a, K: Kernel> Keeper<'a, K> {
                 }
             }
         }
+    }
+
+    /// The clocks to place a stamp by. Of a backlog, whose frames were stamped before the last look, one look serves several.
+    fn now_for(&mut self, stamp_unix_ns: Option<u64>) -> Now {
+        let serves = |(now, left): &(Now, u32)| *left > 0 && stamp_unix_ns.is_some_and(|stamp| stamp <= now.unix_ns);
+        let (now, left) = self.looked.filter(serves).unwrap_or_else(|| (self.kernel.now(), ONE_LOOK));
+        self.looked = Some((now, left.saturating_sub(1)));
+        now
     }
 
     /// Notes that an interface is not there, and when it is tried again.
@@ -300,6 +355,7 @@ impl<'a, K: Kernel> Keeper<'a, K> {
         match heard {
             Heard::Frame(frame) => {
                 line.report.frames += 1;
+                self.crowd.frames += 1;
                 if line.off_since.is_some() {
                     self.recovered(bus, t);
                 }

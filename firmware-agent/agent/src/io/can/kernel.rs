@@ -1,6 +1,8 @@
 //! The kernel's CAN sockets, by the socketcan crate: raw, with FD frames, error frames and stamps.
 
+use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::time::{Duration, SystemTime};
 
 use agent_core::samples::CanFrame;
@@ -14,6 +16,7 @@ use socketcan::{
 
 use super::errors::ErrorSet;
 use super::keeper::{Got, Heard, Kernel, Now};
+use super::many::{self, Frames};
 use crate::io::camera::clock::monotonic_now;
 
 /// What the kernel is asked to hold for us. It doubles that, and a frame takes about 1 KB: 0.4 s of 20,000 frames a second.
@@ -27,20 +30,34 @@ pub(super) struct Sockets<'a> {
     names: &'a [String],
     /// None lets everything through.
     filters: Option<Vec<CanFilter>>,
-    open: Vec<Option<CanFdSocket>>,
+    open: Vec<Option<Open>>,
+    frames: Frames,
+}
+
+/// An open interface.
+struct Open {
+    socket: CanFdSocket,
+    /// What came with the last call and was not asked for yet.
+    came: VecDeque<Got>,
+}
+
+impl Open {
+    fn new(socket: CanFdSocket) -> Self {
+        Self { socket, came: VecDeque::with_capacity(many::MOST) }
+    }
 }
 
 impl<'a> Sockets<'a> {
     pub(super) fn new(names: &'a [String], filters: Option<&[IdFilter]>) -> Self {
         let filters = filters.map(|list| list.iter().map(in_kernel).collect());
-        Self { names, filters, open: names.iter().map(|_| None).collect() }
+        Self { names, filters, open: names.iter().map(|_| None).collect(), frames: Frames::new() }
     }
 
     /// Takes a socket of another family that carries frames, in place of the first interface.
     #[cfg(test)]
     pub(super) fn put_first(&mut self, socket: CanFdSocket) -> io::Result<usize> {
         let room = prepare(&socket)?;
-        self.open[0] = Some(socket);
+        self.open[0] = Some(Open::new(socket));
         Ok(room)
     }
 }
@@ -79,7 +96,7 @@ impl Kernel for Sockets<'_> {
             socket.set_filters(filters)?;
         }
         if let Some(place) = self.open.get_mut(bus) {
-            *place = Some(socket);
+            *place = Some(Open::new(socket));
         }
         Ok(room)
     }
@@ -91,21 +108,22 @@ impl Kernel for Sockets<'_> {
     }
 
     fn read(&mut self, bus: usize) -> io::Result<Option<Got>> {
-        let Some(Some(socket)) = self.open.get(bus) else { return Ok(None) };
-        match socket.read_frame_with_timestamps() {
-            Ok((frame, stamps)) => {
-                Ok(Some(Got { heard: heard(bus, &frame), stamp_unix_ns: stamps.socket.map(unix_ns) }))
+        let Some(Some(Open { socket, came })) = self.open.get_mut(bus) else { return Ok(None) };
+        if came.is_empty() {
+            let got = self.frames.receive(socket.as_fd(), |frame, stamp_unix_ns| {
+                let heard = frame.map_or(Heard::Damaged, |frame| heard(bus, &frame));
+                came.push_back(Got { heard, stamp_unix_ns });
+            });
+            match got {
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                got => got?,
             }
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
-            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-                Ok(Some(Got { heard: Heard::Damaged, stamp_unix_ns: None }))
-            }
-            Err(e) => Err(e),
         }
+        Ok(came.pop_front())
     }
 
     fn dropped(&mut self, bus: usize) -> u32 {
-        let Some(Some(socket)) = self.open.get(bus) else { return 0 };
+        let Some(Some(Open { socket, .. })) = self.open.get(bus) else { return 0 };
         const WORD: usize = size_of::<u32>();
         const AT: usize = libc::SK_MEMINFO_DROPS as usize * WORD;
         let mut words = [0_u8; AT + WORD];
@@ -118,16 +136,21 @@ impl Kernel for Sockets<'_> {
 
     fn send(&mut self, bus: usize, id: u16, data: [u8; 8]) -> io::Result<()> {
         let gone = || io::Error::from(io::ErrorKind::NotConnected);
-        let Some(Some(socket)) = self.open.get(bus) else { return Err(gone()) };
+        let Some(Some(Open { socket, .. })) = self.open.get(bus) else { return Err(gone()) };
         let frame = StandardId::new(id).and_then(|id| socketcan::CanFrame::new(id, &data)).ok_or_else(gone)?;
         socket.write_frame(&CanAnyFrame::from(frame))
     }
 
     fn wait(&mut self, most: Duration) {
-        let mut fds: Vec<PollFd<'_>> = self.open.iter().flatten().map(|s| PollFd::new(s, PollFlags::IN)).collect();
+        let mut fds: Vec<PollFd<'_>> =
+            self.open.iter().flatten().map(|o| PollFd::new(&o.socket, PollFlags::IN)).collect();
         let most = Timespec { tv_sec: most.as_secs().try_into().unwrap_or(1), tv_nsec: most.subsec_nanos().into() };
         // Interrupted or not, the next reads say what there is.
         let _ = poll(&mut fds, Some(&most));
+    }
+
+    fn pause(&mut self, long: Duration) {
+        std::thread::sleep(long);
     }
 }
 

@@ -20,6 +20,7 @@
 mod errors;
 mod keeper;
 mod kernel;
+mod many;
 #[cfg(test)]
 mod tests;
 

@@ -55,6 +55,10 @@ struct Fake<'a> {
     step: Option<(u64, i64)>,
     /// What was sent: when (ms), on which bus, the first three bytes.
     sent: Vec<(u64, usize, [u8; 3])>,
+    /// How often the clocks were looked at.
+    looks: Cell<u32>,
+    /// How often it was paused.
+    pauses: u32,
 }
 
 impl Fake<'_> {
@@ -84,6 +88,7 @@ impl Fake<'_> {
 
 impl Kernel for Fake<'_> {
     fn now(&self) -> Now {
+        self.looks.set(self.looks.get() + 1);
         Now { mono: MonoTime(self.ns.get()), unix_ns: self.wall(self.ns.get()) }
     }
 
@@ -136,6 +141,11 @@ impl Kernel for Fake<'_> {
         let next = next.filter(|at| *at > self.ns.get());
         self.ns.set((self.ns.get() + most).min(next.unwrap_or(u64::MAX)));
     }
+
+    fn pause(&mut self, long: Duration) {
+        self.ns.set(self.ns.get() + u64::try_from(long.as_nanos()).unwrap());
+        self.pauses += 1;
+    }
 }
 
 /// What was told and when (ms), what was reported, and when each bus was tried.
@@ -143,6 +153,8 @@ struct Ran {
     news: Vec<(u64, News)>,
     reports: Vec<BusReport>,
     tries: Vec<Vec<u64>>,
+    looks: u32,
+    pauses: u32,
 }
 
 impl Ran {
@@ -167,7 +179,7 @@ fn play(scripts: Vec<Vec<(u64, Event)>>, step: Option<(u64, i64)>, ms: u64, room
     let ns = Cell::new(0);
     let names: Vec<String> = (0..scripts.len()).map(|i| format!("can{i}")).collect();
     let buses = scripts.into_iter().map(|s| FakeBus { script: s.into(), ..FakeBus::default() }).collect();
-    let mut fake = Fake { ns: &ns, buses, step, sent: Vec::new() };
+    let mut fake = Fake { ns: &ns, buses, step, sent: Vec::new(), looks: Cell::new(0), pauses: 0 };
     let mut news = Vec::new();
     let mut tell = |n| {
         let now = ns.get() / MS;
@@ -181,7 +193,8 @@ fn play(scripts: Vec<Vec<(u64, Event)>>, step: Option<(u64, i64)>, ms: u64, room
     let beat = || stop.store(ns.get() >= ms * MS, Ordering::Relaxed);
     let reports = Keeper::new(&names, None, &mut fake, &mut tell).run(&stop, &beat);
     assert!(fake.buses.iter().all(|b| !b.open), "all are closed at the end");
-    Ran { news, reports, tries: fake.buses.into_iter().map(|b| b.tries).collect() }
+    let (looks, pauses) = (fake.looks.get(), fake.pauses);
+    Ran { news, reports, looks, pauses, tries: fake.buses.into_iter().map(|b| b.tries).collect() }
 }
 
 fn frame(bus: u8, id: u32) -> Heard {
@@ -329,9 +342,36 @@ fn stamps_are_followed_through_a_step_of_the_wall_clock_and_none_means_the_arriv
 }
 
 #[test]
+fn a_backlog_is_placed_by_few_looks_at_the_clocks() {
+    let idle = play(vec![Vec::new()], None, 1_050, &|_| true).looks;
+    // Stamped one after the other while the thread was away, the last as it comes back.
+    let script = (0..320).map(|i| (1_000, Event::Heard(frame(0, i), Some(u64::from(319 - i))))).collect();
+    let ran = play(vec![script], None, 1_050, &|_| true);
+    let times: Vec<u64> = ran.frames().iter().map(|f| f.t.0 / MS).collect();
+    assert_eq!(times, (681..=1_000).collect::<Vec<_>>());
+    assert!(ran.looks - idle < 60, "{} looks for 320 frames, {idle} without any", ran.looks);
+}
+
+#[test]
+fn a_full_bus_is_read_once_a_millisecond_and_a_quiet_one_at_each_frame() {
+    // 20,000 a second for half a second, then 100 a second.
+    let full = (1_000..1_500).flat_map(|ms| (0..20).map(move |i| (ms, Event::Heard(frame(0, i), Some(0)))));
+    let quiet = (150..250).map(|i| (i * 10, Event::Heard(frame(0, 99), Some(0))));
+    let ran = play(vec![full.chain(quiet).collect()], None, 2_600, &|_| true);
+    assert_eq!(ran.reports[0].frames, 10_100);
+    assert!((480..=520).contains(&ran.pauses), "{}", ran.pauses);
+    let late = ran.news.iter().filter_map(|(at, n)| if let News::Sample(f) = n { Some(at - f.t.0 / MS) } else { None });
+    assert!(late.max() <= Some(1), "an alert waits a millisecond at most");
+    // 3,000 a second are no crowd.
+    let some = (1_000..1_500).flat_map(|ms| (0..3).map(move |i| (ms, Event::Heard(frame(0, i), Some(0))))).collect();
+    assert_eq!(play(vec![some], None, 1_600, &|_| true).pauses, 0);
+}
+
+#[test]
 fn ends_when_nobody_listens() {
     let ns = Cell::new(0);
-    let mut fake = Fake { ns: &ns, buses: vec![FakeBus::default()], step: None, sent: Vec::new() };
+    let mut fake =
+        Fake { ns: &ns, buses: vec![FakeBus::default()], step: None, sent: Vec::new(), looks: Cell::new(0), pauses: 0 };
     let reports =
         Keeper::new(&["can0".to_owned()], None, &mut fake, &mut |_| Told::Gone).run(&AtomicBool::new(false), &|| {});
     assert!(reports[0].up);
@@ -413,7 +453,7 @@ fn requests_go_out_in_turn_while_the_bus_is_up() {
     let ns = Cell::new(0);
     let script = vec![(1_000, Event::Down(Errno::NETDOWN)), (2_000, Event::Up)];
     let buses = vec![FakeBus::default(), FakeBus { script: script.into(), ..FakeBus::default() }];
-    let mut fake = Fake { ns: &ns, buses, step: None, sent: Vec::new() };
+    let mut fake = Fake { ns: &ns, buses, step: None, sent: Vec::new(), looks: Cell::new(0), pauses: 0 };
     let stop = AtomicBool::new(false);
     let beat = || stop.store(ns.get() >= 4_000 * MS, Ordering::Relaxed);
     let names = ["can0".to_owned(), "can1".to_owned()];
