@@ -2,11 +2,13 @@
 # Builds the release program for aarch64 without Docker: cross/build.sh [cargo options, such as --features v4l2]
 #
 # Needs cargo and Debian's packages (cross/toolchain.sh installs what is missing and says so). The program needs glibc
-# 2.34 (Debian 12, JetPack 6). Features that link the system's libraries (gstreamer) need a sysroot: Cross.toml.
+# 2.34 (Debian 12, JetPack 6). The feature gstreamer links the system's libraries: Debian 12's for arm64 are unpacked for it
+# (cross/sysroot.sh).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools=target/cross
 cross/toolchain.sh "$tools"
+case "$*" in *gstreamer*) cross/sysroot.sh "$tools" ;; esac
 # shellcheck disable=SC1091
 source "$tools/env"
 cargo build --locked --profile device --target aarch64-unknown-linux-gnu -p firmware-agent "$@"
