@@ -3,8 +3,9 @@
 #   tests/bench/machine/run.sh DIR
 #
 # Needs root, qemu and what make.sh installs; makes the machine in DIR/machine if it is not there. Takes the arm64 package
-# of cross/package.sh and the player (cargo build --profile device --target aarch64-unknown-linux-gnu -p agent-sim
-# --example play_unit), both from target/. Leaves in DIR/share what the machine said: out-1.log, out-2.log, doctor.jsonl,
+# of cross/package.sh and the player (. target/cross/env && cargo build --profile device --target aarch64-unknown-linux-gnu
+# -p agent-sim --example play_unit), both from target/. Drives the machine's GPIO lines (a PL061's): the steps write
+# `LINE LEVEL` into share/drive. Leaves what the machine said, in DIR out-1.log and out-2.log, in DIR/share doctor.jsonl,
 # heard.jsonl, evidence. Ends with the table of results; exit code 1 if anything failed.
 set -euo pipefail
 exec </dev/null
@@ -25,16 +26,24 @@ player=$target/device/examples/play_unit
 
 share=$dir/share
 rm -rf "$share" && mkdir -p "$share"
-cp "$deb" "$player" $here/steps.sh $here/unit.toml firmware-agent/sim/assets/demo.dbc "$share/"
+cp "$deb" "$player" $here/common.sh $here/steps.sh $here/unit.toml firmware-agent/sim/assets/demo.dbc "$share/"
 disk=$dir/disk.qcow2
 rm -f "$disk"
 qemu-img create -q -f qcow2 -F raw -b "$dir/machine/root.img" "$disk"
 
+# /dev/kvm may be there and hang.
+qemu=(qemu-system-aarch64 -accel "tcg,thread=multi" -M virt -cpu "max,pauth-impdef=on" -smp 2 -m 1536 -display none -nic none)
+chip=$(printf 'info qom-tree\nquit\n' | timeout 60 "${qemu[@]}" -S -serial null -monitor stdio 2>/dev/null |
+    sed -n 's|.*/\(device\[[0-9]*\]\) (pl061).*|\1|p' | head -n 1)
+[ -n "$chip" ] || stop "this qemu shows no PL061"
+# QEMU's test protocol: commands go in; its answers stay in the other pipe.
+rm -f "$dir"/qtest.{in,out} && mkfifo "$dir/qtest.in" "$dir/qtest.out"
+exec 9<>"$dir/qtest.in"
+
 # Starts the machine and waits for its end, or for the cut.
 boot() {
-    # /dev/kvm may be there and hang.
-    timeout "${LIMIT_S:-1500}" qemu-system-aarch64 -accel tcg,thread=multi -M virt -cpu max,pauth-impdef=on -smp 2 -m 1536 \
-        -display none -serial "file:$dir/console-$1.log" -monitor none -nic none -no-reboot \
+    timeout "${LIMIT_S:-1500}" "${qemu[@]}" \
+        -serial "file:$dir/console-$1.log" -monitor none -no-reboot -qtest "pipe:$dir/qtest" -qtest-log /dev/null \
         -kernel "$dir/machine/vmlinuz" -initrd "$dir/machine/initrd.gz" \
         -append "console=ttyAMA0 panic=-1 quiet" \
         -drive "file=$disk,if=virtio,format=qcow2,cache=writethrough" \
@@ -45,6 +54,11 @@ boot() {
             say "power cut"
             pkill -KILL -P $machine || true
             kill -KILL $machine 2>/dev/null || true
+        fi
+        if [ -e "$share/drive" ]; then
+            read -r line level <"$share/drive" || true
+            printf 'set_irq_in /machine/unattached/%s unnamed-gpio-in %d %d\n' "$chip" "$line" "$level" >&9
+            rm "$share/drive"
         fi
         sleep 0.2
     done
