@@ -217,6 +217,10 @@ impl Teller {
                     Verdict::Poked
                 } else if (self.threads.1)(stage.name) {
                     Verdict::InDriver
+                } else if self.hung == Some((name, Verdict::InDriver)) {
+                    // Out of its driver: a moment to say so.
+                    self.poked = Some((name, now));
+                    Verdict::Poked
                 } else {
                     Verdict::Restart
                 }
@@ -395,10 +399,15 @@ mod tests {
         [16, 20].into_iter().for_each(|s| teller.look(later(s)));
         assert_eq!((teller.hung, teller.fed), (Some(("imu", Verdict::InDriver)), Some(later(20))));
         assert!(!file.exists() && teller.hangs());
+        // Its driver let go of it: it has a moment to say so.
+        teller.threads.1 = |_| false;
+        teller.look(later(24));
+        assert_eq!((teller.hung, teller.fed), (Some(("imu", Verdict::Poked)), Some(later(24))));
         // It gets on; the next to hang is not in its driver.
         imu.idle();
         teller.look(later(30));
         assert_eq!((teller.hung, teller.fed), (None, Some(later(30))));
+        assert!(!file.exists());
         can.busy(later(30), CAN);
         [36, 38].into_iter().for_each(|s| teller.look(later(s)));
         assert_eq!((teller.hung, teller.fed), (Some(("can", Verdict::Restart)), Some(later(36))));
