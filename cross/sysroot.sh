@@ -24,14 +24,12 @@ if [ ! -e "$root/usr/lib/aarch64-linux-gnu/pkgconfig/gstreamer-video-1.0.pc" ]; 
         --aptopt='Apt::Install-Recommends "false"' bookworm "$root.part" http://deb.debian.org/debian >&2
     mv "$root.part" "$root"
 fi
-# The linker by a word of its own, and not by RUSTFLAGS, with which everything would be built anew.
 cat >"$dir/linker" <<END
 #!/bin/sh
 exec aarch64-linux-gnu-gcc "--sysroot=$root" "\$@"
 END
 chmod +x "$dir/linker"
 cat >>"$dir/env" <<END
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER="$dir/linker"
 export PKG_CONFIG_ALLOW_CROSS=1 PKG_CONFIG_SYSROOT_DIR="$root"
 export PKG_CONFIG_LIBDIR="$root/usr/lib/aarch64-linux-gnu/pkgconfig:$root/usr/share/pkgconfig"
 END

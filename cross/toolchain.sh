@@ -23,8 +23,13 @@ if ! command -v aarch64-linux-gnu-g++ >/dev/null; then
         gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross >&2
 fi
 
-cat >"$dir/env" <<'END'
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+# Always by this path: with another linker cargo builds everything anew. cross/sysroot.sh puts its own there.
+if [ ! -e "$dir/linker" ]; then
+    printf '#!/bin/sh\nexec aarch64-linux-gnu-gcc "$@"\n' >"$dir/linker"
+    chmod +x "$dir/linker"
+fi
+cat >"$dir/env" <<END
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER="$dir/linker"
 export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
 export CXX_aarch64_unknown_linux_gnu=aarch64-linux-gnu-g++
 export AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar

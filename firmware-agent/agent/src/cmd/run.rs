@@ -133,6 +133,9 @@ enum Inbox {
     End,
 }
 
+/// A frame for the trigger model, and when it was handed over.
+type Shown = (FrameMeta, Vec<u8>, Option<SystemTime>);
+
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let Some(prepared) = prepare::prepare(args)? else { return Ok(Outcome::Done) };
     let Prepared { config, detector, head, student, camera, drives, signals, filters, updates } = prepared;
@@ -173,7 +176,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let signer = Signer::of_unit(&config, flags);
     let (journal, journal_jobs, journal_back) = journal::of(&config, link.boot, &info, signer.clone());
     let mut watch = Watch::default();
-    let (to_eyes, frames) = sync_channel::<(FrameMeta, Vec<u8>, Option<SystemTime>)>(FRAMES);
+    let (to_eyes, frames) = sync_channel::<Shown>(FRAMES);
     let (scribe, evidence_jobs, evidence_back) = Scribe::new(info, signer);
     let keeper = Keeper::new(Arc::new(RealDisk), Place::of(&config), Durability::Synced, evidence_back);
     let mut core = Core {
@@ -379,7 +382,7 @@ struct Core {
     samples: Samples,
     link: RunningLink,
     give_back: SyncSender<Vec<u8>>,
-    to_eyes: Option<SyncSender<(FrameMeta, Vec<u8>, Option<SystemTime>)>>,
+    to_eyes: Option<SyncSender<Shown>>,
     scribe: Scribe,
     journal: journal::Journal,
     latency: Option<std::fs::File>,

@@ -11,7 +11,7 @@ use agent_drive::VideoDecoder;
 use agent_models::Detector;
 use agent_worker::pulse::Pulse;
 
-use super::{Core, Inbox, watch};
+use super::{Core, Inbox, Shown, watch};
 use crate::pipeline::SMALL_WIDTH;
 use crate::show::say;
 
@@ -19,7 +19,7 @@ use crate::show::say;
 pub(super) fn eyes(
     mut detector: Detector,
     every_nth: u64,
-    frames: &Receiver<(FrameMeta, Vec<u8>, Option<SystemTime>)>,
+    frames: &Receiver<Shown>,
     inbox: &SyncSender<Inbox>,
     pool: &SyncSender<Vec<u8>>,
     pulse: &Pulse,

@@ -12,6 +12,18 @@ const MAX_TASKS: usize = 256;
 /// The kernel cuts names of threads at 15 bytes.
 const NAME: usize = 15;
 
+/// What is done about a thread, by its name; tests have others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Threads {
+    /// See [`poke`].
+    pub(super) poke: fn(&str),
+    /// See [`waits_uninterruptibly`].
+    pub(super) waits: fn(&str) -> bool,
+}
+
+/// Those of this process.
+pub(super) const REAL: Threads = Threads { poke, waits: waits_uninterruptibly };
+
 /// The state of the thread of that name, and its number.
 fn state_of(name: &str) -> Option<(i32, char)> {
     let wanted = name.get(..NAME).unwrap_or(name);
@@ -25,13 +37,13 @@ fn state_of(name: &str) -> Option<(i32, char)> {
 }
 
 /// Whether the thread of that name waits in the kernel where no signal ends the wait.
-pub(super) fn waits_uninterruptibly(name: &str) -> bool {
+fn waits_uninterruptibly(name: &str) -> bool {
     matches!(state_of(name), Some((_, 'D')))
 }
 
 /// Sends the thread of that name a signal whose handler does nothing and after which system calls are not begun again: a wait that
 /// can be interrupted ends with an error, as a driver's time limit would have ended it.
-pub(super) fn poke(name: &str) {
+fn poke(name: &str) {
     if let Some((thread, _)) = state_of(name) {
         signal::send(thread);
     }

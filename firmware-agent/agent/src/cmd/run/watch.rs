@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use agent_worker::pulse::Pulse;
 use sd_notify::NotifyState;
 
-use super::threads;
+use super::threads::{self, Threads};
 use crate::show::say;
 
 /// The core takes its messages one by one; each is a matter of milliseconds.
@@ -188,8 +188,7 @@ pub(super) struct Teller {
     hung: Option<(&'static str, Verdict)>,
     /// Which stage was poked, and when.
     poked: Option<(&'static str, Instant)>,
-    /// Pokes a thread; whether one waits uninterruptibly.
-    threads: (fn(&str), fn(&str) -> bool),
+    threads: Threads,
     disk_hangs: bool,
 }
 
@@ -199,8 +198,7 @@ impl Teller {
         let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]);
         // A third of the time: one notice that comes late must not cost a restart.
         let every = sd_notify::watchdog_enabled().filter(|w| !w.is_zero()).map(|w| w / 3);
-        let threads: (fn(&str), fn(&str) -> bool) = (threads::poke, threads::waits_uninterruptibly);
-        let tried = Tried::read(Instant::now());
+        let (tried, threads) = (Tried::read(Instant::now()), threads::REAL);
         Self { watch, tried, every, fed: None, hung: None, poked: None, threads, disk_hangs: false }
     }
 
@@ -215,7 +213,7 @@ impl Teller {
             Some((name, at)) if name == stage.name => {
                 if now.saturating_duration_since(at) < POKED_FOR {
                     Verdict::Poked
-                } else if (self.threads.1)(stage.name) {
+                } else if (self.threads.waits)(stage.name) {
                     Verdict::InDriver
                 } else if self.hung == Some((name, Verdict::InDriver)) {
                     // Out of its driver: a moment to say so.
@@ -226,7 +224,7 @@ impl Teller {
                 }
             }
             _ => {
-                (self.threads.0)(stage.name);
+                (self.threads.poke)(stage.name);
                 self.poked = Some((stage.name, now));
                 Verdict::Poked
             }
@@ -337,7 +335,7 @@ mod tests {
 
     fn teller(watch: Watch) -> Teller {
         let every = Some(Duration::from_secs(3));
-        let threads: (fn(&str), fn(&str) -> bool) = (|_| {}, |_| false);
+        let threads = Threads { poke: |_| {}, waits: |_| false };
         Teller { watch, tried: Tried::default(), every, fed: None, hung: None, poked: None, threads, disk_hangs: false }
     }
 
@@ -393,14 +391,14 @@ mod tests {
         let later = |s| begun + Duration::from_secs(s);
         let mut watch = Watch::default();
         let (imu, can) = (watch.sensor("imu"), watch.sensor("can"));
-        let threads: (fn(&str), fn(&str) -> bool) = (|_| {}, |thread| thread == "imu");
+        let threads = Threads { poke: |_| {}, waits: |thread| thread == "imu" };
         let mut teller = Teller { tried: Tried::of(Some(file.clone()), begun), threads, ..teller(watch) };
         imu.busy(begun, IMU);
         [16, 20].into_iter().for_each(|s| teller.look(later(s)));
         assert_eq!((teller.hung, teller.fed), (Some(("imu", Verdict::InDriver)), Some(later(20))));
         assert!(!file.exists() && teller.hangs());
         // Its driver let go of it: it has a moment to say so.
-        teller.threads.1 = |_| false;
+        teller.threads.waits = |_| false;
         teller.look(later(24));
         assert_eq!((teller.hung, teller.fed), (Some(("imu", Verdict::Poked)), Some(later(24))));
         // It gets on; the next to hang is not in its driver.

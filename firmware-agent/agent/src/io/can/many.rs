@@ -62,8 +62,11 @@ mod system {
 
     use super::{CONTROL, FD, MOST, Room};
 
-    /// Fills rooms: how many bytes came in each (none where they did not fit), and when.
-    pub(super) fn receive(socket: RawFd, rooms: &mut [Room]) -> io::Result<[Option<(usize, Option<u64>)>; MOST]> {
+    /// How many bytes came (none where they did not fit), and when.
+    type Came = (usize, Option<u64>);
+
+    /// Fills rooms.
+    pub(super) fn receive(socket: RawFd, rooms: &mut [Room]) -> io::Result<[Option<Came>; MOST]> {
         // SAFETY: all-zero is a valid value of both: no memory is named and nothing is asked for.
         let (mut parts, mut heads): ([libc::iovec; MOST], [libc::mmsghdr; MOST]) = unsafe { std::mem::zeroed() };
         let mut asked = 0;
@@ -96,7 +99,7 @@ mod system {
         unsafe {
             let mut word = libc::CMSG_FIRSTHDR(head);
             while let Some(&libc::cmsghdr { cmsg_len, cmsg_level, cmsg_type, .. }) = word.as_ref() {
-                let whole = cmsg_len as usize >= libc::CMSG_LEN(size_of::<libc::timespec>() as _) as usize;
+                let whole = cmsg_len >= libc::CMSG_LEN(size_of::<libc::timespec>() as _) as usize;
                 if cmsg_level == libc::SOL_SOCKET && cmsg_type == libc::SCM_TIMESTAMPNS && whole {
                     let at: libc::timespec = libc::CMSG_DATA(word).cast::<libc::timespec>().read_unaligned();
                     let s = u64::try_from(at.tv_sec).ok()?;
