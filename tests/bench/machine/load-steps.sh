@@ -65,8 +65,9 @@ kill "$pid" && wait "$pid"
 grep -E "^(CAN|IMU|GNSS|unit:|rings)" run.log | tail -n 8
 bus=$(grep -E '^CAN vcan0: [0-9]+ frames' run.log | tail -n 1)
 heard_frames=$(sed -E 's/^CAN vcan0: ([0-9]+) .*/\1/' <<<"$bus")
-result load_can "$((sent + ${driven:-0})) frames sent, $heard_frames heard"
-check load_can_none_lost "$bus" [ "$heard_frames" = "$((sent + ${driven:-0}))" ]
+result load_can "$((sent + ${driven:-0})) frames sent; $bus"
+none_lost() { [ "$heard_frames" = "$((sent + ${driven:-0}))" ] && ! grep -q lost <<<"$bus"; }
+check load_can_none_lost "$bus" none_lost
 motion=$(grep -E '^IMU: [0-9]+ samples' run.log | tail -n 1)
 result load_imu "${motion#IMU: }"
 check load_imu_none_lost "${motion:-no word}" sh -c '[ -n "$0" ] && ! echo "$0" | grep -qE "lost|overw"' "$motion"

@@ -33,7 +33,7 @@ mod watch;
 
 use std::iter;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -196,6 +196,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         pulse: watch.stage("core"),
         first_frame: Some(Instant::now()),
         ended: false,
+        bus_frames: Arc::default(),
         wall: live.then(WallClock::new),
         panic_signal: convert::panic_signal(&config),
         parking: parking::Parking::default(),
@@ -205,6 +206,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     };
     let (keeping, looking) = (watch.disk("evidence"), watch.stage("look"));
     let lamp = AtomicU8::new(gpio::Lamp::On as u8);
+    let bus_frames = Arc::clone(&core.bus_frames);
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let name = |n: &str| std::thread::Builder::new().name(n.to_owned());
         let (kept, certified) = (inbox.clone(), &config);
@@ -220,6 +222,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
                 stop: &stop,
                 lamp: &lamp,
                 timed: args.latency_log.is_some(),
+                bus_frames: Some(&bus_frames),
             };
             live::start(scope, sensors, &inbox, &mut watch)?;
         }
@@ -395,6 +398,8 @@ struct Core {
     first_frame: Option<Instant>,
     /// The source came to its end.
     ended: bool,
+    /// Frames of live buses in the inbox.
+    bus_frames: Arc<AtomicUsize>,
     /// The unit's own; a drive carries its time.
     wall: Option<WallClock>,
     panic_signal: Option<u8>,
@@ -475,6 +480,9 @@ impl Core {
     fn take(&mut self, message: Inbox) -> Option<SystemTime> {
         match message {
             Inbox::Record(Owned::Sample(record), born) => {
+                if self.live && matches!(record, DriveRecord::Can(_)) {
+                    self.bus_frames.fetch_sub(1, Ordering::Relaxed);
+                }
                 self.vitals.sample(&record);
                 self.samples.feed(&mut self.agent, &record);
                 born

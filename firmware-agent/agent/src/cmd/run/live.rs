@@ -1,17 +1,17 @@
 //! The unit's own sensors in `run`: opened by the configuration, heard by the core.
 
-use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread::Scope;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use agent_core::agent::Lost;
-use agent_core::samples::{SignalSample, VehicleSignal};
+use agent_core::samples::{CanFrame, SignalSample, VehicleSignal};
 use agent_drive::{DriveRecord, IdFilter, SignalMap};
 use agent_worker::pulse::Pulse;
 
 use super::watch::{Teller as Manager, Watch};
-use super::{Core, Inbox, Owned, watch};
+use super::{Core, INBOX, Inbox, Owned, watch};
 use crate::config::Config;
 use crate::config::gnss::GnssKind;
 use crate::config::imu::ImuKind;
@@ -72,6 +72,8 @@ pub(super) struct Sensors<'a> {
     pub(super) lamp: &'a AtomicU8,
     /// Whether it is noted when each sample is handed over.
     pub(super) timed: bool,
+    /// How many frames of the buses are in the inbox; whoever takes them out takes them off.
+    pub(super) bus_frames: Option<&'a AtomicUsize>,
 }
 
 /// Starts a thread for each kind of sensor that is configured, camera apart.
@@ -101,6 +103,43 @@ pub(super) fn start<'s>(
     thread("can", !sources.can.interfaces.is_empty(), buses)?;
     thread("imu", sources.imu.kind != ImuKind::None, inertial)?;
     thread("gpio", [gpio.ignition, gpio.panic, gpio.lamp].iter().any(Option::is_some), lines)
+}
+
+/// Most frames of the buses in the inbox: a full bus takes no room from the other sensors.
+const BUS_FRAMES: usize = INBOX / 4 * 3;
+/// A frame that finds no room is tried again for so long, once, until there was room again: the kernel holds those behind it
+/// meanwhile. Far below what a stage may take.
+const BUS_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Hands news of the buses over, within their share of the inbox; waits for the core at most [`BUS_PATIENCE`].
+fn hand_over_frames(sensors: Sensors<'_>, inbox: &SyncSender<Inbox>) -> impl FnMut(News<CanFrame>) -> Told {
+    let mut tell = hand_over(inbox, sensors.timed, Lost::Can, DriveRecord::Can);
+    let mut patient = true;
+    move |news| {
+        let News::Sample(frame) = news else { return tell(news) };
+        let mut begun = None;
+        loop {
+            // Counted before it can be taken.
+            let told = match sensors.bus_frames {
+                Some(n) if n.fetch_add(1, Ordering::Relaxed) >= BUS_FRAMES => Told::Full,
+                _ => tell(News::Sample(frame)),
+            };
+            if told != Told::Taken
+                && let Some(n) = sensors.bus_frames
+            {
+                n.fetch_sub(1, Ordering::Relaxed);
+            }
+            if told != Told::Full {
+                patient = true;
+                return told;
+            }
+            patient &= begun.get_or_insert_with(Instant::now).elapsed() < BUS_PATIENCE;
+            if !patient || sensors.stop.load(Ordering::Relaxed) {
+                return told;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 /// Hands news of a sensor over without ever waiting for the core: samples as records, and words.
@@ -144,7 +183,7 @@ fn receiver(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
 
 /// The thread of the CAN buses.
 fn buses(sensors: Sensors<'_>, pulse: &Pulse, inbox: &SyncSender<Inbox>) {
-    let mut tell = hand_over(inbox, sensors.timed, Lost::Can, DriveRecord::Can);
+    let mut tell = hand_over_frames(sensors, inbox);
     let beat = || pulse.busy(Instant::now(), watch::CAN);
     let settings = &sensors.config.sources.can;
     let asks = can::Asks::of(settings);
@@ -294,6 +333,41 @@ mod tests {
         assert_eq!(of(&mapped), Ok(Some(vec!["123:7FF".to_owned(), "7E8:7FF".to_owned()])));
         let nothing = of(&format!("{dbc}{bus}record_all = false\n")).unwrap_err();
         assert!(nothing.contains("nothing would be heard"), "{nothing}");
+    }
+
+    #[test]
+    fn a_full_bus_waits_once_for_the_core_and_leaves_room_for_other_sensors() {
+        let (config, stop, lamp) = (Config::default_embedded().unwrap(), AtomicBool::new(false), AtomicU8::new(0));
+        let (inbox, arrivals) = std::sync::mpsc::sync_channel(INBOX);
+        let waiting = AtomicUsize::new(0);
+        let sensors = Sensors {
+            config: &config,
+            filters: None,
+            stop: &stop,
+            lamp: &lamp,
+            timed: false,
+            bus_frames: Some(&waiting),
+        };
+        let (t, data) = (agent_core::time::MonoTime::ZERO, [0; 64]);
+        let frame = CanFrame { t, bus: 0, id: 1, extended: false, fd: false, remote: false, len: 8, data };
+        let mut tell = hand_over_frames(sensors, &inbox);
+        let mut told = |n: usize| (0..n).map(|_| tell(News::Sample(frame))).filter(|t| *t == Told::Taken).count();
+        assert_eq!(told(BUS_FRAMES), BUS_FRAMES);
+        let begun = Instant::now();
+        assert_eq!((told(1), begun.elapsed() >= BUS_PATIENCE), (0, true), "the kernel holds the rest meanwhile");
+        let begun = Instant::now();
+        assert_eq!((told(100), begun.elapsed() < 2 * BUS_PATIENCE), (0, true), "a core that hangs is waited for once");
+        let mut other = hand_over(&inbox, false, Lost::Imu, |s: String| panic!("no sample: {s}"));
+        assert_eq!(other(News::Said("room".to_owned())), Told::Taken);
+        // As the core does.
+        for _ in 0..10 {
+            assert!(matches!(arrivals.recv(), Ok(Inbox::Record(..))));
+            waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        assert_eq!((told(10), told(1)), (10, 0));
+        drop(arrivals);
+        waiting.store(0, Ordering::Relaxed);
+        assert_eq!((tell(News::Sample(frame)), waiting.load(Ordering::Relaxed)), (Told::Gone, 0));
     }
 
     #[test]

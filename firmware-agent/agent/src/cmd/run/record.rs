@@ -107,8 +107,14 @@ pub(crate) fn record(args: &RecordArgs) -> anyhow::Result<Outcome> {
     let (stop, lamp) = (Arc::new(AtomicBool::new(false)), AtomicU8::new(gpio::Lamp::On as u8));
     let mut watch = Watch::default();
     let ended = std::thread::scope(|scope| -> anyhow::Result<()> {
-        let sensors =
-            live::Sensors { config: &config, filters: filters.as_deref(), stop: &stop, lamp: &lamp, timed: false };
+        let sensors = live::Sensors {
+            config: &config,
+            filters: filters.as_deref(),
+            stop: &stop,
+            lamp: &lamp,
+            timed: false,
+            bus_frames: None,
+        };
         live::start(scope, sensors, &inbox, &mut watch)?;
         if let Some(camera) = camera {
             let (camera_pulse, look_pulse) = (watch.sensor("camera"), watch.stage("look"));
