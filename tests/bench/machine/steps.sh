@@ -104,8 +104,8 @@ look() {
     firmware-agent doctor --config $own/unit.toml --seconds 5 | tee /host/doctor.jsonl
     say "record"
     timeout 30 cangen vcan0 -g 10 -I 7A0 -L 8 -n 700 &
-    firmware-agent record --config $own/unit.toml --out /root/drive.mcap --seconds 8
-    firmware-agent inspect --json /root/drive.mcap >/host/recorded.json
+    firmware-agent record --config $own/unit.toml --out /run/drive.mcap --seconds 8
+    firmware-agent inspect --json /run/drive.mcap >/host/recorded.json
     local pair kind least count
     for pair in frames:200 can:400 imu:4000; do
         kind=${pair%:*} least=${pair#*:}

@@ -1,5 +1,4 @@
-//! Broken configurations, each with the exact text that its user reads. The texts are part of the product: a change
-//! here is a change of what people see.
+//! Broken configurations, each with the exact text that its user reads: part of the product, and changed like it.
 
 use std::fs;
 
