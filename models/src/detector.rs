@@ -335,10 +335,8 @@ fn build(
     let graph = proto.graph.as_ref().ok_or_else(|| bad(&"no graph"))?;
     let most = sizes::most(3 * m.input.width * m.input.height);
     sizes::check_file(graph, most).map_err(|e| bad(&e))?;
-    let probe = probe(m);
-    let outputs: usize = m.output_shape().iter().product();
     if let Some(known) = known
-        && let Ok(program) = lowered(m, &proto, &probe, outputs, known)
+        && let Ok(program) = lowered(m, &proto, &probe(m), known)
     {
         return Ok((Net::Lowered(Box::new(program)), None));
     }
@@ -367,11 +365,12 @@ fn build(
     }
     // tract's answer to the probe, then its plan goes before the lowered network comes: both at once, with their
     // buffers, would be the most memory that the agent ever takes.
-    let mut theirs = vec![0.0; outputs];
+    let probe = probe(m);
+    let mut theirs = vec![0.0; m.output_shape().iter().product()];
     let mut plan = tract(typed)?;
     run(&mut plan, m, &probe, &mut theirs)?;
     drop(plan);
-    let why = match lowered(m, &proto, &probe, outputs, &theirs) {
+    let why = match lowered(m, &proto, &probe, &theirs) {
         Ok(program) => return Ok((Net::Lowered(Box::new(program)), None)),
         Err(why) => why,
     };
@@ -384,14 +383,9 @@ fn apart(outputs: usize) -> usize {
 }
 
 /// The lowered network, if it gives on the probe what tract gave (all values, or those that are kept); why not otherwise.
-fn lowered(
-    m: &Manifest,
-    proto: &pb::ModelProto,
-    probe: &[f32],
-    outputs: usize,
-    theirs: &[f32],
-) -> Result<Program, String> {
+fn lowered(m: &Manifest, proto: &pb::ModelProto, probe: &[f32], theirs: &[f32]) -> Result<Program, String> {
     let mut program = lower::lower(proto, 3, m.input.height, m.input.width).map_err(|why| why.0)?;
+    let outputs: usize = m.output_shape().iter().product();
     let step = if theirs.len() == outputs { 1 } else { apart(outputs) };
     if program.output_len() != outputs || theirs.len() != outputs.div_ceil(step) {
         return Err("the lowered output has another length".into());
@@ -511,9 +505,8 @@ mod tests {
         let known: Vec<f32> = BUILTIN_PROBE.lines().map(|v| v.parse().unwrap()).collect();
         let m = Manifest::parse(Path::new("builtin"), BUILTIN.0).unwrap();
         let proto = tract_onnx::onnx().proto_model_for_read(&mut &*BUILTIN.1).unwrap();
-        let outputs = m.output_shape().iter().product();
         let probe = probe(&m);
-        let held = |known: &[f32]| lowered(&m, &proto, &probe, outputs, known).map(drop);
+        let held = |known: &[f32]| lowered(&m, &proto, &probe, known).map(drop);
         assert_eq!(held(&known), Ok(()));
         let mut other = known.clone();
         other[100] += 0.01;

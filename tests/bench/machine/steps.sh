@@ -172,9 +172,19 @@ bus_faults() {
     within bus_off_over_said "$took" 5 s
 }
 
+# The camera's picture made so by the controls $2: log and health say $1.
+picture() {
+    local n h
+    n=$(lines) h=$(ears)
+    v4l2-ctl -d /dev/video0 --set-ctrl "$2"
+    within "camera_$1_said" "$(wait_for 40 said "$n" "camera $1")" 15 s
+    wait_for 20 heard_all "$h" '"health"' "\"camera\":\"$1\"" >/dev/null
+    check "camera_$1_heard" "no health message has it" heard_all "$h" '"health"' "\"camera\":\"$1\""
+}
+
 camera_faults() {
     say "the camera goes and comes back"
-    local n h took
+    local n took
     n=$(lines)
     v4l2-ctl -d /dev/video0 --set-ctrl disconnect=1
     took=$(wait_for 30 said "$n" "camera ") && result camera_gone_said "$took" s
@@ -184,19 +194,9 @@ camera_faults() {
     check camera_back "not taken up again" said "$n" "camera good"
     say "the camera is black"
     sleep 2
-    n=$(lines) h=$(ears)
     # Pattern 5 is black; the text over it is switched off.
-    v4l2-ctl -d /dev/video0 --set-ctrl osd_text_mode=2,test_pattern=5
-    took=$(wait_for 40 said "$n" "camera black")
-    within camera_black_said "$took" 15 s
-    wait_for 20 heard_all "$h" '"health"' '"camera":"black"' >/dev/null
-    check camera_black_heard "no health message has it" heard_all "$h" '"health"' '"camera":"black"'
-    n=$(lines) h=$(ears)
-    v4l2-ctl -d /dev/video0 --set-ctrl osd_text_mode=0,test_pattern=0
-    took=$(wait_for 40 said "$n" "camera good")
-    within camera_good_said "$took" 15 s
-    wait_for 20 heard_all "$h" '"health"' '"camera":"good"' >/dev/null
-    check camera_good_heard "no health message has it" heard_all "$h" '"health"' '"camera":"good"'
+    picture black osd_text_mode=2,test_pattern=5
+    picture good osd_text_mode=0,test_pattern=0
 }
 
 broker_fault() {
