@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Builds the release program for aarch64 without Docker: cross/build.sh [cargo options, such as --features v4l2]
 #
+# Without what no unit needs, because hundreds of them fetch the program over mobile networks: tract, 11 MB of it (networks of other makers
+# need a probe file then, `firmware-agent models probe`), and the broker inside `demo`. --features tract,broker has them.
+#
 # Needs cargo and Debian's packages (cross/toolchain.sh installs what is missing and says so). The program needs glibc
 # 2.34 (Debian 12, JetPack 6). The feature gstreamer links the system's libraries: Debian 12's for arm64 are unpacked for it
 # (cross/sysroot.sh).
@@ -11,6 +14,6 @@ cross/toolchain.sh "$tools"
 case "$*" in *gstreamer*) cross/sysroot.sh "$tools" ;; esac
 # shellcheck disable=SC1091
 source "$tools/env"
-cargo build --locked --profile device --target aarch64-unknown-linux-gnu -p firmware-agent "$@"
+cargo build --locked --profile device --target aarch64-unknown-linux-gnu -p firmware-agent --no-default-features "$@"
 file=target/aarch64-unknown-linux-gnu/device/firmware-agent
 printf '%s: %s bytes\n' "$file" "$(stat -c %s "$file")"

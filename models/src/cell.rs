@@ -3,13 +3,12 @@
 //!
 //! Why it exists: a step is 120,000 products, which tract's plan does in good time too, but through code that lies all over
 //! the program, so that megabytes of it stay resident in the daemon for that alone. As with the detector's network (`net`),
-//! tract reads the graph and stays the reference and the fallback: a graph of other nodes, or one that says something else
-//! on a probe, runs under tract.
-
-use agent_core::vision::{GLOBAL_FEATURES, RISK_SLOTS, RiskFeatures, SLOT_FEATURES};
-use tract_onnx::pb;
+//! tract stays the reference and the fallback: a graph of other nodes, or one that says something else on a probe, runs under
+//! tract.
 
 use crate::net::attributes::{Constant, constant, int};
+use crate::pb;
+use agent_core::vision::{GLOBAL_FEATURES, RISK_SLOTS, RiskFeatures, SLOT_FEATURES};
 
 /// What the graph has besides constants, in its order; the wiring between them is what the probe is for.
 const NODES: &str = "MatMul Add Relu MatMul Add Relu Unsqueeze Mul ReduceMax Concat Gemm Relu Concat Gemm Sigmoid \
@@ -92,7 +91,8 @@ impl Cell {
     /// The network of a graph whose state has so many values; nothing if the graph is not of this form.
     pub(crate) fn read(graph: &pb::GraphProto, state: usize) -> Option<Self> {
         let nodes: Vec<&pb::NodeProto> = graph.node.iter().filter(|n| n.op_type != "Constant").collect();
-        if !nodes.iter().map(|n| n.op_type.as_str()).eq(NODES.split(' ')) {
+        let plain = nodes.iter().all(|n| matches!(n.domain.as_str(), "" | "ai.onnx"));
+        if !plain || !nodes.iter().map(|n| n.op_type.as_str()).eq(NODES.split(' ')) {
             return None;
         }
         let kept = |name: &str| graph.initializer.iter().find(|t| t.name == name).and_then(constant);

@@ -1,26 +1,28 @@
 //! The trigger detector: a manifest and its ONNX file in, detections of each frame out.
 //!
-//! Loading checks the file's SHA-256, lets tract parse the graph and settle its shapes, compares these with the
-//! manifest, lowers the graph ([`crate::net`]) and runs both on a probe image. Only if they agree is the lowered
-//! network used; otherwise tract's own plan is, and [`Detector::describe`] says why. tract may panic on a hostile
-//! file: loading catches that and returns [`DetectorError::Panicked`]. Detecting reads no file and no clock.
+//! Loading checks the file's SHA-256, lowers the graph ([`crate::net`]) and runs that on a probe image. Where a probe file
+//! ([`crate::probe`]) says what tract answers to it and the lowered network says the same, that is all. Otherwise tract reads
+//! the graph too, settles its shapes, which are compared with the manifest, and runs on the probe: only if both agree is the
+//! lowered network used, else tract's own plan is, and [`Detector::describe`] says why. A build without tract refuses what no
+//! probe file vouches for ([`DetectorError::Unproven`]). tract may panic on a hostile file: loading catches that and returns
+//! [`DetectorError::Panicked`]. Detecting reads no file and no clock.
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use agent_core::vision::Detections;
+use prost::Message as _;
 use sha2::{Digest, Sha256};
-use tract_onnx::pb;
-use tract_onnx::prelude::*;
 
 use crate::decode::Decoder;
-use crate::footprint;
 use crate::limits::{MAX_FRAME_SIDE, MAX_MODEL_BYTES};
 use crate::manifest::{Manifest, ManifestError};
 use crate::net::{Program, lower};
 use crate::preprocess::Preprocessor;
-use crate::sizes;
+#[cfg(feature = "tract")]
+use crate::reference;
+use crate::{footprint, pb, probe, sizes};
 
 /// Why a detector cannot be loaded or a frame not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +61,15 @@ pub enum DetectorError {
     Model {
         /// The model file.
         path: PathBuf,
-        /// What tract says.
+        /// What the reader of the file or tract says.
+        reason: String,
+    },
+    /// Nothing vouches for what our own network makes of the model file, and there is no tract to ask.
+    #[error("model {}: {reason}, and this program is built without tract", path.display())]
+    Unproven {
+        /// The model file.
+        path: PathBuf,
+        /// Why its probe file does not do.
         reason: String,
     },
     /// The parser panicked on the model file.
@@ -102,11 +112,13 @@ pub enum DetectorError {
 /// The detector that ships, its manifest first; made by `models/train/trigger`.
 const BUILTIN: (&str, &[u8]) =
     (include_str!("../artifacts/trigger.toml"), include_bytes!("../artifacts/trigger.onnx").as_slice());
-/// What tract says to its probe, [`KNOWN`] values of it: with that the network that ships is held to tract's word at every start
-/// without tract, which takes most of a start's time and memory. Written by this module's test.
+/// Its probe file, written by this module's test.
 const BUILTIN_PROBE: &str = include_str!("../artifacts/trigger.probe.txt");
-/// Values of an output that are kept for that, evenly apart.
+/// Values of an output that a probe file has, evenly apart.
 const KNOWN: usize = 256;
+
+/// What a probe file says, nothing where there is none, or what is wrong with it.
+type Known = Result<Option<Vec<f32>>, String>;
 
 /// Which engine a detector runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +131,8 @@ pub enum Engine {
 
 enum Net {
     Lowered(Box<Program>),
-    Tract(Box<tract_onnx::tract_core::plan::SimpleState<TypedFact, Box<dyn TypedOp>>>),
+    #[cfg(feature = "tract")]
+    Tract(reference::Net),
 }
 
 /// A loaded detector. Not shared between threads; each camera thread loads its own.
@@ -157,12 +170,18 @@ impl Detector {
         Self::from_manifest(manifest, &onnx, Engine::Auto)
     }
 
-    /// Loads the detector of a manifest with a model file elsewhere.
+    /// Loads the detector of a manifest with a model file elsewhere; its probe file may be there too, or beside the manifest.
     ///
     /// # Errors
     /// As [`Detector::load`].
     pub fn load_with(manifest_path: &Path, onnx: &Path) -> Result<Self, DetectorError> {
-        Self::from_manifest(Manifest::read(manifest_path)?, onnx, Engine::Auto)
+        let manifest = Manifest::read(manifest_path)?;
+        let known = match probe::read(onnx, &manifest.sha256) {
+            Ok(None) => probe::read(&manifest_path.with_file_name(&manifest.file), &manifest.sha256),
+            known => known,
+        };
+        let bytes = read(onnx)?;
+        Self::from_bytes(manifest, onnx, bytes.into(), Engine::Auto, known)
     }
 
     /// Loads a detector for a checked manifest with a chosen engine.
@@ -171,7 +190,8 @@ impl Detector {
     /// As [`Detector::load`].
     pub fn from_manifest(manifest: Manifest, onnx: &Path, engine: Engine) -> Result<Self, DetectorError> {
         let bytes = read(onnx)?;
-        Self::from_bytes(manifest, onnx, bytes.into(), engine, None)
+        let known = probe::read(onnx, &manifest.sha256);
+        Self::from_bytes(manifest, onnx, bytes.into(), engine, known)
     }
 
     /// The detector that ships inside the program.
@@ -180,8 +200,22 @@ impl Detector {
     /// Never, as a test shows; the type says so rather than a panic.
     pub fn builtin() -> Result<Self, DetectorError> {
         let path = Path::new("builtin");
-        let known = BUILTIN_PROBE.split_whitespace().map_while(|v| v.parse().ok()).collect();
-        Self::from_bytes(Manifest::parse(path, BUILTIN.0)?, path, BUILTIN.1.into(), Engine::Auto, Some(known))
+        let manifest = Manifest::parse(path, BUILTIN.0)?;
+        let known = probe::parse(BUILTIN_PROBE, &manifest.sha256).map(Some);
+        Self::from_bytes(manifest, path, BUILTIN.1.into(), Engine::Auto, known)
+    }
+
+    /// The probe file of a manifest's network: its place, beside the model file, and its text, made anew by tract. What is there
+    /// already is not looked at.
+    ///
+    /// # Errors
+    /// As [`Detector::load`]; [`DetectorError::Model`] if only tract can run the network, or runs it otherwise than our own;
+    /// [`DetectorError::Unproven`] without tract.
+    pub fn probe_file(manifest_path: &Path) -> Result<(PathBuf, String), DetectorError> {
+        let manifest = Manifest::read(manifest_path)?;
+        let onnx = manifest_path.with_file_name(&manifest.file);
+        let text = probe_text(&manifest, &onnx, read(&onnx)?)?;
+        Ok((probe::beside(&onnx), text))
     }
 
     fn from_bytes(
@@ -189,13 +223,13 @@ impl Detector {
         onnx: &Path,
         bytes: std::borrow::Cow<'_, [u8]>,
         engine: Engine,
-        known: Option<Vec<f32>>,
+        known: Known,
     ) -> Result<Self, DetectorError> {
         check_hash(&manifest, onnx, &bytes)?;
         let net = footprint::loading(|| {
             // Dropped with the rest.
             let bytes = bytes;
-            catch_unwind(AssertUnwindSafe(|| build(&manifest, onnx, &bytes, engine, known.as_deref())))
+            catch_unwind(AssertUnwindSafe(|| build(&manifest, onnx, &bytes, engine, known)))
         });
         let (net, why_tract) = net.unwrap_or_else(|panic| {
             let reason = panic
@@ -233,7 +267,7 @@ impl Detector {
             return Ok(&self.detections);
         }
         let image = self.pre.run(width, height, rgb);
-        run(&mut self.net, &self.manifest, image, &mut self.raw)?;
+        run(&mut self.net, image, &mut self.raw)?;
         self.decoder.run(&self.manifest, &self.raw, self.pre.fill(), &mut self.detections);
         Ok(&self.detections)
     }
@@ -260,14 +294,16 @@ impl Detector {
             let (found, expected) = (vec![image.len()], vec![expected]);
             return Err(DetectorError::Shape { path: PathBuf::new(), what: "input", found, expected });
         }
-        run(&mut self.net, &self.manifest, image, &mut self.raw)?;
+        run(&mut self.net, image, &mut self.raw)?;
         Ok(&self.raw)
     }
 
     /// Runs the steps of the lowered network one by one and names each to `seen`; nothing under tract.
     pub fn trace(&mut self, image: &[f32], mut seen: impl FnMut(usize, &str)) {
-        if let Net::Lowered(p) = &mut self.net {
-            p.run_steps(image, |i, step| seen(i, &step.name()));
+        match &mut self.net {
+            Net::Lowered(p) => p.run_steps(image, |i, step| seen(i, &step.name())),
+            #[cfg(feature = "tract")]
+            Net::Tract(_) => {}
         }
     }
 
@@ -295,7 +331,9 @@ impl Detector {
         let m = &self.manifest;
         let engine = match (&self.net, &self.why_tract) {
             (Net::Lowered(p), _) => format!("lowered, {} steps, {} kB", p.steps.len(), p.floats() * 4 / 1000),
+            #[cfg(feature = "tract")]
             (Net::Tract(_), Some(why)) => format!("tract's plan, because {why}"),
+            #[cfg(feature = "tract")]
             (Net::Tract(_), None) => "tract's plan".to_owned(),
         };
         let (w, h) = (m.input.width, m.input.height);
@@ -321,63 +359,91 @@ fn check_hash(manifest: &Manifest, onnx: &Path, bytes: &[u8]) -> Result<(), Dete
     Ok(())
 }
 
-/// Parses, checks shapes, lowers, compares: with what is known of tract's answer, else with tract.
+/// Parses, lowers, compares: with what is known of tract's answer, else with tract.
 fn build(
     m: &Manifest,
     path: &Path,
     bytes: &[u8],
     engine: Engine,
-    known: Option<&[f32]>,
+    known: Known,
 ) -> Result<(Net, Option<String>), DetectorError> {
-    let bad = |e: &dyn std::fmt::Display| DetectorError::Model { path: path.to_owned(), reason: format!("{e:#}") };
-    let onnx = tract_onnx::onnx();
-    let proto: pb::ModelProto = onnx.proto_model_for_read(&mut &*bytes).map_err(|e| bad(&e))?;
-    let graph = proto.graph.as_ref().ok_or_else(|| bad(&"no graph"))?;
-    let most = sizes::most(3 * m.input.width * m.input.height);
-    sizes::check_file(graph, most).map_err(|e| bad(&e))?;
-    if let Some(known) = known
-        && let Ok(program) = lowered(m, &proto, &probe(m), known)
-    {
-        return Ok((Net::Lowered(Box::new(program)), None));
-    }
-    let read = || onnx.model_for_proto_model(&proto).and_then(|m| sizes::into_typed(m, most)).map_err(|e| bad(&e));
-    let typed = read()?;
-    let shape = |fact: TractResult<&TypedFact>| -> Result<Vec<usize>, DetectorError> {
-        let fact = fact.map_err(|e| bad(&e))?;
-        fact.shape.as_concrete().map(<[usize]>::to_vec).ok_or_else(|| bad(&format!("shape {:?} is open", fact.shape)))
-    };
-    let input = [1, 3, m.input.height, m.input.width];
-    let checks = [
-        ("input", shape(typed.input_fact(0))?, input.to_vec()),
-        ("output", shape(typed.output_fact(0))?, m.output_shape()),
-    ];
-    for (what, found, expected) in checks {
-        if found != expected {
-            return Err(DetectorError::Shape { path: path.to_owned(), what, found, expected });
-        }
-    }
-    let tract = |typed: TypedModel| -> Result<Net, DetectorError> {
-        let plan = typed.into_optimized().and_then(|m| m.into_runnable()).and_then(|p| p.spawn());
-        plan.map(|state| Net::Tract(Box::new(state))).map_err(|e| bad(&e))
-    };
-    if engine == Engine::Tract {
-        return Ok((tract(typed)?, None));
-    }
-    // tract's answer to the probe, then its plan goes before the lowered network comes: both at once, with their
-    // buffers, would be the most memory that the agent ever takes.
-    let probe = probe(m);
-    let mut theirs = vec![0.0; m.output_shape().iter().product()];
-    let mut plan = tract(typed)?;
-    run(&mut plan, m, &probe, &mut theirs)?;
-    drop(plan);
-    let why = match lowered(m, &proto, &probe, &theirs) {
-        Ok(program) => return Ok((Net::Lowered(Box::new(program)), None)),
+    let bad = |reason: String| DetectorError::Model { path: path.to_owned(), reason };
+    let proto = pb::ModelProto::decode(bytes).map_err(|e| bad(e.to_string()))?;
+    let graph = proto.graph.as_ref().ok_or_else(|| bad("no graph".to_owned()))?;
+    sizes::check_file(graph, sizes::most(3 * m.input.width * m.input.height)).map_err(bad)?;
+    let unproven = match known {
+        Ok(Some(known)) if engine == Engine::Auto => match lowered(m, &proto, &probe_image(m), &known) {
+            Ok(program) => return Ok((Net::Lowered(Box::new(program)), None)),
+            Err(why) => why,
+        },
+        Ok(_) => format!("there is no {} (made by `firmware-agent models probe`)", probe::beside(path).display()),
         Err(why) => why,
     };
-    Ok((tract(read()?)?, Some(why)))
+    ask(m, path, bytes, &proto, engine, unproven)
 }
 
-/// Every so many values are kept of an output.
+/// Settles with tract what no probe file did.
+#[cfg(feature = "tract")]
+fn ask(
+    m: &Manifest,
+    path: &Path,
+    bytes: &[u8],
+    proto: &pb::ModelProto,
+    engine: Engine,
+    _: String,
+) -> Result<(Net, Option<String>), DetectorError> {
+    if engine == Engine::Tract {
+        return Ok((Net::Tract(reference::Net::read(m, path, bytes)?), None));
+    }
+    let (probe, theirs) = answer(m, path, bytes)?;
+    match lowered(m, proto, &probe, &theirs) {
+        Ok(program) => Ok((Net::Lowered(Box::new(program)), None)),
+        Err(why) => Ok((Net::Tract(reference::Net::read(m, path, bytes)?), Some(why))),
+    }
+}
+
+/// There is no tract to ask.
+#[cfg(not(feature = "tract"))]
+fn ask(
+    _: &Manifest,
+    path: &Path,
+    _: &[u8],
+    _: &pb::ModelProto,
+    _: Engine,
+    reason: String,
+) -> Result<(Net, Option<String>), DetectorError> {
+    Err(DetectorError::Unproven { path: path.to_owned(), reason })
+}
+
+/// The probe, and tract's answer to it. Its plan goes before a lowered network comes: both at once, with their buffers, would be
+/// the most memory that the agent ever takes.
+#[cfg(feature = "tract")]
+fn answer(m: &Manifest, path: &Path, bytes: &[u8]) -> Result<(Vec<f32>, Vec<f32>), DetectorError> {
+    let probe = probe_image(m);
+    let mut theirs = vec![0.0; m.output_shape().iter().product()];
+    reference::Net::read(m, path, bytes)?.run(&probe, &mut theirs)?;
+    Ok((probe, theirs))
+}
+
+#[cfg(feature = "tract")]
+fn probe_text(m: &Manifest, onnx: &Path, bytes: Vec<u8>) -> Result<String, DetectorError> {
+    // All values first, and whatever tract may panic on.
+    let detector = Detector::from_bytes(m.clone(), onnx, bytes.as_slice().into(), Engine::Auto, Ok(None))?;
+    if let Some(reason) = detector.why_tract {
+        return Err(DetectorError::Model { path: onnx.to_owned(), reason });
+    }
+    let (_, theirs) = answer(m, onnx, &bytes)?;
+    let kept: Vec<f32> = theirs.iter().copied().step_by(apart(theirs.len())).collect();
+    Ok(probe::text(&m.sha256, &kept))
+}
+
+#[cfg(not(feature = "tract"))]
+fn probe_text(_: &Manifest, onnx: &Path, _: Vec<u8>) -> Result<String, DetectorError> {
+    let reason = "a probe file is made by tract".to_owned();
+    Err(DetectorError::Unproven { path: onnx.to_owned(), reason })
+}
+
+/// Of an output every so many values are in a probe file.
 fn apart(outputs: usize) -> usize {
     (outputs / KNOWN).max(1)
 }
@@ -415,7 +481,7 @@ fn nan_max(a: f32, b: f32) -> f32 {
 
 /// An image with edges and noise, the same each time.
 #[allow(clippy::cast_precision_loss)]
-fn probe(m: &Manifest) -> Vec<f32> {
+fn probe_image(m: &Manifest) -> Vec<f32> {
     let (w, h) = (m.input.width, m.input.height);
     let mut seed = 0x9e37_79b9_u32;
     (0..3 * w * h)
@@ -428,24 +494,14 @@ fn probe(m: &Manifest) -> Vec<f32> {
         .collect()
 }
 
-fn run(net: &mut Net, m: &Manifest, image: &[f32], out: &mut [f32]) -> Result<(), DetectorError> {
+fn run(net: &mut Net, image: &[f32], out: &mut [f32]) -> Result<(), DetectorError> {
     match net {
         Net::Lowered(program) => {
             program.run(image);
             program.write_output(out);
         }
-        Net::Tract(state) => {
-            let bad = |e: TractError| DetectorError::Run(format!("{e:#}"));
-            let input = Tensor::from_shape(&[1, 3, m.input.height, m.input.width], image).map_err(bad)?;
-            let outputs = state.run(tvec!(input.into_tvalue())).map_err(bad)?;
-            let Some(first) = outputs.first() else { return Err(DetectorError::Run("no output".into())) };
-            let plain = first.try_as_plain_ram().map_err(bad)?;
-            let values = plain.as_slice::<f32>().map_err(bad)?;
-            if values.len() != out.len() {
-                return Err(DetectorError::Run(format!("{} values, not {}", values.len(), out.len())));
-            }
-            out.copy_from_slice(values);
-        }
+        #[cfg(feature = "tract")]
+        Net::Tract(plan) => plan.run(image, out)?,
     }
     Ok(())
 }
@@ -468,55 +524,4 @@ fn shows_nothing(rgb: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn built(known: Option<&[f32]>, engine: Engine) -> (Net, Option<String>) {
-        let path = Path::new("builtin");
-        build(&Manifest::parse(path, BUILTIN.0).unwrap(), path, BUILTIN.1, engine, known).unwrap()
-    }
-
-    /// tract's answer to the probe: the values that are kept of it, and how many there are in all.
-    fn of_tract() -> (Vec<f32>, usize) {
-        let m = Manifest::parse(Path::new("builtin"), BUILTIN.0).unwrap();
-        let mut theirs = vec![0.0; m.output_shape().iter().product()];
-        let (mut plan, _) = built(None, Engine::Tract);
-        run(&mut plan, &m, &probe(&m), &mut theirs).unwrap();
-        (theirs.iter().copied().step_by(apart(theirs.len())).collect(), theirs.len())
-    }
-
-    #[test]
-    fn what_is_known_of_the_shipped_detector_is_tracts_word() {
-        let (theirs, all) = of_tract();
-        if std::env::var_os("AGENT_UPDATE_PROBE").is_some() {
-            let text: String = theirs.iter().map(|v| format!("{v}\n")).collect();
-            std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/artifacts/trigger.probe.txt"), text).unwrap();
-        }
-        let known: Vec<f32> = BUILTIN_PROBE.lines().map(|v| v.parse().unwrap()).collect();
-        assert!(known.len() == all.div_ceil(apart(all)) && known.len() > KNOWN / 2, "{} of {all}", known.len());
-        assert!(known.iter().any(|v| v.abs() > 0.1), "it says something");
-        for (known, theirs) in known.iter().zip(&theirs) {
-            assert!((known - theirs).abs() <= 1e-4 * theirs.abs().max(1.0), "{known} {theirs}");
-        }
-    }
-
-    #[test]
-    fn a_network_that_says_something_else_than_is_known_is_put_to_tract_itself() {
-        let known: Vec<f32> = BUILTIN_PROBE.lines().map(|v| v.parse().unwrap()).collect();
-        let m = Manifest::parse(Path::new("builtin"), BUILTIN.0).unwrap();
-        let proto = tract_onnx::onnx().proto_model_for_read(&mut &*BUILTIN.1).unwrap();
-        let probe = probe(&m);
-        let held = |known: &[f32]| lowered(&m, &proto, &probe, known).map(drop);
-        assert_eq!(held(&known), Ok(()));
-        let mut other = known.clone();
-        other[100] += 0.01;
-        assert!(held(&other).unwrap_err().contains("differs"));
-        other[100] = f32::NAN;
-        assert!(held(&other).unwrap_err().contains("differs"));
-        assert!(held(&known[1..]).unwrap_err().contains("length"));
-        assert!(held(&[]).unwrap_err().contains("length"));
-        // Known wrongly, it is tract's own answer that counts.
-        let (net, why) = built(Some(&other), Engine::Auto);
-        assert!(matches!(net, Net::Lowered(_)) && why.is_none());
-    }
-}
+mod tests;

@@ -4,6 +4,8 @@
 pub const MAX_MODEL_BYTES: u64 = 64 << 20;
 /// Largest manifest that is read, bytes.
 pub const MAX_MANIFEST_BYTES: u64 = 64 << 10;
+/// Largest probe file that is read, bytes: a detector's has some 260 numbers, a risk head's 12 for each value of its state.
+pub const MAX_PROBE_BYTES: u64 = 256 << 10;
 /// Largest risk head that is read, bytes; the one that ships takes 120 KB.
 pub const MAX_RISK_BYTES: u64 = 4 << 20;
 /// Most values of a risk head's state.

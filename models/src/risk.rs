@@ -1,5 +1,5 @@
-//! The risk head: a small recurrent network over tracks and the vehicle's motion, read by tract and computed by `cell`; by
-//! tract where the graph is another one.
+//! The risk head: a small recurrent network over tracks and the vehicle's motion, computed by `cell`; by tract where the graph
+//! is another one. As with the detector, tract's word decides, from a probe file or by itself.
 //!
 //! It reads [`RiskFeatures`] and keeps a state from step to step; what it gives are calibrated probabilities
 //! ([`RiskScores`]). One head ships inside the program ([`RiskHead::builtin`]); a manifest beside an ONNX file names
@@ -12,21 +12,21 @@ use std::path::{Path, PathBuf};
 use agent_core::vision::{
     FEATURES_VERSION, GLOBAL_FEATURES, RISK_SLOTS, RiskFeatures, RiskModel, RiskScores, SLOT_FEATURES,
 };
+use prost::Message as _;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use tract_onnx::pb;
-use tract_onnx::prelude::*;
 
 use crate::cell::Cell;
-use crate::footprint;
 use crate::limits::{MAX_MANIFEST_BYTES, MAX_RISK_BYTES, MAX_RISK_STATE};
-use crate::sizes;
+#[cfg(feature = "tract")]
+use crate::reference;
+use crate::{footprint, pb, probe, sizes};
 
 /// The head that ships, and its manifest; made by `models/train/risk`.
 const BUILTIN: (&str, &[u8]) =
     (include_str!("../artifacts/risk.toml"), include_bytes!("../artifacts/risk.onnx").as_slice());
-/// What it says in two steps.
-const BUILTIN_SAYS: &str = include_str!("../artifacts/risk.golden.txt");
+/// Its probe file, written by this module's test.
+const BUILTIN_PROBE: &str = include_str!("../artifacts/risk.probe.txt");
 
 /// Why a risk head cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,8 @@ pub enum RiskError {
         /// What and, where it is known, in which line.
         reason: String,
     },
-    /// The ONNX file is not what the manifest says, or tract cannot run it.
+    /// The ONNX file is not what the manifest says, tract cannot run it, or nothing vouches for what our own network makes of it and
+    /// there is no tract to ask.
     #[error("risk head {}: {reason}", path.display())]
     Model {
         /// Which.
@@ -71,12 +72,14 @@ struct RawManifest {
 /// Steps that are not told after a beginning: the state needs a second to know anything, and training did not judge it.
 pub const WARM_UP: usize = 10;
 
-type Plan = tract_onnx::tract_core::plan::SimpleState<TypedFact, Box<dyn TypedOp>>;
+/// What a probe file says, nothing where there is none, or what is wrong with it.
+type Known = Result<Option<Vec<f32>>, String>;
 
 /// What computes a head.
 enum Engine {
     Own(Box<Cell>),
-    Tract(Box<Plan>),
+    #[cfg(feature = "tract")]
+    Tract(reference::Head),
 }
 
 /// A loaded head with its state.
@@ -105,7 +108,11 @@ impl RiskHead {
     /// # Errors
     /// Never, as a test shows; the type says so rather than a panic.
     pub fn builtin() -> Result<Self, RiskError> {
-        Self::from_parts(Path::new("builtin"), BUILTIN.0, BUILTIN.1, true)
+        let path = Path::new("builtin");
+        footprint::loading(|| {
+            let raw = parse(path, BUILTIN.0)?;
+            Self::made_of(path, &raw, BUILTIN.1, |sha256| probe::parse(BUILTIN_PROBE, sha256).map(Some))
+        })
     }
 
     /// The head of a manifest; its model file lies beside it.
@@ -113,29 +120,39 @@ impl RiskHead {
     /// # Errors
     /// [`RiskError`]: a file, the manifest, the hash, the graph or its shapes.
     pub fn load(manifest: &Path) -> Result<Self, RiskError> {
-        let text = read(manifest, MAX_MANIFEST_BYTES)?;
-        let text = String::from_utf8(text)
-            .map_err(|e| RiskError::Manifest { path: manifest.to_owned(), reason: e.to_string() })?;
-        let raw = parse(manifest, &text)?;
-        let onnx = manifest.with_file_name(&raw.file);
-        Self::from_parts(manifest, &text, &read(&onnx, MAX_RISK_BYTES)?, false)
+        let (raw, onnx, bytes) = files(manifest)?;
+        footprint::loading(|| Self::made_of(&onnx, &raw, &bytes, |sha256| probe::read(&onnx, sha256)))
     }
 
-    fn from_parts(path: &Path, text: &str, onnx: &[u8], shipped: bool) -> Result<Self, RiskError> {
-        footprint::loading(|| Self::made_of(path, text, onnx, shipped))
+    /// The probe file of a manifest's head: its place, beside the model file, and its text, made anew by tract.
+    ///
+    /// # Errors
+    /// As [`RiskHead::load`]; [`RiskError::Model`] if only tract can run the head, or runs it otherwise than our own network, or
+    /// there is no tract.
+    pub fn probe_file(manifest: &Path) -> Result<(PathBuf, String), RiskError> {
+        let (raw, onnx, bytes) = files(manifest)?;
+        let head = Self::made_of(&onnx, &raw, &bytes, |_| Ok(None))?;
+        let model = |reason: String| RiskError::Model { path: onnx.clone(), reason };
+        let values = said_by_tract(&head.engine, &bytes, raw.state).map_err(model)?;
+        Ok((probe::beside(&onnx), probe::text(&Sha256::digest(&bytes).into(), &values)))
     }
 
-    fn made_of(path: &Path, text: &str, onnx: &[u8], shipped: bool) -> Result<Self, RiskError> {
-        let raw = parse(path, text)?;
-        let model = |reason: String| RiskError::Model { path: path.with_file_name(&raw.file), reason };
-        let digest = Sha256::digest(onnx);
+    fn made_of(
+        path: &Path,
+        raw: &RawManifest,
+        onnx: &[u8],
+        known: impl FnOnce(&[u8; 32]) -> Known,
+    ) -> Result<Self, RiskError> {
+        let model = |reason: String| RiskError::Model { path: path.to_owned(), reason };
+        let digest: [u8; 32] = Sha256::digest(onnx).into();
         let found = crate::detector::hex(&digest);
         if found != raw.sha256.to_lowercase() {
             return Err(model(format!("SHA-256 is {found}, the manifest says {}", raw.sha256)));
         }
-        let engine = catch_unwind(AssertUnwindSafe(|| build(onnx, raw.state, shipped)))
+        let known = known(&digest);
+        let engine = catch_unwind(AssertUnwindSafe(|| build(path, onnx, raw.state, known)))
             .map_err(|_| model("the parser gave up on it (panic)".to_owned()))?
-            .map_err(|e| model(format!("{e:#}")))?;
+            .map_err(model)?;
         let mut hash = [0; 8];
         hash.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
         let head = Self {
@@ -186,7 +203,8 @@ impl RiskHead {
         }
         let [ahead, now] = match &mut self.engine {
             Engine::Own(cell) => cell.step(f, &mut self.state),
-            Engine::Tract(plan) => run(plan, f, &mut self.state)?,
+            #[cfg(feature = "tract")]
+            Engine::Tract(plan) => plan.step(f, &mut self.state)?,
         };
         if self.state.iter().chain(&[ahead, now]).any(|v| !v.is_finite()) {
             return Err("a state or a probability that is no number".to_owned());
@@ -231,87 +249,65 @@ fn parse(path: &Path, text: &str) -> Result<RawManifest, RiskError> {
     Ok(raw)
 }
 
-fn build(onnx: &[u8], state: usize, shipped: bool) -> TractResult<Engine> {
-    let proto = tract_onnx::onnx().proto_model_for_read(&mut std::io::Cursor::new(onnx))?;
-    if shipped
-        && let Some(mut cell) = proto.graph.as_ref().and_then(|graph| Cell::read(graph, state))
-        && says(&mut cell, state, BUILTIN_SAYS)
-    {
-        return Ok(Engine::Own(Box::new(cell)));
-    }
-    engine_of(&proto, state)
+/// The manifest of a path, the path of its model file, and that file.
+fn files(manifest: &Path) -> Result<(RawManifest, PathBuf, Vec<u8>), RiskError> {
+    let text = String::from_utf8(read(manifest, MAX_MANIFEST_BYTES)?)
+        .map_err(|e| RiskError::Manifest { path: manifest.to_owned(), reason: e.to_string() })?;
+    let raw = parse(manifest, &text)?;
+    let onnx = manifest.with_file_name(&raw.file);
+    let bytes = read(&onnx, MAX_RISK_BYTES)?;
+    Ok((raw, onnx, bytes))
 }
 
-/// Whether a network says what the one that ships said in training, in two steps (`models/train/risk/train.py`): with that it
-/// is held to its reference at every start without tract, which takes most of a start's time and memory.
-fn says(cell: &mut Cell, state: usize, golden: &str) -> bool {
-    let mut kept = vec![0.0; state];
-    let ours = [golden_features(1.0), golden_features(-0.5)].map(|f| cell.step(&f, &mut kept));
-    let theirs: Vec<f32> = golden.split_whitespace().map_while(|v| v.parse().ok()).collect();
-    let near = ours.as_flattened().iter().zip(&theirs).all(|(a, b)| (a - b).abs() <= PROBE_TOLERANCE);
-    theirs.len() == ours.as_flattened().len() && near
-}
-
-/// What the golden values are the answer to.
-fn golden_features(scale: f32) -> RiskFeatures {
-    let mut f = RiskFeatures {
-        count: 5,
-        slots: [[0.0; SLOT_FEATURES]; RISK_SLOTS],
-        global: [0.0; GLOBAL_FEATURES],
-        anew: false,
+fn build(path: &Path, onnx: &[u8], state: usize, known: Known) -> Result<Engine, String> {
+    let proto = pb::ModelProto::decode(onnx).map_err(|e| e.to_string())?;
+    let graph = proto.graph.as_ref().ok_or("no graph")?;
+    sizes::check_file(graph, sizes::most(0))?;
+    let cell = Cell::read(graph, state);
+    let (cell, unproven) = match (cell, known) {
+        (None, _) => (None, "only tract can run such a graph".to_owned()),
+        (Some(mut cell), Ok(Some(known))) => {
+            if agree(&known, |f, kept| Ok(cell.step(f, kept)), state) {
+                return Ok(Engine::Own(Box::new(cell)));
+            }
+            (Some(cell), "our own network says something else than its probe file".to_owned())
+        }
+        (cell, Ok(None)) => {
+            (cell, format!("there is no {} (made by `firmware-agent models probe`)", probe::beside(path).display()))
+        }
+        (cell, Err(why)) => (cell, why),
     };
-    for (i, v) in f.slots.as_flattened_mut().iter_mut().enumerate() {
-        *v = scale * (0.37 * i as f32).sin();
-    }
-    for (i, v) in f.global.iter_mut().enumerate() {
-        *v = scale * (0.91 * i as f32).cos();
-    }
-    f
+    ask(onnx, cell, state, unproven)
 }
 
-fn engine_of(proto: &pb::ModelProto, state: usize) -> TractResult<Engine> {
-    let graph = proto.graph.as_ref().ok_or_else(|| TractError::msg("no graph"))?;
-    let mut plan = plan_of(proto, graph, state)?;
-    let own = Cell::read(graph, state).and_then(|mut cell| agree(&mut cell, &mut plan, state).then_some(cell));
-    Ok(own.map_or_else(|| Engine::Tract(plan), |cell| Engine::Own(Box::new(cell))))
+/// Settles with tract what no probe file did.
+#[cfg(feature = "tract")]
+fn ask(onnx: &[u8], cell: Option<Cell>, state: usize, _: String) -> Result<Engine, String> {
+    let mut plan = reference::Head::read(onnx, state)?;
+    let Some(mut cell) = cell else { return Ok(Engine::Tract(plan)) };
+    let theirs = says(|f, kept| plan.step(f, kept), state)?;
+    let own = agree(&theirs, |f, kept| Ok(cell.step(f, kept)), state);
+    Ok(if own { Engine::Own(Box::new(cell)) } else { Engine::Tract(plan) })
 }
 
-fn plan_of(proto: &pb::ModelProto, graph: &pb::GraphProto, state: usize) -> TractResult<Box<Plan>> {
-    let most = sizes::most(0);
-    sizes::check_file(graph, most).map_err(TractError::msg)?;
-    let mut model = tract_onnx::onnx().model_for_proto_model(proto)?;
-    let shapes: [&[usize]; 4] = [&[1, RISK_SLOTS, SLOT_FEATURES], &[1, RISK_SLOTS], &[1, GLOBAL_FEATURES], &[1, state]];
-    for (i, shape) in shapes.iter().enumerate() {
-        model.set_input_fact(i, InferenceFact::dt_shape(f32::datum_type(), *shape))?;
-    }
-    let plan = sizes::into_typed(model, most)?.into_optimized()?.into_runnable()?;
-    Ok(Box::new(plan.spawn()?))
+/// There is no tract to ask.
+#[cfg(not(feature = "tract"))]
+fn ask(_: &[u8], _: Option<Cell>, _: usize, unproven: String) -> Result<Engine, String> {
+    Err(format!("{unproven}, and this program is built without tract"))
 }
 
-/// One step under tract: the state becomes the next one; gives the two probabilities.
-fn run(plan: &mut Plan, f: &RiskFeatures, state: &mut [f32]) -> Result<[f32; 2], String> {
-    let mut mask = [0.0f32; RISK_SLOTS];
-    mask.iter_mut().take(f.count).for_each(|m| *m = 1.0);
-    let tensor = |shape: &[usize], values: &[f32]| Tensor::from_shape(shape, values).map_err(|e| e.to_string());
-    let inputs = tvec![
-        tensor(&[1, RISK_SLOTS, SLOT_FEATURES], f.slots.as_flattened())?.into_tvalue(),
-        tensor(&[1, RISK_SLOTS], &mask)?.into_tvalue(),
-        tensor(&[1, GLOBAL_FEATURES], &f.global)?.into_tvalue(),
-        tensor(&[1, state.len()], state)?.into_tvalue(),
-    ];
-    let outputs = plan.run(inputs).map_err(|e| format!("{e:#}"))?;
-    let read = |i: usize| -> Result<Vec<f32>, String> {
-        let value = outputs.get(i).ok_or("an output is missing")?;
-        let view = value.to_plain_array_view::<f32>().map_err(|e| e.to_string())?;
-        Ok(view.iter().copied().collect())
-    };
-    let (risk, next) = (read(0)?, read(1)?);
-    let risk = <[f32; 2]>::try_from(risk).map_err(|r| format!("{} probabilities instead of 2", r.len()))?;
-    if next.len() != state.len() {
-        return Err(format!("a state of {} values", next.len()));
+#[cfg(feature = "tract")]
+fn said_by_tract(engine: &Engine, onnx: &[u8], state: usize) -> Result<Vec<f32>, String> {
+    if matches!(engine, Engine::Tract(_)) {
+        return Err("only tract can run such a graph, or it says something else than our own network".to_owned());
     }
-    state.copy_from_slice(&next);
-    Ok(risk)
+    let mut plan = reference::Head::read(onnx, state)?;
+    says(|f, kept| plan.step(f, kept), state)
+}
+
+#[cfg(not(feature = "tract"))]
+fn said_by_tract(_: &Engine, _: &[u8], _: usize) -> Result<Vec<f32>, String> {
+    Err("a probe file is made by tract, and this program is built without tract".to_owned())
 }
 
 /// Steps in which a head's own network is held to tract, and how far it may be from it in a probability or in the state (their
@@ -319,17 +315,28 @@ fn run(plan: &mut Plan, f: &RiskFeatures, state: &mut [f32]) -> Result<[f32; 2],
 const PROBE_STEPS: u32 = 12;
 const PROBE_TOLERANCE: f32 = 1e-4;
 
-/// Whether both say the same on made-up steps, from an empty road to a full one.
-fn agree(cell: &mut Cell, plan: &mut Plan, state: usize) -> bool {
-    let (mut own, mut tracts) = (vec![0.0; state], vec![0.0; state]);
-    (0..PROBE_STEPS).all(|step| {
-        let f = unmeant(step);
-        let ours = cell.step(&f, &mut own);
-        let Ok(theirs) = run(plan, &f, &mut tracts) else { return false };
-        let pairs = own.iter().chain(&ours).zip(tracts.iter().chain(&theirs));
-        // Not `>`: what is no number agrees with nothing.
-        pairs.into_iter().all(|(a, b)| (a - b).abs() <= PROBE_TOLERANCE)
-    })
+/// What a network says on made-up steps, from an empty road to a full one: the state and the probabilities after each.
+fn says(
+    mut step: impl FnMut(&RiskFeatures, &mut [f32]) -> Result<[f32; 2], String>,
+    state: usize,
+) -> Result<Vec<f32>, String> {
+    let (mut all, mut kept) = (Vec::with_capacity(PROBE_STEPS as usize * (state + 2)), vec![0.0; state]);
+    for i in 0..PROBE_STEPS {
+        let risk = step(&unmeant(i), &mut kept)?;
+        all.extend(kept.iter().chain(&risk));
+    }
+    Ok(all)
+}
+
+/// Whether a network says that.
+fn agree(
+    theirs: &[f32],
+    step: impl FnMut(&RiskFeatures, &mut [f32]) -> Result<[f32; 2], String>,
+    state: usize,
+) -> bool {
+    // Not `>`: what is no number agrees with nothing.
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= PROBE_TOLERANCE;
+    says(step, state).is_ok_and(|ours| ours.len() == theirs.len() && ours.iter().zip(theirs).all(near))
 }
 
 /// Features without meaning, of another size and number of slots in each step.
@@ -349,9 +356,56 @@ fn unmeant(step: u32) -> RiskFeatures {
     f
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "tract")))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_head_that_ships_needs_no_tract() {
+        assert!(!RiskHead::builtin().unwrap().describe().contains("tract"));
+    }
+
+    #[test]
+    fn what_no_probe_file_vouches_for_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (manifest, onnx) = (folder.path().join("risk.toml"), folder.path().join("risk.onnx"));
+        std::fs::write(&manifest, BUILTIN.0).unwrap();
+        std::fs::write(&onnx, BUILTIN.1).unwrap();
+        let refused = || RiskHead::load(&manifest).unwrap_err().to_string();
+        let why = refused();
+        assert!(why.contains("risk.onnx: there is no ") && why.contains("models probe"), "{why}");
+        assert!(why.ends_with("this program is built without tract"), "{why}");
+        std::fs::write(probe::beside(&onnx), BUILTIN_PROBE).unwrap();
+        assert!(RiskHead::load(&manifest).is_ok());
+        std::fs::write(probe::beside(&onnx), format!("{BUILTIN_PROBE}0\n")).unwrap();
+        assert!(refused().contains("says something else than its probe file"), "{}", refused());
+        assert!(RiskHead::probe_file(&manifest).is_err());
+    }
+}
+
+#[cfg(all(test, feature = "tract"))]
+mod tests {
+    use super::*;
+
+    /// What the head that ships said in training, in two steps (`models/train/risk/train.py`).
+    const GOLDEN: &str = include_str!("../artifacts/risk.golden.txt");
+
+    /// What the golden values are the answer to.
+    fn golden_features(scale: f32) -> RiskFeatures {
+        let mut f = RiskFeatures {
+            count: 5,
+            slots: [[0.0; SLOT_FEATURES]; RISK_SLOTS],
+            global: [0.0; GLOBAL_FEATURES],
+            anew: false,
+        };
+        for (i, v) in f.slots.as_flattened_mut().iter_mut().enumerate() {
+            *v = scale * (0.37 * i as f32).sin();
+        }
+        for (i, v) in f.global.iter_mut().enumerate() {
+            *v = scale * (0.91 * i as f32).cos();
+        }
+        f
+    }
 
     fn made_up(scale: f32, anew: bool) -> RiskFeatures {
         RiskFeatures { anew, ..golden_features(scale) }
@@ -359,7 +413,7 @@ mod tests {
 
     #[test]
     fn the_shipped_head_gives_what_it_gave_in_training() {
-        let golden: Vec<f32> = BUILTIN_SAYS.split_whitespace().map(|v| v.parse().unwrap()).collect();
+        let golden: Vec<f32> = GOLDEN.split_whitespace().map(|v| v.parse().unwrap()).collect();
         let mut head = RiskHead::builtin().unwrap();
         // Twice over: after a gap nothing of the first run is left.
         for _ in 0..2 {
@@ -410,39 +464,81 @@ mod tests {
     }
 
     fn shipped() -> pb::ModelProto {
-        tract_onnx::onnx().proto_model_for_read(&mut std::io::Cursor::new(BUILTIN.1)).unwrap()
+        pb::ModelProto::decode(BUILTIN.1).unwrap()
+    }
+
+    fn built(onnx: &[u8], known: Known) -> Engine {
+        build(Path::new("risk.onnx"), onnx, 96, known).unwrap()
     }
 
     fn is_own(proto: &pb::ModelProto) -> bool {
-        matches!(engine_of(proto, 96).unwrap(), Engine::Own(_))
+        matches!(built(&proto.encode_to_vec(), Ok(None)), Engine::Own(_))
     }
 
     #[test]
     fn the_heads_own_network_says_what_tract_says() {
-        let proto = shipped();
-        let graph = proto.graph.as_ref().unwrap();
-        let Engine::Own(mut cell) = engine_of(&proto, 96).unwrap() else { panic!("run by tract") };
-        let mut plan = plan_of(&proto, graph, 96).unwrap();
+        let Engine::Own(mut cell) = built(BUILTIN.1, Ok(None)) else { panic!("run by tract") };
+        let mut plan = reference::Head::read(BUILTIN.1, 96).unwrap();
         let (mut own, mut tracts) = (vec![0.0; 96], vec![0.0; 96]);
         let mut apart = 0.0f32;
         for step in 0..200u8 {
             let mut f = made_up(f32::from(step) * 0.02 - 1.0, false);
             f.count = usize::from(step) % 9;
             let ours = cell.step(&f, &mut own);
-            let theirs = run(&mut plan, &f, &mut tracts).unwrap();
+            let theirs = plan.step(&f, &mut tracts).unwrap();
             let pairs = own.iter().chain(&ours).zip(tracts.iter().chain(&theirs));
             apart = pairs.fold(apart, |most, (a, b)| most.max((a - b).abs()));
         }
         // tract takes the exponentials by approximations, and steps add up.
         assert!(apart < 1e-4, "{apart}");
         assert!(!RiskHead::builtin().unwrap().describe().contains("tract"));
-        // Golden values alone decide only while they are these.
-        assert!(says(&mut cell, 96, BUILTIN_SAYS));
-        let (first, rest) = BUILTIN_SAYS.trim().split_once(char::is_whitespace).unwrap();
-        let more = first.parse::<f32>().unwrap() + 0.001;
-        for other in [String::new(), rest.to_owned(), format!("{more} {rest}"), format!("{BUILTIN_SAYS} 0")] {
-            assert!(!says(&mut cell, 96, &other), "{other}");
+    }
+
+    #[test]
+    fn what_is_known_of_the_shipped_head_is_tracts_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let (manifest, onnx) = (folder.path().join("risk.toml"), folder.path().join("risk.onnx"));
+        std::fs::write(&manifest, BUILTIN.0).unwrap();
+        std::fs::write(&onnx, BUILTIN.1).unwrap();
+        let (place, text) = RiskHead::probe_file(&manifest).unwrap();
+        assert_eq!(place, folder.path().join("risk.probe.txt"));
+        if std::env::var_os("AGENT_UPDATE_PROBE").is_some() {
+            std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/artifacts/risk.probe.txt"), &text).unwrap();
         }
+        let sha256 = Sha256::digest(BUILTIN.1).into();
+        let (known, theirs) = (probe::parse(BUILTIN_PROBE, &sha256).unwrap(), probe::parse(&text, &sha256).unwrap());
+        assert_eq!(known.len(), theirs.len());
+        assert!(known.iter().zip(&theirs).all(|(a, b)| (a - b).abs() < 1e-5), "{known:?} {theirs:?}");
+        assert!(known.iter().any(|v| v.abs() > 0.1), "it says something");
+        // A network that says something else than is known, or less, is put to tract itself.
+        let Engine::Own(mut cell) = built(BUILTIN.1, Ok(Some(known.clone()))) else { panic!("run by tract") };
+        let mut held = |known: &[f32]| agree(known, |f, kept| Ok(cell.step(f, kept)), 96);
+        assert!(held(&known));
+        let mut other = known.clone();
+        for v in [known[500] + 0.001, f32::NAN] {
+            other[500] = v;
+            assert!(!held(&other));
+        }
+        assert!(!held(&known[1..]) && !held(&[]));
+        for known in [Ok(Some(other)), Ok(None), Err("broken".to_owned())] {
+            assert!(matches!(built(BUILTIN.1, known), Engine::Own(_)));
+        }
+        // What only tract can run has no probe file.
+        let mut more = shipped();
+        one_node_more(more.graph.as_mut().unwrap());
+        let onnx = more.encode_to_vec();
+        std::fs::write(folder.path().join("risk.onnx"), &onnx).unwrap();
+        let old = crate::detector::hex(&Sha256::digest(BUILTIN.1));
+        std::fs::write(&manifest, BUILTIN.0.replace(&old, &crate::detector::hex(&Sha256::digest(&onnx)))).unwrap();
+        assert!(RiskHead::load(&manifest).unwrap().describe().ends_with("run by tract"));
+        assert!(RiskHead::probe_file(&manifest).unwrap_err().to_string().contains("only tract can run such a graph"));
+    }
+
+    /// One that does nothing.
+    fn one_node_more(g: &mut pb::GraphProto) {
+        g.node.last_mut().unwrap().output[0] = "before".to_owned();
+        let (input, output) = (vec!["before".to_owned()], vec!["risk".to_owned()]);
+        g.node.push(pb::NodeProto { op_type: "Identity".to_owned(), input, output, ..Default::default() });
     }
 
     #[test]
@@ -467,13 +563,7 @@ mod tests {
             node.input[0] = "/slot/slot.3/Relu_output_0".to_owned();
         });
         assert!(!is_own(&mask));
-        // One node more, that does nothing.
-        let more = with(&|g| {
-            g.node.last_mut().unwrap().output[0] = "before".to_owned();
-            let (input, output) = (vec!["before".to_owned()], vec!["risk".to_owned()]);
-            g.node.push(pb::NodeProto { op_type: "Identity".to_owned(), input, output, ..Default::default() });
-        });
-        assert!(!is_own(&more));
+        assert!(!is_own(&with(&one_node_more)));
         // What lacks a matrix, or has one of another shape, is nothing to read, whoever else may run it.
         for i in 0..shipped().graph.unwrap().initializer.len() {
             for change in [

@@ -1,14 +1,11 @@
 //! How large the tensors of an ONNX graph may be, asked before anything is computed: a graph of a few hundred bytes can want more memory
 //! than there is, and where a library allocates it without asking, the process ends and no panic is there to be caught.
 //!
-//! Twice: in the file, for what constants alone say (tract folds constants while it reads), and in the facts that tract derives.
-
-use tract_onnx::pb;
-use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::infer::Factoid as _;
-use tract_onnx::tract_hir::internal::DimLike as _;
+//! Twice: in the file, for what constants alone say (tract folds constants while it reads), and in the facts that tract derives
+//! (`reference`).
 
 use crate::limits::{MAX_GRAPHS, MAX_TENSOR_VALUES};
+use crate::pb;
 
 /// Values of the largest tensor of a model with so many values of input: networks of this kind have up to seven times the input (a
 /// first layer of half the resolution with 80 channels).
@@ -89,53 +86,10 @@ fn numbers(t: &pb::TensorProto) -> impl Iterator<Item = f64> {
     raw.into_iter().chain(listed).filter(|v| v.is_finite())
 }
 
-/// What tract has found out about the tensors of a graph.
-///
-/// # Errors
-/// The node, and the shape.
-pub(crate) fn check_facts<F, O>(
-    model: &Graph<F, O>,
-    most: usize,
-    shape: impl Fn(&F) -> Option<Vec<usize>>,
-) -> TractResult<()>
-where
-    F: Fact + Clone + 'static,
-    O: std::fmt::Debug + std::fmt::Display + AsRef<dyn Op> + AsMut<dyn Op> + Clone + 'static,
-{
-    for node in &model.nodes {
-        for outlet in &node.outputs {
-            let Some(shape) = shape(&outlet.fact) else { continue };
-            let values = shape.iter().try_fold(1usize, |all, d| all.checked_mul(*d));
-            if values.is_none_or(|values| values > most) {
-                return Err(TractError::msg(format!("{:?} has the shape {shape:?}: at most {most} values", node.name)));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The shape of a fact before types are known.
-pub(crate) fn inferred(fact: &InferenceFact) -> Option<Vec<usize>> {
-    let dims = fact.shape.concretize()?;
-    dims.iter().map(|d| d.to_usize().ok()).collect()
-}
-
-/// The shape of a fact of a typed graph.
-pub(crate) fn typed(fact: &TypedFact) -> Option<Vec<usize>> {
-    fact.shape.as_concrete().map(<[usize]>::to_vec)
-}
-
-/// A graph with types, of sizes that were looked at on the way.
-pub(crate) fn into_typed(mut model: InferenceModel, most: usize) -> TractResult<TypedModel> {
-    model.analyse(false)?;
-    check_facts(&model, most, inferred)?;
-    let model = model.into_typed()?;
-    check_facts(&model, most, typed)?;
-    Ok(model)
-}
-
-#[cfg(test)]
+#[cfg(all(test, feature = "tract"))]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
     use crate::net::tests::Graph;
 
@@ -155,8 +109,9 @@ mod tests {
 
     fn outcome(model: &pb::ModelProto) -> Result<(), String> {
         check_file(model.graph.as_ref().unwrap(), most(3 * 32 * 32))?;
-        let parsed = tract_onnx::onnx().model_for_proto_model(model).map_err(|e| e.to_string())?;
-        into_typed(parsed, most(3 * 32 * 32)).map(drop).map_err(|e| format!("{e:#}"))
+        crate::reference::settle(&model.encode_to_vec(), most(3 * 32 * 32), |_| Ok(()))
+            .map(drop)
+            .map_err(|e| format!("{e:#}"))
     }
 
     #[test]

@@ -157,6 +157,25 @@ fn raw_outputs_equal_stored_numbers_and_tracts() {
     }
 }
 
+#[test]
+fn the_probe_files_of_known_models_are_tracts_word() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, file) in MODELS {
+        let Some(onnx) = data(&format!("models/{file}")) else { return };
+        let manifest = folder.path().join(name);
+        fs::copy(manifest_path(name), &manifest).unwrap();
+        fs::copy(onnx, folder.path().join(file)).unwrap();
+        let (place, now) = Detector::probe_file(&manifest).unwrap();
+        let kept = fs::read_to_string(manifest_path(name).with_file_name(place.file_name().unwrap())).unwrap();
+        assert_eq!(kept.lines().count(), now.lines().count());
+        let (mut kept, mut now) = (kept.lines(), now.lines());
+        assert_eq!(kept.next(), now.next(), "the hash");
+        for (a, b) in kept.zip(now).map(|(a, b)| (a.parse::<f32>().unwrap(), b.parse::<f32>().unwrap())) {
+            assert!((a - b).abs() <= 1e-4 * b.abs().max(1.0), "{file}: {a} {b}");
+        }
+    }
+}
+
 fn m_hash(onnx: &Path) -> [u8; 8] {
     Sha256::digest(fs::read(onnx).unwrap())[..8].try_into().unwrap()
 }

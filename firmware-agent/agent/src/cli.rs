@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Order(CommandArgs),
     /// Signed updates of models and configuration: makes, shows, installs them, goes back
     Update(UpdateArgs),
-    /// Makes, fetches and checks model files of the student
+    /// Makes, fetches and checks model files of the student; probe files of the trigger's networks
     Models(ModelsArgs),
     /// The student's worker: started by the other commands, or by a service manager with --listen
     Student(StudentArgs),
@@ -102,6 +102,9 @@ pub(crate) struct DemoArgs {
     /// Seed of the synthetic drive
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// A broker to publish to, mqtt://HOST[:PORT] or mqtts:// (default: one inside this program, on loopback)
+    #[arg(long)]
+    pub(crate) broker: Option<String>,
     /// Model file of the student that describes the event, or none (default: the one that ships, where it is found)
     #[arg(long)]
     pub(crate) student: Option<PathBuf>,
@@ -476,6 +479,12 @@ pub(crate) enum ModelsCommand {
     Calibrate(ModelsCalibrateArgs),
     /// Fetches a model file by its manifest, once its licence is accepted
     Pull(ModelsPullArgs),
+    /// Writes what tract says to a probe of a trigger detector or risk head, beside its ONNX file: units, whose program is built
+    /// without tract, take no other file for its word, and with it every program starts faster
+    Probe {
+        /// Manifest of the detector or the risk head (.toml), its ONNX file beside it
+        manifest: PathBuf,
+    },
     /// Writes the language half alone, for llama.cpp
     ExportLanguage {
         /// Model file (.gguf)

@@ -1,6 +1,6 @@
 //! Constants and attributes of ONNX nodes, read without trusting them: what is not of the expected type or size is absent.
 
-use tract_onnx::pb;
+use crate::pb;
 
 pub(crate) struct Constant {
     pub(crate) dims: Vec<usize>,

@@ -13,7 +13,7 @@ use super::kernels::{Act, BLOCK, Combine, Filter, Window};
 use super::layout::{address, buffer, place, plane_stride};
 use super::{Kind, Part, Program, Step};
 use crate::limits::{MAX_ARENA_FLOATS, MAX_NODES};
-use tract_onnx::pb;
+use crate::pb;
 
 /// Why a graph is not lowered: the node and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,6 +173,9 @@ impl<'a> Lowering<'a> {
     }
 
     fn node(&mut self, node: &'a pb::NodeProto) -> Lowered<Value> {
+        if !matches!(node.domain.as_str(), "" | "ai.onnx") {
+            return no(node, "operator of another domain");
+        }
         match node.op_type.as_str() {
             "Conv" => self.conv(node),
             "Relu" => self.activation(node, Act::Relu),

@@ -1,8 +1,10 @@
 //! The lowered network against tract on small graphs made here.
 
-use super::lower::lower;
-use tract_onnx::pb;
+use prost::Message as _;
 use tract_onnx::prelude::*;
+
+use super::lower::lower;
+use crate::pb;
 
 fn noise(count: usize, seed: u32) -> Vec<f32> {
     let mut s = seed;
@@ -21,20 +23,9 @@ pub(crate) struct Graph {
 }
 
 fn info(name: &str, dims: &[i64]) -> pb::ValueInfoProto {
-    let dim = dims
-        .iter()
-        .map(|d| pb::tensor_shape_proto::Dimension {
-            value: Some(pb::tensor_shape_proto::dimension::Value::DimValue(*d)),
-            ..Default::default()
-        })
-        .collect();
-    let tensor = pb::type_proto::Tensor { elem_type: 1, shape: Some(pb::TensorShapeProto { dim }) };
-    let value = pb::type_proto::Value::TensorType(tensor);
-    pb::ValueInfoProto {
-        name: name.into(),
-        r#type: Some(pb::TypeProto { value: Some(value), ..Default::default() }),
-        ..Default::default()
-    }
+    let dim = dims.iter().map(|d| pb::Dimension { dim_value: Some(*d) }).collect();
+    let tensor = pb::TypeOfTensor { elem_type: 1, shape: Some(pb::TensorShapeProto { dim }) };
+    pb::ValueInfoProto { name: name.into(), r#type: Some(pb::TypeProto { tensor_type: Some(tensor) }) }
 }
 
 impl Graph {
@@ -98,7 +89,7 @@ impl Graph {
         self.graph.input.push(info("in", &[1, c as i64, h as i64, w as i64]));
         self.graph.output.push(info(output, shape));
         let opset = pb::OperatorSetIdProto { domain: String::new(), version: 11 };
-        pb::ModelProto { ir_version: 6, opset_import: vec![opset], graph: Some(self.graph), ..Default::default() }
+        pb::ModelProto { ir_version: 6, opset_import: vec![opset], graph: Some(self.graph) }
     }
 
     /// Largest difference between the lowered network and tract, or why it is not lowered.
@@ -111,7 +102,7 @@ impl Graph {
         program.run(&noise(c * h * w, 5));
         program.run(&image);
         program.write_output(&mut ours);
-        let plan = tract_onnx::onnx().model_for_proto_model(&model).unwrap().into_optimized().unwrap();
+        let plan = tract_onnx::onnx().model_for_read(&mut &*model.encode_to_vec()).unwrap().into_optimized().unwrap();
         let input = Tensor::from_shape(&[1, c, h, w], &image).unwrap();
         let theirs = plan.into_runnable().unwrap().run(tvec!(input.into_tvalue())).unwrap();
         let plain = theirs[0].try_as_plain_ram().unwrap();

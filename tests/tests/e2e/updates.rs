@@ -179,3 +179,36 @@ fn what_a_unit_does_not_take_leaves_nothing_behind() {
     let line = doctor.iter().find(|l| l["check"] == "updates").unwrap();
     assert_eq!(line["state"]["trial"]["sequence"], 1, "{line}");
 }
+
+/// What `models probe` writes goes with an update of networks; a maker who did not ask is told.
+#[test]
+fn probe_files_are_made_and_go_with_updates() {
+    let folder = tempfile::tempdir().unwrap();
+    let (folder, artifacts) = (folder.path(), crate::tidy::root().join("models/artifacts"));
+    run(folder, &["keys", "make", "maker.pem"]).with_code(0);
+    for name in ["trigger.toml", "trigger.onnx", "risk.toml", "risk.onnx"] {
+        fs::copy(artifacts.join(name), folder.join(name)).unwrap();
+    }
+    let networks = ["--trigger", "trigger.toml", "--risk-head", "risk.toml"];
+    let names = |made: &Ended| -> Vec<String> {
+        let files = made.json_lines()[0]["update"]["files"].as_array().unwrap().clone();
+        files.iter().map(|f| f["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let without = make(folder, 1, "", &networks).with_code(0);
+    assert_eq!(names(&without), ["layer.toml", "trigger.toml", "trigger.onnx", "risk.toml", "risk.onnx"]);
+    assert!(without.stderr.contains("there is no trigger.probe.txt: units"), "{}", without.stderr);
+    for (manifest, file) in [("trigger.toml", "trigger.probe.txt"), ("risk.toml", "risk.probe.txt")] {
+        let made = run(folder, &["models", "probe", manifest]).with_code(0).json_lines().remove(0);
+        assert_eq!(made["file"], file);
+        let (ours, shipped) = (folder.join(file), artifacts.join(file));
+        let lines = [ours, shipped].map(|path| fs::read_to_string(path).unwrap().lines().count());
+        assert_eq!(lines[0], lines[1], "{file}");
+    }
+    let with = make(folder, 2, "", &networks).with_code(0);
+    assert!(names(&with).contains(&"trigger.probe.txt".to_owned()), "{:?}", names(&with));
+    assert!(names(&with).contains(&"risk.probe.txt".to_owned()), "{:?}", names(&with));
+    assert_eq!(with.stderr, "");
+    fs::write(folder.join("empty.toml"), "family = 1\n").unwrap();
+    assert!(run(folder, &["models", "probe", "empty.toml"]).with_code(4).stderr.contains("empty.toml"));
+    assert!(run(folder, &["models", "probe", "none.toml"]).with_code(4).stderr.contains("none.toml"));
+}

@@ -1,7 +1,6 @@
 //! `demo`: the main job on embedded defaults. A synthetic drive with a crash is made, replayed through the pipeline,
-//! published over an embedded broker on loopback, received by the fleet side and shown.
+//! published over an embedded broker on loopback (or another), received by the fleet side and shown.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use anyhow::Context as _;
 use crate::builtin;
 use crate::cli::{DemoArgs, ReplayArgs};
 use crate::cmd::{listen, replay};
-use crate::exit::Outcome;
+use crate::exit::{Outcome, usage};
 use crate::show::{put, say};
 use crate::store_page::{jpeg, jpeg_meta};
 
@@ -25,11 +24,15 @@ const CONFIG: &str = include_str!("demo.toml");
 
 pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<Outcome> {
     std::fs::create_dir_all(&args.out).with_context(|| format!("making {}", args.out.display()))?;
-    let port = start_broker()?;
-    let url = format!("mqtt://127.0.0.1:{port}");
-    let listener = Listener::start(ListenConfig::new(Broker::parse(&url)?, "demo-fleet"))?;
+    let url = match &args.broker {
+        Some(url) => url.clone(),
+        None => embedded_broker()?,
+    };
+    let broker = Broker::parse(&url).map_err(|e| usage(format!("--broker: {e}")))?;
+    let shown = broker.to_string();
+    let listener = Listener::start(ListenConfig::new(broker, "demo-fleet"))?;
     if !listener.wait_subscribed(RECEIVE) {
-        anyhow::bail!("the embedded broker does not answer on {url}");
+        anyhow::bail!("the broker does not answer on {shown}");
     }
     let drive = args.out.join("demo.mcap");
     say!("synthetic drive (simulated sensors, drawn frames), seed {}: {}", args.seed, drive.display());
@@ -66,7 +69,7 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<Outcome> {
     let (mut alerts, mut reports) = (0, 0);
     let books = done.books;
     let until = Instant::now() + RECEIVE;
-    put!("received at the fleet side over {url}:")?;
+    put!("received at the fleet side over {shown}:")?;
     while Instant::now() < until {
         let Some(received) = listener.recv(Duration::from_millis(300)) else {
             if reports > 0 {
@@ -137,8 +140,11 @@ pub(crate) fn make_drive(path: &std::path::Path, seed: u64) -> anyhow::Result<St
     ))
 }
 
-/// An MQTT broker inside this process, on a free loopback port.
-fn start_broker() -> anyhow::Result<u16> {
+/// An MQTT broker inside this process, on a free loopback port; gives its address.
+#[cfg(feature = "broker")]
+fn embedded_broker() -> anyhow::Result<String> {
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
     // The port is free now; the broker binds it a moment later.
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -174,5 +180,11 @@ fn start_broker() -> anyhow::Result<u16> {
             say!("the embedded broker ended: {error}");
         }
     })?;
-    Ok(port)
+    Ok(format!("mqtt://127.0.0.1:{port}"))
+}
+
+/// There is none in this program.
+#[cfg(not(feature = "broker"))]
+fn embedded_broker() -> anyhow::Result<String> {
+    Err(usage("this program is built without the broker of the demo: name one by --broker mqtt://HOST[:PORT]"))
 }

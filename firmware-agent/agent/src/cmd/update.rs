@@ -93,12 +93,12 @@ fn parts(args: &UpdateMakeArgs) -> anyhow::Result<Vec<Part>> {
     if let Some(path) = &args.trigger {
         agent_models::Detector::load(path).map_err(bad_input)?;
         add(Role::Trigger, path);
-        add(Role::File, &network(path)?);
+        add_network(&mut add, path)?;
     }
     if let Some(path) = &args.risk_head {
         agent_models::RiskHead::load(path).map_err(bad_input)?;
         add(Role::RiskHead, path);
-        add(Role::File, &network(path)?);
+        add_network(&mut add, path)?;
     }
     for (role, path) in
         [(Role::Student, &args.student), (Role::SmallStudent, &args.small_student), (Role::Dbc, &args.dbc)]
@@ -109,15 +109,28 @@ fn parts(args: &UpdateMakeArgs) -> anyhow::Result<Vec<Part>> {
     Ok(parts)
 }
 
-/// The network that a manifest names, beside it.
-fn network(manifest: &Path) -> anyhow::Result<PathBuf> {
+/// Adds the network that a manifest names, beside it, and its probe file.
+fn add_network(add: &mut impl FnMut(Role, &Path), manifest: &Path) -> anyhow::Result<()> {
     #[derive(serde::Deserialize)]
     struct Named {
         file: String,
     }
     let text = crate::convert::read_text(manifest)?;
     let named: Named = toml::from_str(&text).map_err(|e| bad_input(format!("{}: {e}", manifest.display())))?;
-    Ok(manifest.with_file_name(named.file))
+    let network = manifest.with_file_name(named.file);
+    add(Role::File, &network);
+    let probe = agent_models::probe_file_beside(&network);
+    if probe.exists() {
+        add(Role::File, &probe);
+    } else {
+        say!(
+            "{}: there is no {}: units whose program is built without tract will refuse it; `firmware-agent models probe {}` makes it",
+            network.display(),
+            probe.display(),
+            manifest.display()
+        );
+    }
+    Ok(())
 }
 
 fn entry(part: &Part) -> anyhow::Result<Entry> {

@@ -153,8 +153,8 @@ pub(super) fn models(config: &Config, _seconds: f64) -> Value {
     let (detector, head) = trigger.unwrap_or_else(|e| {
         why.push(format!("{e:#}"));
         advice.push(
-            "`run` does not start so: trigger.vision.model and risk_head name a manifest beside its ONNX file; \"builtin\" takes \
-             those that ship; without a model (\"none\") telemetry alone makes events",
+            "`run` does not start so: trigger.vision.model and risk_head name a manifest beside its ONNX file, and where \"tract\" is false \
+             its probe file (`models probe` of a program with it); \"builtin\" takes those that ship; without a model (\"none\") telemetry alone makes events",
         );
         (false, false)
     });
@@ -172,7 +172,7 @@ pub(super) fn models(config: &Config, _seconds: f64) -> Value {
     };
     json!({
         "check": "models", "works": why.is_empty(), "detector": detector, "risk_head": head, "student": student, "why": why,
-        "advice": advice,
+        "tract": agent_models::HAS_TRACT, "advice": advice,
     })
 }
 

@@ -1,7 +1,8 @@
-//! `models`: makes, fetches and checks model files of the student. The work on the files is agent-student's; here are
-//! the command line, what people are told, and the network.
+//! `models`: makes, fetches and checks model files of the student, and probe files of the trigger's networks. The work on the files is
+//! agent-student's and agent-models'; here are the command line, what people are told, and the network.
 
 mod manifest;
+mod probe;
 mod pull;
 mod score;
 
@@ -26,6 +27,7 @@ pub(crate) fn models(args: &ModelsArgs) -> anyhow::Result<Outcome> {
         ModelsCommand::Score(args) => score::score(args),
         ModelsCommand::Calibrate(args) => calibrate_model(args),
         ModelsCommand::Pull(args) => pull::pull(args),
+        ModelsCommand::Probe { manifest } => probe::probe(manifest),
         ModelsCommand::ExportLanguage { file, out } => {
             let written = export_language(file, out).map_err(coded)?;
             put!("{}", json!({"file": out, "bytes": written.bytes}))?;

@@ -268,6 +268,8 @@ impl Teller {
                     say!("the {stage} stage hangs{then}");
                     let _ = sd_notify::notify(&[NotifyState::Status(&format!("the {stage} stage hangs"))]);
                 }
+                // Of which nothing was said yet.
+                (None, Some((stage, Verdict::Poked))) => say!("the {stage} stage gets on again: it had stood still"),
                 (None, Some((stage, _))) => say!("the {stage} stage gets on again"),
                 (None, None) => {}
             }
