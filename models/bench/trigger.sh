@@ -1,5 +1,5 @@
 #!/bin/sh
-# Times the detectors against onnxruntime, one thread each, and the one that ships against FastestDet there too, on frames of a real clip (noise where no data
+# Times the detectors against onnxruntime, one thread each, and the one that ships against FastestDet there too, and the risk head, on frames of a real clip (noise where no data
 # folder is there). Needs python3 with onnxruntime and numpy, and ffmpeg. Rounds: first argument. `--tract` as the
 # second argument times tract's own plan instead of the lowered network.
 set -eu
@@ -20,6 +20,7 @@ peer="$data/models/FastestDet.onnx"
 [ -f "$peer" ] || { echo "no $peer"; peer=; }
 python3 "$here/onnxruntime_peer.py" "$root/target/release/examples/bench_trigger" "$root/models/artifacts/trigger.toml" \
     "$root/models/artifacts/trigger.onnx" "$work" "$work/frames.rgb" 1280 720 "${1:-200}" ${peer:+--peer="$peer"} ${2:-}
+"$root/target/release/examples/bench_trigger" --head
 for pair in yolox_nano:yolox_nano fastestdet:FastestDet; do
     onnx="$data/models/${pair#*:}.onnx"
     [ -f "$onnx" ] || { echo "no $onnx"; continue; }

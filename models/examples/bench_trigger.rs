@@ -2,20 +2,25 @@
 //!
 //! INPUT_F32 holds ready inputs one after another (raw little-endian floats); the raw output of each goes to
 //! OUTPUT_F32. For each line on stdin it runs one input and prints the milliseconds, so that a peer can alternate
-//! with it. With `--rgb W H FILE OUT`, it makes INPUT_F32 from RGB frames instead and stops.
+//! with it. With `--rgb W H FILE OUT`, it makes INPUT_F32 from RGB frames instead and stops. `bench_trigger --head` times the risk head that
+//! ships, on a full road.
 #![allow(clippy::print_stdout)]
 
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_models::{Detector, Engine, Manifest};
+use agent_core::vision::{GLOBAL_FEATURES, RISK_SLOTS, RiskFeatures, RiskModel as _, SLOT_FEATURES};
+use agent_models::{Detector, Engine, Manifest, RiskHead};
 
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let flag = |f: &str| args.iter().any(|a| a == f);
+    if flag("--head") {
+        return head();
+    }
     let [manifest, onnx, input, output, ..] = args.as_slice() else { return Err("see the head of this file".into()) };
     let manifest = Manifest::read(Path::new(manifest))?;
     let engine = if flag("--tract") { Engine::Tract } else { Engine::Auto };
@@ -67,6 +72,22 @@ fn main() -> Result<(), Failure> {
         println!("{:.4}", begin.elapsed().as_secs_f64() * 1e3);
         std::io::stdout().flush()?;
     }
+    Ok(())
+}
+
+/// Prints the median time of a step of the risk head, of which the agent takes ten a second.
+fn head() -> Result<(), Failure> {
+    let mut head = RiskHead::builtin()?;
+    let slots = [[0.3; SLOT_FEATURES]; RISK_SLOTS];
+    let road = RiskFeatures { count: RISK_SLOTS, slots, global: [0.3; GLOBAL_FEATURES], anew: false };
+    let mut times = Vec::new();
+    for _ in 0..2000 {
+        let begin = Instant::now();
+        std::hint::black_box(head.step(&road));
+        times.push(begin.elapsed());
+    }
+    times.sort();
+    println!("{}: {:.1?} a step (least {:.1?})", head.describe(), times[times.len() / 2], times[0]);
     Ok(())
 }
 

@@ -218,6 +218,17 @@ impl Detector {
         Ok((probe::beside(&onnx), text))
     }
 
+    /// Whether a network lowers and runs, whatever it says: what a probe file would be held against, for tests with hostile files.
+    ///
+    /// # Errors
+    /// Why not.
+    #[doc(hidden)]
+    pub fn lowers(m: &Manifest, onnx: &[u8]) -> Result<(), String> {
+        let proto = pb::ModelProto::decode(onnx).map_err(|e| e.to_string())?;
+        let nothing = vec![f32::NAN; m.output_shape().iter().product()];
+        lowered(m, &proto, &probe_image(m), &nothing).map(drop)
+    }
+
     fn from_bytes(
         manifest: Manifest,
         onnx: &Path,

@@ -22,6 +22,10 @@ pub const MAX_STRIDES: usize = 8;
 pub const MAX_CANDIDATES: usize = 512;
 /// Most floats that a lowered network may keep for its activations (256 MB).
 pub const MAX_ARENA_FLOATS: usize = 64 << 20;
+/// Most entries of all tables of a network that is lowered together, weights among them; YOLOX-nano's have 1.4 million.
+pub const MAX_TABLES: usize = 16 << 20;
+/// Most products of a lowered network for a picture: more is no trigger, which looks at every frame. YOLOX-nano takes 0.5 thousand million.
+pub const MAX_PRODUCTS: usize = 1 << 34;
 /// Most values of a tensor of a model (256 MB), whatever its input.
 pub const MAX_TENSOR_VALUES: usize = 64 << 20;
 /// Most graphs within each other, of conditions and loops.

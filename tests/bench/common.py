@@ -76,8 +76,10 @@ def import_drive(out, *args):
 
 
 def install_model(folder, manifest, onnx):
-    """Manifest and model side by side, as on a unit; returns the manifest's path."""
-    shutil.copy(ROOT / "models" / "manifests" / manifest, folder)
+    """Manifest, model and its probe file side by side, as on a unit; returns the manifest's path."""
+    manifests = ROOT / "models" / "manifests"
+    shutil.copy(manifests / manifest, folder)
+    shutil.copy((manifests / onnx).with_suffix(".probe.txt"), folder)
     shutil.copy(DATA / "models" / onnx, folder)
     return Path(folder) / manifest
 

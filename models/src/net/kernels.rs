@@ -45,6 +45,22 @@ pub(crate) struct Filter {
     pub(crate) after: Act,
 }
 
+impl Filter {
+    /// Weights `[output][tap]` in blocks of outputs.
+    pub(crate) fn pack(outputs: usize, taps: usize, weights: &[f32], bias: &[f32]) -> Self {
+        let blocks = outputs.div_ceil(BLOCK);
+        let mut packed = vec![0.0; blocks * taps * BLOCK];
+        let mut biases = vec![[0.0; BLOCK]; blocks];
+        for (o, (row, b)) in weights.chunks_exact(taps).zip(bias).enumerate() {
+            biases[o / BLOCK][o % BLOCK] = *b;
+            for (t, v) in row.iter().enumerate() {
+                packed[((o / BLOCK) * taps + t) * BLOCK + o % BLOCK] = *v;
+            }
+        }
+        Self { outputs, taps, weights: packed, bias: biases, act: Act::None, residual: Vec::new(), after: Act::None }
+    }
+}
+
 /// A sliding window over planes, and how its input rows lie in the scratch.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {

@@ -4,15 +4,16 @@
 //! only rearrange channels rearrange the list; operators that compute append a step. Activations and additions are
 //! folded into the step that made their input when nothing else reads it.
 //!
-//! An operator or attribute outside this set is [`Unsupported`], never approximated.
+//! An operator or attribute outside this set is [`Unsupported`], never approximated, and so is what takes too much.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::attributes::{Constant, constant, int, ints, text};
 use super::kernels::{Act, BLOCK, Combine, Filter, Window};
 use super::layout::{address, buffer, place, plane_stride};
 use super::{Kind, Part, Program, Step};
-use crate::limits::{MAX_ARENA_FLOATS, MAX_NODES};
+use crate::limits::{MAX_ARENA_FLOATS, MAX_NODES, MAX_PRODUCTS, MAX_TABLES};
 use crate::pb;
 
 /// Why a graph is not lowered: the node and the reason.
@@ -75,6 +76,9 @@ struct Lowering<'a> {
     buffers: Vec<(usize, Option<usize>)>,
     /// Earlier pools of the same input: input name, kernel, output name.
     pools: Vec<(String, usize, String)>,
+    /// Entries of tables and products so far: a file of a few hundred bytes can double its planes with every node.
+    entries: Cell<usize>,
+    products: Cell<usize>,
 }
 
 /// Lowers `model`, whose one input is an image of `[1, channels, height, width]`.
@@ -83,12 +87,8 @@ pub(crate) fn lower(model: &pb::ModelProto, channels: usize, height: usize, widt
     if graph.node.len() > MAX_NODES {
         return Err(Unsupported(format!("{} nodes, at most {MAX_NODES}", graph.node.len())));
     }
-    let mut constants = BTreeMap::new();
-    for t in &graph.initializer {
-        if let Some(c) = constant(t) {
-            constants.insert(t.name.as_str(), c);
-        }
-    }
+    let constants: BTreeMap<&str, Constant> =
+        graph.initializer.iter().filter_map(|t| Some((t.name.as_str(), constant(t)?))).collect();
     let names: Vec<&str> = graph.input.iter().map(|i| i.name.as_str()).filter(|n| !constants.contains_key(n)).collect();
     let ([input], [output]) = (names.as_slice(), graph.output.as_slice()) else {
         return Err(Unsupported("not one input and one output".into()));
@@ -104,6 +104,8 @@ pub(crate) fn lower(model: &pb::ModelProto, channels: usize, height: usize, widt
         steps: Vec::new(),
         buffers: Vec::new(),
         pools: Vec::new(),
+        entries: Cell::new(0),
+        products: Cell::new(0),
     };
     let mut inputs = l.buffer(channels, height * width, None)?;
     l.values.insert((*input).to_owned(), Value::Map(Map::plain(inputs.clone(), height, width)));
@@ -112,18 +114,38 @@ pub(crate) fn lower(model: &pb::ModelProto, channels: usize, height: usize, widt
         let Some(name) = node.output.first() else { return no(node, "no output") };
         l.values.insert(name.clone(), value);
     }
-    let (maps, pixel_major) = match l.values.get(&output.name) {
-        Some(Value::Map(m)) if m.is_dense() => (vec![m.clone()], false),
-        Some(Value::Joined(maps, pixel_major)) => (maps.clone(), *pixel_major),
+    let (maps, pixel_major) = match l.values.remove(&output.name) {
+        Some(Value::Map(m)) if m.is_dense() => (vec![m], false),
+        Some(Value::Joined(maps, pixel_major)) => (maps, pixel_major),
         _ => return Err(Unsupported(format!("output {} is not planes", output.name))),
     };
     let mut parts: Vec<Part> = maps.into_iter().map(|m| Part { pixels: m.h * m.w, planes: m.planes }).collect();
     let sizes: Vec<usize> = l.buffers.iter().map(|b| b.0).collect();
     let floats = place(&sizes, &mut l.steps, &mut inputs, &mut parts);
+    if floats > MAX_ARENA_FLOATS {
+        return Err(Unsupported(format!("its values take {floats} floats at once, at most {MAX_ARENA_FLOATS}")));
+    }
     Ok(Program::new(l.steps, inputs, height * width, parts, pixel_major, floats))
 }
 
 impl<'a> Lowering<'a> {
+    /// Counts what a network takes against its limit.
+    fn spend(counter: &Cell<usize>, more: usize, most: usize, what: &str) -> Lowered<()> {
+        counter.set(counter.get().saturating_add(more));
+        if counter.get() > most { Err(Unsupported(format!("more than {most} {what}"))) } else { Ok(()) }
+    }
+
+    /// Counts entries of tables.
+    fn enter(&self, more: usize) -> Lowered<()> {
+        Self::spend(&self.entries, more, MAX_TABLES, "entries of tables")
+    }
+
+    /// Counts a kernel's products for so many pixels, and its weights among the tables.
+    fn enter_weights(&self, weights: usize, pixels: usize) -> Lowered<()> {
+        self.enter(weights)?;
+        Self::spend(&self.products, weights.saturating_mul(pixels), MAX_PRODUCTS, "products a picture")
+    }
+
     /// A new buffer of `count` planes; its addresses.
     fn buffer(&mut self, count: usize, pixels: usize, step: Option<usize>) -> Lowered<Vec<usize>> {
         let stride = plane_stride(pixels);
@@ -131,6 +153,7 @@ impl<'a> Lowering<'a> {
         if count.saturating_mul(stride) > MAX_ARENA_FLOATS {
             return Err(Unsupported(format!("a value of {count} planes of {pixels} pixels is too large")));
         }
+        self.enter(count)?;
         self.buffers.push((count * stride, step));
         Ok((0..count).map(|c| address(id, c * stride)).collect())
     }
@@ -144,7 +167,7 @@ impl<'a> Lowering<'a> {
 
     fn map(&self, node: &pb::NodeProto, i: usize) -> Lowered<Map> {
         match node.input.get(i).and_then(|n| self.values.get(n)) {
-            Some(Value::Map(m)) => Ok(m.clone()),
+            Some(Value::Map(m)) => self.enter(m.planes.len()).map(|()| m.clone()),
             _ => no(node, "input is not planes"),
         }
     }
@@ -159,6 +182,12 @@ impl<'a> Lowering<'a> {
             Some(c) => Ok(c),
             None => no(node, "operand is not a constant"),
         }
+    }
+
+    /// The integers of a constant: a shape, pads or bounds, of which no tensor has more.
+    fn integers(&self, node: &pb::NodeProto, i: usize) -> Lowered<Vec<i64>> {
+        let all = &self.constant(node, i)?.ints;
+        if all.len() > 16 { no(node, "a shape of more than 16 numbers") } else { Ok(all.clone()) }
     }
 
     fn uses_of(&self, name: &str) -> usize {
@@ -271,6 +300,8 @@ impl<'a> Lowering<'a> {
         let m = self.map(node, 0)?;
         let weights = self.constant(node, 1)?;
         let &[o, ci, kh, kw] = weights.dims.as_slice() else { return no(node, "weights have not four dimensions") };
+        let packed = [ci, kh, kw].iter().fold(o.next_multiple_of(BLOCK), |all, n| all.saturating_mul(*n));
+        self.enter_weights(packed, m.h * m.w)?;
         let bias = match node.input.get(2) {
             Some(_) => self.constant(node, 2)?.floats.clone(),
             None => vec![0.0; o],
@@ -297,7 +328,7 @@ impl<'a> Lowering<'a> {
             if !m.is_dense() {
                 return no(node, "input is rearranged");
             }
-            let filter = pack(o, c, &weights, &bias);
+            let filter = Filter::pack(o, c, &weights, &bias);
             let pixels = m.h * m.w;
             return self.step(Kind::Pointwise { filter, pixels }, m.planes, o, m.h, m.w);
         }
@@ -309,7 +340,7 @@ impl<'a> Lowering<'a> {
             win.band = 8.min(oh);
             let plane = win.plane();
             let taps = (0..c).flat_map(|i| win.taps().into_iter().map(move |t| i * plane + t)).collect();
-            let filter = pack(o, c * kh * kw, &weights, &bias);
+            let filter = Filter::pack(o, c * kh * kw, &weights, &bias);
             return self.step(Kind::Dense { filter, win, taps }, m.planes, o, oh, ow);
         }
         if groups == c && ci == 1 && o == c {
@@ -354,6 +385,7 @@ impl<'a> Lowering<'a> {
         let pads = if max { pads } else { m.pad };
         let Some(win) = window(&m, kernel, [sy, sx], pads) else { return no(node, "window does not fit") };
         let (c, oh, ow, taps) = (m.planes.len(), win.oh, win.ow, win.taps());
+        self.enter_weights(c * taps.len(), oh * ow)?;
         let combine = if max { Combine::Max } else { Combine::Sum };
         let start = if max { f32::NEG_INFINITY } else { 0.0 };
         #[allow(clippy::cast_precision_loss)]
@@ -364,7 +396,7 @@ impl<'a> Lowering<'a> {
 
     fn pad(&mut self, node: &pb::NodeProto) -> Lowered<Value> {
         let mut m = self.map(node, 0)?;
-        let pads = self.constant(node, 1)?.ints.clone();
+        let pads = self.integers(node, 1)?;
         let zero = match node.input.get(2) {
             Some(n) if !n.is_empty() => self.constant(node, 2)?.floats == [0.0],
             _ => true,
@@ -385,7 +417,7 @@ impl<'a> Lowering<'a> {
 
     fn resize(&mut self, node: &pb::NodeProto) -> Lowered<Value> {
         let m = self.dense_map(node, 0)?;
-        let scales = self.constant(node, 2)?.floats.clone();
+        let scales = &self.constant(node, 2)?.floats;
         let nearest = text(node, "mode") == b"nearest"
             && text(node, "nearest_mode") == b"floor"
             && text(node, "coordinate_transformation_mode") == b"asymmetric"
@@ -393,7 +425,7 @@ impl<'a> Lowering<'a> {
         for factor in [2usize, 3, 4] {
             #[allow(clippy::cast_precision_loss)]
             let f = factor as f32;
-            if nearest && scales == [1.0, 1.0, f, f] {
+            if nearest && *scales == [1.0, 1.0, f, f] {
                 let (h, w, c) = (m.h, m.w, m.planes.len());
                 return self.step(Kind::Enlarge { factor, h, w }, m.planes, c, h * factor, w * factor);
             }
@@ -439,7 +471,7 @@ impl<'a> Lowering<'a> {
 
     fn reshape(&mut self, node: &pb::NodeProto) -> Lowered<Value> {
         let mut m = self.map(node, 0)?;
-        let shape = self.constant(node, 1)?.ints.clone();
+        let shape = self.integers(node, 1)?;
         let total = m.planes.len() * m.h * m.w;
         let known: i64 = shape.iter().filter(|d| **d != -1).fold(1i64, |a, d| a.saturating_mul(*d));
         let dims: Option<Vec<usize>> = shape
@@ -468,6 +500,7 @@ impl<'a> Lowering<'a> {
         if let Some(Value::Joined(maps, false)) = node.input.first().and_then(|n| self.values.get(n))
             && perm == [0, 2, 1]
         {
+            self.enter(maps.iter().map(|m| m.planes.len()).sum())?;
             return Ok(Value::Joined(maps.clone(), true));
         }
         let mut m = self.map(node, 0)?;
@@ -535,20 +568,6 @@ impl<'a> Lowering<'a> {
         m.planes.iter_mut().for_each(|p| *p += first);
         Ok(Value::Map(m))
     }
-}
-
-/// Weights `[output][tap]` in blocks of outputs.
-fn pack(outputs: usize, taps: usize, weights: &[f32], bias: &[f32]) -> Filter {
-    let blocks = outputs.div_ceil(BLOCK);
-    let mut packed = vec![0.0; blocks * taps * BLOCK];
-    let mut biases = vec![[0.0; BLOCK]; blocks];
-    for (o, (row, b)) in weights.chunks_exact(taps).zip(bias).enumerate() {
-        biases[o / BLOCK][o % BLOCK] = *b;
-        for (t, v) in row.iter().enumerate() {
-            packed[((o / BLOCK) * taps + t) * BLOCK + o % BLOCK] = *v;
-        }
-    }
-    Filter { outputs, taps, weights: packed, bias: biases, act: Act::None, residual: Vec::new(), after: Act::None }
 }
 
 /// A window over `m`; one band holds all rows. None if it does not fit.

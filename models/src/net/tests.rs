@@ -204,3 +204,40 @@ fn what_is_not_known_is_refused_by_name() {
     g.conv("in", "a", [4, 4, 3], 2, 1);
     assert_eq!(g.compare([4, 8, 8], "a", &[1, 4, 8, 8]), Err("node Conv (a): grouped convolution".into()));
 }
+
+/// Asked before tables are made, which no tract has looked at where there is none.
+#[test]
+fn what_takes_too_much_is_refused_before_it_is_made() {
+    let lowered = |g: Graph, sides: [usize; 3], output: &str| {
+        let [c, h, w] = sides;
+        lower(&g.model(sides, output, &[1, 1, 1, 1]), c, h, w).map(drop).map_err(|e| e.0)
+    };
+    // Twice the planes with each node.
+    let mut g = Graph::default();
+    for i in 0..40 {
+        let (from, to) = (if i == 0 { "in".to_owned() } else { format!("n{i}") }, format!("n{}", i + 1));
+        g.node("Concat", &[&from, &from], &to, &[("axis", &[1])]);
+    }
+    assert_eq!(lowered(g, [3, 8, 8], "n40"), Err("more than 16777216 entries of tables".into()));
+    // Large values that all live at once.
+    let mut g = Graph::default();
+    let names: Vec<String> = (0..64).map(|i| format!("p{i}")).collect();
+    for name in &names {
+        let k = &[("kernel_shape", &[2, 2][..]), ("strides", &[1, 1]), ("pads", &[0; 4])];
+        g.node("MaxPool", &["in"], name, k);
+    }
+    g.node("Concat", &names.iter().map(String::as_str).collect::<Vec<_>>(), "out", &[("axis", &[1])]);
+    let why = lowered(g, [3, 1280, 1280], "out").unwrap_err();
+    assert!(why.starts_with("its values take ") && why.ends_with("at most 67108864"), "{why}");
+    // More products than any unit has time for.
+    let mut g = Graph::default();
+    g.conv("in", "c0", [200, 3, 3], 1, 1);
+    g.conv("c0", "c1", [200, 200, 7], 1, 1);
+    let why = lowered(g, [3, 512, 512], "c1").unwrap_err();
+    assert_eq!(why, "more than 17179869184 products a picture");
+    // A shape of more numbers than a tensor has axes.
+    let mut g = Graph::default();
+    g.integers("shape", &[17], &[1; 17]);
+    g.node("Reshape", &["in", "shape"], "out", &[]);
+    assert_eq!(lowered(g, [3, 8, 8], "out"), Err("node Reshape (out): a shape of more than 16 numbers".into()));
+}
