@@ -5,7 +5,7 @@
 # need a probe file then, `firmware-agent models probe`), and the broker inside `demo`. --features tract,broker has them.
 #
 # Needs cargo and Debian's packages (cross/toolchain.sh installs what is missing and says so). The program needs glibc
-# 2.34 (Debian 12, JetPack 6). The feature gstreamer links the system's libraries: Debian 12's for arm64 are unpacked for it
+# 2.35 (JetPack 6, Debian 12), or this ends with an error. The feature gstreamer links the system's libraries: Debian 12's for arm64 are unpacked for it
 # (cross/sysroot.sh).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,4 +16,9 @@ case "$*" in *gstreamer*) cross/sysroot.sh "$tools" ;; esac
 source "$tools/env"
 cargo build --locked --profile device --target aarch64-unknown-linux-gnu -p firmware-agent --no-default-features "$@"
 file=target/aarch64-unknown-linux-gnu/device/firmware-agent
-printf '%s: %s bytes\n' "$file" "$(stat -c %s "$file")"
+newest=$(readelf --version-info --wide "$file" | grep -oE 'GLIBC_[0-9.]+' | sort -Vu | tail -n 1)
+printf '%s: %s bytes, needs %s\n' "$file" "$(stat -c %s "$file")" "$newest"
+if [ "$(printf '%s\nGLIBC_2.35\n' "$newest" | sort -V | tail -n 1)" != GLIBC_2.35 ]; then
+    echo "cross/build.sh: units with JetPack 6 have glibc 2.35, and this program needs $newest: build it on Debian 12 (or by cross, README)" >&2
+    exit 1
+fi

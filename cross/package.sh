@@ -13,7 +13,9 @@ native) shift && exec cargo deb --locked --profile device -p firmware-agent -- -
 arm64)
     shift
     cross/build.sh "$@"
-    exec cargo deb --locked --no-build --no-strip --profile device --target aarch64-unknown-linux-gnu -p firmware-agent
+    variant=cross
+    case "$*" in *gstreamer*) variant=cross-gstreamer ;; esac
+    exec cargo deb --locked --no-build --no-strip --profile device --target aarch64-unknown-linux-gnu -p firmware-agent --variant "$variant"
     ;;
 *) echo "usage: cross/package.sh amd64 | arm64 | native [cargo options]" >&2 && exit 2 ;;
 esac
