@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # A full CAN bus and a fast motion sensor at the speed of this machine: the agent under user-mode Linux, whose kernel has real vcan,
 # CUSE and I2C where the host's may have none. The emulated machine of run.sh is too slow for that.
-#   tests/bench/machine/load.sh DIR [SECONDS]        (default 60)
+#   tests/bench/machine/load.sh DIR [SECONDS [RATE]]        (default 60, 20000 frames a second)
+#
+# With KERNEL, a kernel of kernel.sh, there is vivid too: 640x360 at 30 a second, encoded and looked at by the detector that ships, which
+# must lose no frame. The program is one with the feature v4l2 then.
 #
 # Needs root, x86-64, mmdebstrap, and the network once: Debian 13's minimal file system and the package user-mode-linux (of
 # sid: that of Debian 12 does not start where the processor has AMX). Takes the program AGENT (default
@@ -12,7 +15,7 @@ exec </dev/null
 [ $# -ge 1 ] || { echo "usage: tests/bench/machine/load.sh DIR [SECONDS]" >&2 && exit 2; }
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
 here=tests/bench/machine
-seconds=${2:-60}
+seconds=${2:-60} rate=${3:-20000}
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 root=$dir/root
@@ -46,14 +49,22 @@ rm -rf "$root/host" && mkdir -p "$root/host"
 cp "$agent" "$root/host/firmware-agent"
 cp "$player" "$root/host/play_unit"
 cp $here/common.sh $here/load-steps.sh $here/unit.toml firmware-agent/sim/assets/demo.dbc "$root/host/"
-# The machine's unit, without its camera and lines, which this kernel has not.
-sed -i -e '/^\[sources.gpio\]/,$d' -e '/^\[sources.camera\]/,/^$/d' \
-    -e 's|/var/lib/firmware-agent|/tmp|' "$root/host/unit.toml"
-printf '\n[sources.camera]\nkind = "none"\n' >>"$root/host/unit.toml"
+# The machine's unit at the speed of this one: without lines, which there are none of, each frame looked at; a camera only where one is.
+sed -i -e '/^\[sources.gpio\]/,$d' -e '/^\[trigger.vision\]/,/^$/d' -e 's|/var/lib/firmware-agent|/tmp|' "$root/host/unit.toml"
+linux=/usr/bin/linux.uml camera=
+if [ -n "${KERNEL:-}" ]; then
+    cp "$KERNEL" "$root/host/linux.uml"
+    linux=/host/linux.uml camera="vivid.n_devs=1 vivid.node_types=0x1"
+    sed -i -e 's/^width = 320/width = 640/' -e 's/^height = 180/height = 360/' -e 's/^bitrate_mbit_s = .*/bitrate_mbit_s = 2.0/' "$root/host/unit.toml"
+else
+    sed -i -e '/^\[sources.camera\]/,/^$/d' "$root/host/unit.toml"
+    printf '\n[sources.camera]\nkind = "none"\n' >>"$root/host/unit.toml"
+fi
 say "$seconds s"
 unshare -m bash -c 'mount --bind /proc "$0/proc" && mount -t tmpfs shm "$0/dev/shm" && mount -t tmpfs tmp "$0/tmp" &&
-    exec timeout "$1" chroot "$0" /usr/bin/linux.uml root=/dev/root rootfstype=hostfs rootflags=/ rw mem=1G seccomp=auto seconds="$2" \
-    init=/host/load-steps.sh con=null con0=null,fd:1 quiet' "$root" "$((seconds + 120))" "$seconds" >"$dir/console.log" 2>&1 || true
+    exec timeout "$1" chroot "$0" $4 root=/dev/root rootfstype=hostfs rootflags=/ rw mem=1G seccomp=auto seconds="$2" rate="$3" $5 \
+    init=/host/load-steps.sh con=null con0=null,fd:1 quiet' \
+    "$root" "$((seconds + 120))" "$seconds" "$rate" "$linux" "$camera" >"$dir/console.log" 2>&1 || true
 [ -s "$root/host/out.log" ] || stop "the machine said nothing: $dir/console.log"
 rm -rf "$dir/host" && mkdir -p "$dir/host"
 cp "$root"/host/*.log "$root"/host/*.jsonl "$dir/host/" 2>/dev/null || true
