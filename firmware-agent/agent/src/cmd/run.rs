@@ -257,8 +257,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         name("signals").spawn_scoped(scope, move || wait_for_signal(&stopper, stop_after, watch, lamp_shown))?;
         let ended = core.run(&arrivals, &stop);
         stop.store(true, Ordering::Relaxed);
-        // Keep taking until the source has seen the flag, so that it never waits for a full inbox.
-        while !matches!(arrivals.recv_timeout(Duration::from_secs(2)), Ok(Inbox::End) | Err(_)) {}
+        live::drain(&arrivals);
         // Closing their channels ends the other threads.
         let link = core.end();
         // Started again at once, it has what waits.

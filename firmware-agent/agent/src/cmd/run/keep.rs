@@ -16,6 +16,10 @@ use crate::show::say;
 /// How often it is asked whether the certificates are due to be looked at.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// How far the thread stands back (nice) where a processor is wanted by more than one: evidence that comes a little later is the same
+/// evidence, and a frame that found no room is lost.
+const STANDS_BACK: i32 = 10;
+
 /// The thread. It also reads the certificates' dates now and then: a disk that hangs must not hold the core for that.
 pub(super) fn keep(
     mut keeper: Keeper,
@@ -24,6 +28,8 @@ pub(super) fn keep(
     inbox: &SyncSender<Inbox>,
     pulse: &Pulse,
 ) {
+    // Linux has a nice value for each thread, and takes no name for the calling one. Where it is refused, it is as urgent as the others.
+    let _ = rustix::process::setpriority_process(None, STANDS_BACK);
     let mut certificates = DailyLook::default();
     loop {
         pulse.busy(Instant::now(), watch::DISK);

@@ -1,7 +1,7 @@
 //! The unit's own sensors in `run`: opened by the configuration, heard by the core.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::thread::Scope;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -138,6 +138,18 @@ fn hand_over_frames(sensors: Sensors<'_>, inbox: &SyncSender<Inbox>) -> impl FnM
                 return told;
             }
             std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Takes what still comes until the source has seen that it ends, so that it never waits for a full inbox; its last words are said, which
+/// count what came and what was lost.
+pub(super) fn drain(arrivals: &Receiver<Inbox>) {
+    loop {
+        match arrivals.recv_timeout(Duration::from_secs(2)) {
+            Ok(Inbox::Camera(CameraNews::Said(what)) | Inbox::Said(what)) => say!("{what}"),
+            Ok(Inbox::End) | Err(_) => break,
+            Ok(_) => {}
         }
     }
 }
