@@ -13,7 +13,7 @@
 //! | student | decodes an event's frames, speaks to the worker, waits for its answer | from core, agent's student module: what finds it full ends that event's job |
 //! | journal | adds to a file what is new while risk is high, and syncs it | from core, [`journal::JOBS`]: when full a new file is begun and the gap is said |
 //! | trial | judges an update on trial by what the others did | reads counters; none |
-//! | disk | writes, syncs and names evidence files, makes room for them | from core, agent's scribe module: when full the core goes on later |
+//! | disk | writes, syncs and names evidence files, makes room for them; nice 10 | from core, agent's scribe module: when full the core goes on later |
 //! | link | outbox and broker | agent-link's own |
 //!
 //! Frame buffers go round: a fixed number is made at the start and comes back through the pool. Only the student's copy
@@ -415,13 +415,13 @@ struct Core {
 impl Core {
     fn run(&mut self, arrivals: &Receiver<Inbox>, stop: &AtomicBool) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let mut heard = begun;
+        let (mut heard, mut behind) = (begun, 0u32);
         // After the end of the source the open events still wait for their files.
         while !(stop.load(Ordering::Relaxed) || self.ended && !self.agent.awaiting() || self.parked()) {
             self.pulse.busy(Instant::now(), watch::CORE);
             self.look_at_clock();
             self.journal.tick(&self.agent, self.agent.now());
-            self.write();
+            self.write_between(behind);
             // By the clock and not when there is nothing else to do: sensors may leave no such moment.
             if heard.elapsed() >= COMMANDS {
                 heard = Instant::now();
@@ -429,10 +429,13 @@ impl Core {
             }
             match arrivals.recv_timeout(TICK) {
                 Ok(message) => {
+                    let mut taken = 0;
                     for message in iter::once(message).chain(arrivals.try_iter().take(AT_ONCE)) {
                         let born = self.take(message);
                         self.drain(born);
+                        taken += 1;
                     }
+                    behind = if taken > AT_ONCE { behind.wrapping_add(1) } else { 0 };
                     continue;
                 }
                 Err(RecvTimeoutError::Timeout) => {}

@@ -16,6 +16,9 @@ use crate::show::say;
 /// How often it is asked whether the certificates are due to be looked at.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// Times that more messages wait than the core takes at once, until it makes a piece of evidence all the same: a piece takes milliseconds,
+/// in which a full bus fills the inbox, and the rings keep what it is made of.
+const PIECE_EVERY: u32 = 16;
 /// How far the thread stands back (nice) where a processor is wanted by more than one: evidence that comes a little later is the same
 /// evidence, and a frame that found no room is lost.
 const STANDS_BACK: i32 = 10;
@@ -91,6 +94,13 @@ impl Core {
         if !self.scribe.on_closed(event, self.agent.now()) {
             say!("evidence of {event} is not written: too many wait for the disk");
             self.kept(Done { sealed: Some((event.clone(), None)), gone: 0 });
+        }
+    }
+
+    /// [`Core::write`], but while messages were left behind so many times in a row only now and then.
+    pub(super) fn write_between(&mut self, behind: u32) {
+        if behind.is_multiple_of(PIECE_EVERY) {
+            self.write();
         }
     }
 
