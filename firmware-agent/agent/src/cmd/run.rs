@@ -13,7 +13,7 @@
 //! | student | decodes an event's frames, speaks to the worker, waits for its answer | from core, agent's student module: what finds it full ends that event's job |
 //! | journal | adds to a file what is new while risk is high, and syncs it | from core, [`journal::JOBS`]: when full a new file is begun and the gap is said |
 //! | trial | judges an update on trial by what the others did | reads counters; none |
-//! | disk | writes, syncs and names evidence files, makes room for them; nice 10 | from core, agent's scribe module: when full the core goes on later |
+//! | disk | writes, syncs and names evidence files, makes room for them; nice 5 | from core, agent's scribe module: when full the core goes on later |
 //! | link | outbox and broker | agent-link's own |
 //!
 //! Frame buffers go round: a fixed number is made at the start and comes back through the pool. Only the student's copy

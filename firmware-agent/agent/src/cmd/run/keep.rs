@@ -18,10 +18,10 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// Times that more messages wait than the core takes at once, until it makes a piece of evidence all the same: a piece takes milliseconds,
 /// in which a full bus fills the inbox, and the rings keep what it is made of.
-const PIECE_EVERY: u32 = 16;
+const PIECE_EVERY: u32 = 4;
 /// How far the thread stands back (nice) where a processor is wanted by more than one: evidence that comes a little later is the same
 /// evidence, and a frame that found no room is lost.
-const STANDS_BACK: i32 = 10;
+const STANDS_BACK: i32 = 5;
 
 /// The thread. It also reads the certificates' dates now and then: a disk that hangs must not hold the core for that.
 pub(super) fn keep(
