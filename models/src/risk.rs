@@ -356,7 +356,8 @@ fn unmeant(step: u32) -> RiskFeatures {
     f
 }
 
-#[cfg(all(test, not(feature = "tract")))]
+#[cfg(test)]
+#[cfg(not(feature = "tract"))]
 mod tests {
     use super::*;
 
@@ -383,7 +384,8 @@ mod tests {
     }
 }
 
-#[cfg(all(test, feature = "tract"))]
+#[cfg(test)]
+#[cfg(feature = "tract")]
 mod tests {
     use super::*;
 

@@ -86,7 +86,8 @@ fn numbers(t: &pb::TensorProto) -> impl Iterator<Item = f64> {
     raw.into_iter().chain(listed).filter(|v| v.is_finite())
 }
 
-#[cfg(all(test, feature = "tract"))]
+#[cfg(test)]
+#[cfg(feature = "tract")]
 mod tests {
     use prost::Message as _;
 

@@ -14,7 +14,8 @@ pub(crate) mod attributes;
 pub(crate) mod kernels;
 pub(crate) mod layout;
 pub(crate) mod lower;
-#[cfg(all(test, feature = "tract"))]
+#[cfg(test)]
+#[cfg(feature = "tract")]
 #[allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 pub(crate) mod tests;
 
