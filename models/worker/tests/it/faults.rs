@@ -306,6 +306,15 @@ fn an_idle_worker_is_asked_whether_it_lives_and_one_that_hangs_is_replaced() {
     }
     assert_eq!(student.pid(), Some(pid));
     assert!(Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap().success());
+    // The signal takes its time where processors are busy, and until then it would answer.
+    let stopped = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.contains(") T "));
+    for _ in 0..500 {
+        if stopped() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(stopped());
     let falls = student.idle(&never);
     assert_eq!(falls.iter().map(|f| (f.step, f.reason)).collect::<Vec<_>>(), [(0, LadderReason::Deadline)]);
     assert!(!Path::new(&format!("/proc/{pid}")).exists(), "the hung worker still runs");
