@@ -91,7 +91,7 @@ impl Cell {
     /// The network of a graph whose state has so many values; nothing if the graph is not of this form.
     pub(crate) fn read(graph: &pb::GraphProto, state: usize) -> Option<Self> {
         let nodes: Vec<&pb::NodeProto> = graph.node.iter().filter(|n| n.op_type != "Constant").collect();
-        let plain = nodes.iter().all(|n| matches!(n.domain.as_str(), "" | "ai.onnx"));
+        let plain = nodes.iter().all(|n| n.is_of_onnx());
         if !plain || !nodes.iter().map(|n| n.op_type.as_str()).eq(NODES.split(' ')) {
             return None;
         }

@@ -20,6 +20,7 @@ use crate::limits::{MAX_FRAME_SIDE, MAX_MODEL_BYTES};
 use crate::manifest::{Manifest, ManifestError};
 use crate::net::{Program, lower};
 use crate::preprocess::Preprocessor;
+use crate::probe::Known;
 #[cfg(feature = "tract")]
 use crate::reference;
 use crate::{footprint, pb, probe, sizes};
@@ -116,9 +117,6 @@ const BUILTIN: (&str, &[u8]) =
 const BUILTIN_PROBE: &str = include_str!("../artifacts/trigger.probe.txt");
 /// Values of an output that a probe file has, evenly apart.
 const KNOWN: usize = 256;
-
-/// What a probe file says, nothing where there is none, or what is wrong with it.
-type Known = Result<Option<Vec<f32>>, String>;
 
 /// Which engine a detector runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -387,7 +385,7 @@ fn build(
             Ok(program) => return Ok((Net::Lowered(Box::new(program)), None)),
             Err(why) => why,
         },
-        Ok(_) => format!("there is no {} (made by `firmware-agent models probe`)", probe::beside(path).display()),
+        Ok(_) => probe::missing(path),
         Err(why) => why,
     };
     ask(m, path, bytes, &proto, engine, unproven)

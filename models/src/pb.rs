@@ -55,6 +55,13 @@ pub(crate) struct NodeProto {
     pub(crate) domain: String,
 }
 
+impl NodeProto {
+    /// Whether it is an operator of ONNX itself; other domains have operators of the same names.
+    pub(crate) fn is_of_onnx(&self) -> bool {
+        matches!(self.domain.as_str(), "" | "ai.onnx")
+    }
+}
+
 /// A setting of an operator.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct AttributeProto {

@@ -10,6 +10,14 @@ use std::path::{Path, PathBuf};
 use crate::detector::hex;
 use crate::limits::MAX_PROBE_BYTES;
 
+/// What a probe file says, nothing where there is none, or what is wrong with it.
+pub(crate) type Known = Result<Option<Vec<f32>>, String>;
+
+/// That there is none, in words.
+pub(crate) fn missing(onnx: &Path) -> String {
+    format!("there is no {} (made by `firmware-agent models probe`)", beside(onnx).display())
+}
+
 /// Where the probe file of a network (an ONNX file) is: beside it, `X.probe.txt` for `X.onnx`.
 #[must_use]
 pub fn beside(onnx: &Path) -> PathBuf {
@@ -46,7 +54,7 @@ pub(crate) fn parse(text: &str, sha256: &[u8; 32]) -> Result<Vec<f32>, String> {
 ///
 /// # Errors
 /// The file, and what is wrong with it.
-pub(crate) fn read(onnx: &Path, sha256: &[u8; 32]) -> Result<Option<Vec<f32>>, String> {
+pub(crate) fn read(onnx: &Path, sha256: &[u8; 32]) -> Known {
     let path = beside(onnx);
     let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
     let file = match std::fs::File::open(&path) {

@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cell::Cell;
 use crate::limits::{MAX_MANIFEST_BYTES, MAX_RISK_BYTES, MAX_RISK_STATE};
+use crate::probe::Known;
 #[cfg(feature = "tract")]
 use crate::reference;
 use crate::{footprint, pb, probe, sizes};
@@ -71,9 +72,6 @@ struct RawManifest {
 
 /// Steps that are not told after a beginning: the state needs a second to know anything, and training did not judge it.
 pub const WARM_UP: usize = 10;
-
-/// What a probe file says, nothing where there is none, or what is wrong with it.
-type Known = Result<Option<Vec<f32>>, String>;
 
 /// What computes a head.
 enum Engine {
@@ -272,9 +270,7 @@ fn build(path: &Path, onnx: &[u8], state: usize, known: Known) -> Result<Engine,
             }
             (Some(cell), "our own network says something else than its probe file".to_owned())
         }
-        (cell, Ok(None)) => {
-            (cell, format!("there is no {} (made by `firmware-agent models probe`)", probe::beside(path).display()))
-        }
+        (cell, Ok(None)) => (cell, probe::missing(path)),
         (cell, Err(why)) => (cell, why),
     };
     ask(onnx, cell, state, unproven)

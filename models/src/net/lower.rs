@@ -202,7 +202,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn node(&mut self, node: &'a pb::NodeProto) -> Lowered<Value> {
-        if !matches!(node.domain.as_str(), "" | "ai.onnx") {
+        if !node.is_of_onnx() {
             return no(node, "operator of another domain");
         }
         match node.op_type.as_str() {
