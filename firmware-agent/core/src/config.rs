@@ -181,12 +181,17 @@ impl RingConfig {
     }
 }
 
-/// Records that a ring has room for, of a source with `hz` of them a second, over `seconds`: both ends belong to the time, and a quarter
-/// of a second more stays, so that an event's oldest records are still there when its evidence begins to be taken out.
+/// Seconds of records that a ring holds beyond what an event is promised: an event lasts a little longer than from its first word to
+/// the post-roll (the risk head speaks before the contact, a second impact follows), and its oldest records are wanted until they have
+/// been taken out.
+pub const MORE_S: u64 = 2;
+
+/// Records that a ring has room for, of a source with `hz` of them a second, over `seconds`: both ends belong to the time, and
+/// [`MORE_S`] stay beyond it.
 #[must_use]
 pub const fn room(hz: u32, seconds: u64) -> u64 {
     let hz = hz as u64;
-    hz.saturating_mul(seconds).saturating_add(hz / 4 + 1)
+    hz.saturating_mul(seconds.saturating_add(MORE_S)).saturating_add(1)
 }
 
 /// The same of a motion sensor, which counts time by a clock of its own that may run fast by 2 %.

@@ -4,7 +4,8 @@
 #   tests/bench/machine/load.sh DIR [SECONDS [RATE]]        (default 60, 20000 frames a second)
 #
 # With KERNEL, a kernel of kernel.sh, there is vivid too: 640x360 at 30 a second, encoded and looked at by the detector that ships, which
-# must lose no frame. The program is one with the feature v4l2 then.
+# must lose no frame. The program is one with the feature v4l2 then; with CAMERA=usb it is one with the feature gstreamer, and GStreamer
+# reads that camera, encodes (x264enc) and scales.
 #
 # Needs root, x86-64, mmdebstrap, and the network once: Debian 13's minimal file system and the package user-mode-linux (of
 # sid: that of Debian 12 does not start where the processor has AMX). Takes the program AGENT (default
@@ -51,11 +52,18 @@ cp "$player" "$root/host/play_unit"
 cp $here/common.sh $here/load-steps.sh $here/unit.toml firmware-agent/sim/assets/demo.dbc "$root/host/"
 # The machine's unit at the speed of this one: without lines, which there are none of, each frame looked at; a camera only where one is.
 sed -i -e '/^\[sources.gpio\]/,$d' -e '/^\[trigger.vision\]/,/^$/d' -e 's|/var/lib/firmware-agent|/tmp|' "$root/host/unit.toml"
-linux=/usr/bin/linux.uml camera=
+linux=/usr/bin/linux.uml camera= kind=${CAMERA:-v4l2}
 if [ -n "${KERNEL:-}" ]; then
     cp "$KERNEL" "$root/host/linux.uml"
     linux=/host/linux.uml camera="vivid.n_devs=1 vivid.node_types=0x1"
-    sed -i -e 's/^width = 320/width = 640/' -e 's/^height = 180/height = 360/' -e 's/^bitrate_mbit_s = .*/bitrate_mbit_s = 2.0/' "$root/host/unit.toml"
+    sed -i -e 's/^width = 320/width = 640/' -e 's/^height = 180/height = 360/' -e 's/^bitrate_mbit_s = .*/bitrate_mbit_s = 2.0/' \
+        -e "s/^kind = \"v4l2\"/kind = \"$kind\"/" "$root/host/unit.toml"
+    if [ "$kind" = usb ] && [ ! -x "$root/usr/bin/gst-launch-1.0" ]; then
+        say "GStreamer in the file system"
+        cp /etc/resolv.conf "$root/etc/"
+        chroot "$root" sh -ec 'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+            gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly' >&2
+    fi
 else
     sed -i -e '/^\[sources.camera\]/,/^$/d' "$root/host/unit.toml"
     printf '\n[sources.camera]\nkind = "none"\n' >>"$root/host/unit.toml"

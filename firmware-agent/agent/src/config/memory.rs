@@ -18,7 +18,7 @@ pub(crate) struct MemoryPlan {
     pub(crate) video_bytes: u64,
     /// Seconds of that.
     pub(crate) video_s: u32,
-    /// IMU samples held: rate times sample pre-roll and post-roll.
+    /// IMU samples held: rate times sample pre-roll, post-roll and two seconds more.
     pub(crate) imu_samples: u64,
     /// Their bytes.
     pub(crate) imu_bytes: u64,
