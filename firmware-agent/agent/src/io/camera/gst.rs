@@ -26,9 +26,9 @@ use gstreamer_video::{VideoFrameRef, VideoInfo};
 
 use super::clock::{ClockMap, Stamp};
 use super::join::Join;
-use super::presets::Preset;
+use super::presets::{Frames as Sizes, Preset, preset};
 use super::{Camera, Fault, Got, Shot, Stream};
-use crate::config::camera::Encoder;
+use crate::config::camera::{CameraConfig, Encoder};
 
 /// Buffers in the sinks: the thread that takes them is never far behind.
 const KEPT_BUFFERS: u32 = 2;
@@ -48,7 +48,9 @@ const MEASURE_CLOCK: Span = Span::from_s(1);
 /// A camera by its pipeline.
 pub(crate) struct GstCamera {
     pub(crate) name: String,
-    pub(crate) preset: Preset,
+    /// What its pipeline is made of.
+    pub(crate) camera: CameraConfig,
+    pub(crate) frames: Sizes,
     /// User and password of an IP camera.
     pub(crate) credentials: Option<(String, String)>,
     pub(crate) fps: f32,
@@ -72,14 +74,16 @@ impl Camera for GstCamera {
     fn open(&mut self) -> Result<Box<dyn Stream>, Fault> {
         let refused = |what: &str, e: &dyn std::fmt::Display| Fault::Refused(short(&format!("GStreamer: {what}: {e}")));
         gstreamer::init().map_err(|e| refused("it could not be started", &e))?;
-        let element = gstreamer::parse::launch(&self.preset.text).map_err(|e| refused("the pipeline", &e))?;
+        let preset = preset(&self.camera, &self.frames, installed_encoder())
+            .ok_or_else(|| Fault::Refused("sources.camera says too little for a pipeline".to_owned()))?;
+        let element = gstreamer::parse::launch(&preset.text).map_err(|e| refused("the pipeline", &e))?;
         let pipeline = element
             .downcast::<Pipeline>()
             .map_err(|_| Fault::Refused("GStreamer: a pipeline of one element has no two sinks".to_owned()))?;
         // From here on dropping it stops the pipeline.
         let running = Running(pipeline);
         let pipeline = &running.0;
-        self.set_properties(pipeline)?;
+        self.set_properties(pipeline, &preset)?;
         let kept = sink(pipeline, "kept", KEPT_CAPS, KEPT_BUFFERS)?
             .ok_or_else(|| Fault::Refused("GStreamer: the pipeline has no appsink named kept".to_owned()))?;
         let small = sink(pipeline, "small", SMALL_CAPS, SMALL_BUFFERS)?;
@@ -96,7 +100,7 @@ impl Camera for GstCamera {
             name: self.name.clone(),
             fps: self.fps,
             small_width: self.small_width,
-            repeats: self.preset.repeats,
+            repeats: preset.repeats,
             now: self.now,
             bus,
             join: Join::new(small.is_some()),
@@ -116,9 +120,9 @@ impl Camera for GstCamera {
 }
 
 impl GstCamera {
-    fn set_properties(&self, pipeline: &Pipeline) -> Result<(), Fault> {
+    fn set_properties(&self, pipeline: &Pipeline, preset: &Preset) -> Result<(), Fault> {
         let Some(camera) = pipeline.by_name("camera") else { return Ok(()) };
-        let mut set: Vec<(&str, &str)> = self.preset.set.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        let mut set: Vec<(&str, &str)> = preset.set.iter().map(|(k, v)| (*k, v.as_str())).collect();
         if let Some((user, password)) = &self.credentials {
             set.extend([("user-id", user.as_str()), ("user-pw", password.as_str())]);
         }

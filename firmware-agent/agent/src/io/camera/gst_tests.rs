@@ -2,7 +2,7 @@
 
 use super::super::clock::monotonic_now as now;
 use super::super::keeper::POLL;
-use super::super::presets::{Frames as Sizes, preset};
+use super::super::presets::Frames as Sizes;
 use super::*;
 use crate::config::camera::{CameraConfig, CameraKind, PixelFormat, Transport};
 use agent_core::samples::FrameMeta;
@@ -40,10 +40,10 @@ fn config(kind: CameraKind) -> CameraConfig {
 }
 
 fn camera(config: &CameraConfig) -> GstCamera {
-    let sizes = Sizes { small: [320, 180], key_every: 15 };
     GstCamera {
         name: "camera".to_owned(),
-        preset: preset(config, &sizes, Encoder::X264enc).unwrap(),
+        camera: config.clone(),
+        frames: Sizes { small: [320, 180], key_every: 15 },
         credentials: None,
         fps: config.fps as f32,
         small_width: 640,

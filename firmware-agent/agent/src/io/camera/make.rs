@@ -9,6 +9,8 @@ use super::clock::monotonic_now;
 use super::presets::Frames;
 use crate::config::Config;
 use crate::config::camera::CameraKind;
+#[cfg(feature = "gstreamer")]
+use crate::config::camera::Encoder;
 
 /// Largest file with user and password.
 const MAX_CREDENTIALS: u64 = 1024;
@@ -77,7 +79,10 @@ fn gstreamer(config: &Config) -> Result<Box<dyn Camera + Send>, String> {
         Some(path) => Some(credentials(&config.resolve(path))?),
         None => None,
     };
-    let preset = super::presets::preset(&camera, &frames(config), super::gst::installed_encoder())
+    // Which encoder `auto` means is asked when it is opened: a first look at all that is installed takes GStreamer seconds, for which no
+    // other sensor waits.
+    let frames = frames(config);
+    super::presets::preset(&camera, &frames, Encoder::X264enc)
         .ok_or("sources.camera says too little for a pipeline")?;
     let name = match (camera.kind, &camera.device, &camera.file, &camera.url) {
         (CameraKind::Usb, Some(path), ..) | (CameraKind::File, _, Some(path), _) => path.display().to_string(),
@@ -87,7 +92,7 @@ fn gstreamer(config: &Config) -> Result<Box<dyn Camera + Send>, String> {
     };
     let small_width = u16::try_from(config.rings.small_frame_width).unwrap_or(u16::MAX);
     let (fps, now) = (camera.fps as f32, monotonic_now as fn() -> _);
-    Ok(Box::new(super::gst::GstCamera { name, preset, credentials, fps, small_width, now }))
+    Ok(Box::new(super::gst::GstCamera { name, camera, frames, credentials, fps, small_width, now }))
 }
 
 #[cfg(not(feature = "gstreamer"))]
