@@ -10,6 +10,7 @@ use super::geometry::{Rect, dot};
 use super::layout::EGO_START_M;
 use super::mover::{Leader, Mover, Pushing};
 use super::rigid::{Control, Push, Rigid};
+use super::scenario::EgoAct;
 use super::stage::Stage;
 use super::state::{Actor, ActorKind};
 use crate::limits::{CONTACTS, TRACE_MS};
@@ -71,8 +72,10 @@ pub(crate) struct Closest {
     pub(crate) ttc_at: f64,
     /// Least gap at a relative speed above 3 m/s, m.
     pub(crate) gap: f64,
+    /// Least distance of the right front wheel from the kerb, m; measured where the ego vehicle drifts to it and comes back.
+    pub(crate) kerb_gap: f64,
     /// Who was nearest in time.
-    pub(crate) who: Option<usize>,
+    pub(crate) who: Option<Party>,
 }
 
 /// A run.
@@ -104,6 +107,19 @@ struct Engine<'a> {
     trace: Trace,
 }
 
+/// Slower than this across the road, a wheel does not near the kerb, m/s: lanes are not kept better.
+const NEARS_KERB_MPS: f64 = 0.3;
+
+/// The right front wheel, the directions from the kerb inward and along it, the wheel's velocity, its distance and how fast that falls.
+struct AtKerb {
+    wheel: [f64; 2],
+    inward: [f64; 2],
+    along: [f64; 2],
+    v: [f64; 2],
+    gap: f64,
+    closing: f64,
+}
+
 /// Runs a stage to its end, or to the first sign that the draw is void.
 pub(crate) fn run(stage: &mut Stage, root: u64) -> Trace {
     let mut rng = Rng::new(root, 102);
@@ -124,7 +140,7 @@ pub(crate) fn run(stage: &mut Stage, root: u64) -> Trace {
         actors: Vec::with_capacity(steps * stage.movers.len()),
         actors_per_step: stage.movers.len(),
         contacts: Vec::with_capacity(CONTACTS),
-        closest: Closest { ttc: f64::INFINITY, ttc_at: 0.0, gap: f64::INFINITY, who: None },
+        closest: Closest { ttc: f64::INFINITY, ttc_at: 0.0, gap: f64::INFINITY, kerb_gap: f64::INFINITY, who: None },
         hardest: 0.0,
         answered: None,
         spoiled: false,
@@ -360,25 +376,27 @@ impl Engine<'_> {
         crate::maths::atan2(forward[0] * d[1] - forward[1] * d[0], dot(forward, d))
     }
 
-    /// The right front wheel meets the kerb: it takes most of the speed across it, and drags.
-    fn kerb(&mut self, ms: usize) {
+    /// The right front wheel and the kerb.
+    fn wheel(&self) -> AtKerb {
         let [length, width, _] = self.stage.ego_build.size;
-        if !self.stage.ego.kerb || self.touching.contains(&[Party::Ego, Party::Kerb]) {
-            return;
-        }
         let (s, c) = (sin(self.ego.heading), cos(self.ego.heading));
         let (ahead, aside) = (length * 0.3, -width / 2.0);
         let wheel = [self.ego.x + c * ahead - s * aside, self.ego.y + s * ahead + c * aside];
         let route = &self.stage.layout.route;
         let (way, left) = route.locate(wheel, self.own.s + ahead);
-        if left > self.stage.layout.edges[0] {
-            return;
-        }
         let heading = route.at(way, 0.0).heading;
         let (inward, along) = ([-sin(heading), cos(heading)], [cos(heading), sin(heading)]);
         let v = self.ego.velocity_at(wheel);
-        let closing = -dot(v, inward);
-        if closing <= 0.01 {
+        AtKerb { wheel, inward, along, v, gap: left - self.stage.layout.edges[0], closing: -dot(v, inward) }
+    }
+
+    /// The right front wheel meets the kerb: it takes most of the speed across it, and drags.
+    fn kerb(&mut self, ms: usize) {
+        if !self.stage.ego.kerb || self.touching.contains(&[Party::Ego, Party::Kerb]) {
+            return;
+        }
+        let AtKerb { wheel, inward, along, v, gap, closing } = self.wheel();
+        if gap > 0.0 || closing <= 0.01 {
             return;
         }
         let mass = self.ego.mass;
@@ -411,6 +429,16 @@ impl Engine<'_> {
         if self.driver.contact.is_some() {
             return;
         }
+        if self.stage.facts.act == EgoAct::DriftBack {
+            let AtKerb { gap, closing, .. } = self.wheel();
+            self.trace.closest.kerb_gap = self.trace.closest.kerb_gap.min(gap);
+            let ttc = gap.max(0.0) / closing.max(1e-6);
+            if closing > NEARS_KERB_MPS && ttc < self.trace.closest.ttc {
+                self.trace.closest.ttc = ttc;
+                self.trace.closest.ttc_at = t;
+                self.trace.closest.who = Some(Party::Kerb);
+            }
+        }
         let [length, width, _] = self.stage.ego_build.size;
         let ego = Rect::new(&body_of(&self.ego), length, width);
         for other in self.seen.iter().filter(|o| (o.s - self.own.s).abs() < 60.0) {
@@ -423,7 +451,7 @@ impl Engine<'_> {
             if let Some(ttc) = time_to_touch(&self.own, other, 0.0).filter(|ttc| *ttc < self.trace.closest.ttc) {
                 self.trace.closest.ttc = ttc;
                 self.trace.closest.ttc_at = t;
-                self.trace.closest.who = Some(other.index);
+                self.trace.closest.who = Some(Party::Mover(other.index));
             }
             if mover.hot && speed > 3.0 {
                 let gap = ego.gap(&Rect::new(&mover.body, mover.build.size[0], mover.build.size[1]));

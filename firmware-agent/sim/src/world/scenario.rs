@@ -158,6 +158,8 @@ pub(crate) enum EgoAct {
     Park,
     /// Leaves the lane to the right without meaning to.
     Drift,
+    /// The same, but notices it `reaction_s` after it shows and steers back.
+    DriftBack,
     /// Rolls slowly all the time.
     Creep,
     /// Turns into another street.

@@ -102,7 +102,7 @@ pub(crate) fn set(scenario: &Scenario, root: u64) -> Stage {
     let (mut weather, wipers, mu) = weather(scenario, &mut rng);
     let junction = scenario.junction.then_some(way + ego_build.size[0] / 2.0 + 0.4 + junction_lead(scenario, v));
     let needs_parking = scenario.actors.iter().any(|a| matches!(a.role, Role::PullOut | Role::Parked))
-        || matches!(scenario.ego.act, EgoAct::Park | EgoAct::Drift);
+        || matches!(scenario.ego.act, EgoAct::Park | EgoAct::Drift | EgoAct::DriftBack);
     let wanted = Wanted {
         kind,
         reach: ego.speeds.way(length),
@@ -150,7 +150,7 @@ pub(crate) fn set(scenario: &Scenario, root: u64) -> Stage {
     for spec in &scenario.actors {
         roles::place(&mut setting, &mut rng, spec, reaction);
     }
-    acts(&mut setting, scenario, &mut rng);
+    acts(&mut setting, scenario, &mut rng, reaction);
     if scenario.lights
         && let Some(s) = junction
     {
@@ -326,7 +326,7 @@ fn place_hazard(setting: &mut Setting<'_>, rng: &mut Rng, hazard: Hazard, shocks
 }
 
 /// What the ego driver does of their own accord.
-fn acts(setting: &mut Setting<'_>, scenario: &Scenario, rng: &mut Rng) {
+fn acts(setting: &mut Setting<'_>, scenario: &Scenario, rng: &mut Rng, reaction: f64) {
     let (event, kerb) = (setting.event, setting.layout.edges[0]);
     match scenario.ego.act {
         EgoAct::EmergencyStop => {
@@ -345,12 +345,18 @@ fn acts(setting: &mut Setting<'_>, scenario: &Scenario, rng: &mut Rng) {
             setting.ego.kerb = true;
             setting.clear.push([setting.way - 30.0, setting.way + 15.0]);
         }
-        EgoAct::Drift => {
+        EgoAct::Drift | EgoAct::DriftBack => {
             let seconds = rng.between(0.95, 1.25);
+            let shows = event - seconds * 0.8 + 0.15;
             setting.ego.shifts.push(Shift { t: event - seconds * 0.8, seconds, to: kerb - 1.4 });
             setting.ego.kerb = true;
-            setting.facts.hazard_at = Some(event - seconds * 0.8 + 0.15);
+            setting.facts.hazard_at = Some(shows);
             setting.ego.notice = event + 0.3;
+            if scenario.ego.act == EgoAct::DriftBack {
+                // Back into the lane at once, and no brake.
+                setting.ego.shifts.push(Shift { t: shows + reaction, seconds: 1.0, to: 0.0 });
+                setting.ego.notice = f64::INFINITY;
+            }
             setting.clear.push([setting.way - 60.0, setting.way + 60.0]);
         }
         EgoAct::Cruise | EgoAct::Stand | EgoAct::Creep | EgoAct::RunLight | EgoAct::Turn => {}

@@ -2,7 +2,8 @@
 //!
 //! The rules, once: a *collision* is a contact with a closing speed of at least 0.8 m/s (kerbs: 1 m/s). A *near
 //! collision* is a run without contact in which two rectangles came within 1 s of touching at unchanged speeds, or
-//! within 1.7 s while the driver braked with 4.5 m/s^2 or more, or passed within 0.8 m at 3 m/s or more. *Normal* is a
+//! within 1.7 s while the driver braked with 4.5 m/s^2 or more, or passed within 0.8 m at 3 m/s or more; with a kerb, one
+//! in which a wheel came within 1 s of it and as near as 0.5 m. *Normal* is a
 //! run that stays above 2 s and 1 m; what lies between is no clear case, and is drawn anew.
 
 use super::cast::{two_wheeled, walks};
@@ -15,6 +16,8 @@ use crate::maths::PI;
 /// Contacts below this closing speed are no collisions, m/s.
 const TOUCH_MPS: f64 = 0.8;
 const KERB_MPS: f64 = 1.0;
+/// A wheel nearer than this to a kerb that it nears fast, metres: a near collision.
+const KERB_NEAR_M: f64 = 0.5;
 
 /// Others that collide farther off than this are too small to be told, metres.
 const SEEN_M: f64 = 40.0;
@@ -56,9 +59,18 @@ pub(crate) fn judge(expect: Expect, stage: &Stage, trace: &Trace) -> Option<Verd
         }
         Expect::NearCollision => {
             let braked = trace.hardest >= 4.5;
-            let near = closest.ttc <= 1.0 || (closest.ttc <= 1.7 && braked) || closest.gap <= 0.8;
+            let kerb = stage.facts.act == EgoAct::DriftBack;
+            let near = if kerb {
+                closest.ttc <= 1.0 && closest.kerb_gap <= KERB_NEAR_M
+            } else {
+                closest.ttc <= 1.0 || (closest.ttc <= 1.7 && braked) || closest.gap <= 0.8
+            };
             // It must be the scenario's own danger, and soon after it showed.
-            let own = closest.who.is_some_and(|i| stage.facts.cast.contains(&i));
+            let own = match closest.who {
+                Some(Party::Mover(i)) => stage.facts.cast.contains(&i),
+                Some(Party::Kerb) => kerb,
+                Some(Party::Ego) | None => false,
+            };
             let since = closest.ttc_at - stage.facts.hazard_at.unwrap_or(closest.ttc_at);
             let near = near && own && (-0.5..8.0).contains(&since);
             (trace.contacts.is_empty() && near && trace.ego.len() == stage.length_ms)
@@ -183,7 +195,7 @@ pub(crate) fn cause(stage: &Stage, trace: &Trace, verdict: Verdict) -> &'static 
     let role = contact.and_then(|c| role_of(stage, c)).or(facts.role);
     let kind = facts.kinds.first().copied().unwrap_or(ActorKind::Car);
     match role {
-        None if facts.act == EgoAct::Drift => "off_lane",
+        None if matches!(facts.act, EgoAct::Drift | EgoAct::DriftBack) => "off_lane",
         None | Some(Role::Yields | Role::Waits) => "none",
         Some(Role::LeadBrakes) if facts.headway_s < 0.95 => "too_close",
         Some(Role::LeadBrakes | Role::LeadStands) if slid => "wet_road",

@@ -110,3 +110,22 @@ fn the_products_trigger_finds_the_impacts_at_the_time_of_the_truth() {
     }
     assert!(found >= 15 && missed.is_empty(), "{found} found, missed {missed:?}");
 }
+
+#[test]
+fn near_misses_of_a_kerb_and_from_behind_touch_nothing_and_say_what_they_were() {
+    for seed in [2, 7, 18] {
+        let kerb = drive("near_kerb", seed).truth().clone();
+        let event = kerb.event.unwrap();
+        assert_eq!((kerb.danger, kerb.contacts.len()), ("off_lane", 0), "seed {seed}");
+        assert!(
+            kerb.closest.ttc_s.is_some_and(|ttc| ttc <= 1.0) && event.sign_in_view,
+            "seed {seed}: {:?}",
+            kerb.closest
+        );
+        assert!((0.3..2.0).contains(&(event.contact_s - event.first_sign_s)), "seed {seed}: {event:?}");
+        let behind = drive("near_behind", seed).truth().clone();
+        assert_eq!((behind.danger, behind.contacts.len()), ("follower_late", 0), "seed {seed}");
+        // The camera looks ahead.
+        assert!(behind.event.is_some_and(|e| !e.sign_in_view), "seed {seed}");
+    }
+}

@@ -166,7 +166,10 @@ fn the_mix_of_seeds_has_all_outcomes() {
     for seed in 0..4000 {
         *counts.entry(scenario_of(seed)).or_insert(0) += 1;
     }
-    assert!(names().all(|n| counts.get(n).is_some_and(|c| *c > 10)), "{counts:?}");
+    // Two scenarios came after what ships was trained, and are not in the mix.
+    let mixed = |n: &&str| !["near_kerb", "near_behind"].contains(n);
+    assert!(names().filter(mixed).all(|n| counts.get(n).is_some_and(|c| *c > 10)), "{counts:?}");
+    assert_eq!(names().filter(|n| !mixed(n)).count(), names().count() - counts.len(), "{counts:?}");
     let share = |expect: Expect| {
         counts.iter().filter(|(n, _)| scenario(n).expect() == expect).map(|(_, c)| c).sum::<usize>() as f64 / 4000.0
     };
