@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""All clips through the detector that ships and two others: what fired, when, against the labels; whether the normal clips stay quiet.
+"""All clips through the detector that ships and two others, judged by the risk head that ships and by the rule of looming that stands in
+where there is none: what fired, when, against the labels; whether the normal clips stay quiet.
 And what the student that ships says of each, asked about the labelled moment (of a normal clip its middle).
 
 Fifteen clips are smoke evidence: they cannot support a claim of accuracy. Thresholds are those that ship. The two
@@ -21,6 +22,10 @@ import load
 EARLY_S = 2.0
 # ... to this long after it.
 LATE_S = 1.0
+
+# Who judges, and how a unit is told so.
+JUDGES = {"the risk head": "", "the rule": 'risk_head = "none"', "both": 'rule = "beside"'}
+
 
 def codec(path):
     return subprocess.run(["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "stream=codec_name",
@@ -119,6 +124,32 @@ model = "none"
             words["description"], words["cause"])
 
 
+def score_by(folder, name, model, score, by, labels, drives):
+    """Prints what a detector makes of the clips by one of the judges."""
+    config = folder / f"{by.split()[-1]}.toml"
+    config.write_text(f'inherits = "base"\n[unit]\nname = "bench"\nfleet = "bench"\n[trigger.vision]\n{JUDGES[by]}\n')
+    rows = []
+    for label, drive in zip(labels, drives):
+        out = folder / f"out-{name}-{config.stem}-{label['clip']}"
+        common.agent("replay", drive, "--out", out, "--config", config, "--trigger", model, "--risk-log", "--no-evidence",
+                     codes=(0, 5), quiet=False)
+        rows.append(judge(label, out))
+    count = lambda verdict: sum(r[-1] == verdict for r in rows)
+    crashes, normal = (sum(r[1] == label for r in rows) for label in ("collision", "normal"))
+    most = lambda what: auc(*([l[what] for l in labels if l["label"] == kind] for kind in ("collision", "normal")))
+    contact = f", contact {most('contact'):.2f}" if by == "the risk head" else ""
+    print(f"**{name}, {by}**, score threshold {score}, thresholds of risk that ship: "
+          f"of {crashes} clips with a crash {count('in time')} fired from {EARLY_S:g} s before to {LATE_S:g} s after it, "
+          f"{count('only outside')} only outside that, {count('missed')} not at all; "
+          f"{count('quiet')} of {normal} normal clips quiet.\n")
+    # Of both the tables are those of either.
+    if by == "both":
+        return
+    print(f"Highest of a crash clip above that of a normal one (AUC over {crashes} x {normal} pairs): "
+          f"risk ahead {most('risk'):.2f}{contact}.\n")
+    common.table(["clip", "label", "event_s", "frames scored", "highest risk at s", "fired at s", "s before event_s", "verdict"], rows)
+
+
 def main():
     common.need_data()
     common.need("ffmpeg", "ffprobe")
@@ -130,24 +161,9 @@ def main():
         drives, videos = make_drives(folder, labels)
         for name, manifest, onnx in [("shipped", None, None), *common.DETECTORS]:
             model = common.install_model(folder, manifest, onnx) if manifest else common.ROOT / "models/artifacts/trigger.toml"
-            score = next(l.split("=")[1].strip() for l in model.read_text().splitlines() if l.startswith("score_threshold"))
-            rows = []
-            for label, drive in zip(labels, drives):
-                out = folder / f"out-{name}-{label['clip']}"
-                common.agent("replay", drive, "--out", out, "--trigger", model, "--risk-log", "--no-evidence", codes=(0, 5),
-                             quiet=False)
-                rows.append(judge(label, out))
-            count = lambda verdict: sum(r[-1] == verdict for r in rows)
-            crashes, normal = (sum(r[1] == label for r in rows) for label in ("collision", "normal"))
-            print(f"**{name}**, score threshold {score}, risk_on of the shipped configuration: "
-                  f"of {crashes} clips with a crash {count('in time')} fired from {EARLY_S:g} s before to {LATE_S:g} s after it, "
-                  f"{count('only outside')} only outside that, {count('missed')} not at all; "
-                  f"{count('quiet')} of {normal} normal clips quiet.\n")
-            most = lambda what: auc(*([l[what] for l in labels if l["label"] == kind] for kind in ("collision", "normal")))
-            print(f"Highest of a crash clip above that of a normal one (AUC over {crashes} x {normal} pairs): "
-                  f"risk ahead {most('risk'):.2f}, contact {most('contact'):.2f}.\n")
-            common.table(["clip", "label", "event_s", "frames scored", "highest risk at s", "fired at s",
-                          "s before event_s", "verdict"], rows)
+            score = next(l.split("=")[1].split("#")[0].strip() for l in model.read_text().splitlines() if l.startswith("score_threshold"))
+            for by in JUDGES:
+                score_by(folder, name, model, score, by, labels, drives)
         print("**What the small student says**: it knows simulated roads alone; asked about the labelled moment (of a normal clip its "
               "middle), which a made-up airbag frame marks.\n")
         common.table(["clip", "label", "what is seen", "asked at s", "frames", "probability of a collision", "description", "cause"],

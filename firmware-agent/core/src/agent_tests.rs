@@ -350,3 +350,42 @@ fn a_sensor_is_unheard_until_it_speaks_good_while_it_does_and_silent_after() {
     agent.on_imu(&rest(6.2));
     assert_eq!(agent.sensors(), of(SensorState::Good));
 }
+
+/// A head that sees no danger, whatever there is.
+struct Calm;
+
+impl RiskModel for Calm {
+    fn step(&mut self, _: &crate::vision::RiskFeatures) -> Option<crate::vision::RiskScores> {
+        Some(crate::vision::RiskScores { ahead: 0.02, now: 0.01 })
+    }
+}
+
+#[test]
+fn a_rule_beside_the_head_makes_an_event_of_its_own_and_alone_it_does_not() {
+    use crate::vision::{BBox, Detection, ObjectClass};
+    for beside in [false, true] {
+        let mut asked = config();
+        asked.vision.rule_beside = beside;
+        let (mut agent, mut seen) = (Agent::new(asked), Checker::default());
+        // A car head on, 15 m/s from 45 m, after three seconds of an empty road.
+        for i in 0..135u32 {
+            let s = i as f32 / 25.0 - 3.0;
+            let z = 45.0 - 15.0 * s;
+            let (w, h) = (1.8 * 0.714 / z, 1.5 * 0.714 * 1.78 / z);
+            let bbox = BBox { x: 0.5 - 0.5 * w, y: 0.5 + 0.85 * h - h, w, h };
+            let there = [Detection { class: ObjectClass::Car, score: 0.8, bbox }];
+            let t = MonoTime::from_s(1.0 + f64::from(i) / 25.0);
+            agent.on_detections(t, if s < 0.0 { &[] } else { &there }, 1.78, Some(&mut Calm));
+            seen.drain(&mut agent);
+        }
+        let (_, last) = agent.last_seen().unwrap();
+        assert!(last.risk < 0.1 && last.contact.is_some() && last.rule.is_some() == beside, "{last:?}");
+        assert_eq!(last.strongest() > 0.6, beside, "{last:?}");
+        assert_eq!(seen.alerts.len(), usize::from(beside));
+        if let Some(alert) = seen.alerts.values().flatten().next() {
+            assert_eq!(alert.kind, agent_wire::EventKind::NearCollision);
+            let reason = alert.evidence.first().unwrap();
+            assert!(reason.value_milli >= 600 && reason.threshold_milli == 600, "{reason:?}");
+        }
+    }
+}

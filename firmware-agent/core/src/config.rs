@@ -77,8 +77,10 @@ impl Default for TelemetryConfig {
 /// Thresholds of the vision trigger.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VisionConfig {
-    /// Risk at which an event begins where no risk head judges, 0 to 1.
+    /// The rule's figure at which an event begins, where no risk head judges or the rule does beside it, 0 to 1.
     pub risk_on: f32,
+    /// Whether the rule judges beside a risk head too, with [`Self::risk_on`].
+    pub rule_beside: bool,
     /// Probability of a collision ahead at which an event begins where a risk head judges, 0 to 1.
     pub ahead_on: f32,
     /// Risk below which it may end (hysteresis), at most `risk_on`.
@@ -95,7 +97,15 @@ impl Default for VisionConfig {
     fn default() -> Self {
         // Seven normal clips stayed at or below 0.52 with two detectors, each at its own score threshold (YOLOX-nano
         // 0.3, FastestDet 0.5): 15 clips are smoke evidence, chosen on the same clips, not a calibration.
-        Self { risk_on: 0.6, risk_off: 0.3, ahead_on: 0.95, contact_on: 0.95, min_score: 0.3, hfov_deg: 70.0 }
+        Self {
+            risk_on: 0.6,
+            rule_beside: false,
+            risk_off: 0.3,
+            ahead_on: 0.95,
+            contact_on: 0.95,
+            min_score: 0.3,
+            hfov_deg: 70.0,
+        }
     }
 }
 

@@ -125,7 +125,8 @@ impl Fusion {
 
     /// Takes what the vision trigger said of the frame at `t`.
     pub fn on_vision(&mut self, t: MonoTime, seen: &VisionAssessment) -> Option<Trigger> {
-        if seen.risk < self.vision.risk_off {
+        let rule = seen.rule.unwrap_or(0.0);
+        if seen.risk.max(rule) < self.vision.risk_off {
             self.vision_armed = true;
         }
         // A collision that the head has just seen outranks the danger of one; lifted where the danger is over too.
@@ -139,11 +140,11 @@ impl Fusion {
             return Some(trigger(EventKind::Collision, Severity::Moderate, t, &[seen]));
         }
         let on = if seen.contact.is_some() { self.vision.ahead_on } else { self.vision.risk_on };
-        if !self.vision_armed || seen.risk.is_nan() || seen.risk < on {
-            return None;
-        }
+        // Where both are sure, the head's word stands: it is a probability.
+        let judges = [(seen.risk, on), (rule, self.vision.risk_on)];
+        let (value, threshold) = judges.into_iter().find(|(value, on)| value >= on).filter(|_| self.vision_armed)?;
         self.vision_armed = false;
-        let risk = Reason { source: EvidenceSource::VisionRisk, value: seen.risk, threshold: on, t };
+        let risk = Reason { source: EvidenceSource::VisionRisk, value, threshold, t };
         let ttc = seen.ttc_s.map(|value| Reason { source: EvidenceSource::TimeToCollision, value, threshold: 2.0, t });
         let mut out = trigger(EventKind::NearCollision, Severity::Moderate, t, &[risk]);
         out.reasons.extend(ttc);

@@ -285,7 +285,7 @@ impl ReplaySink {
         };
         let mut risk = args.risk_log.then(|| create("risk.csv")).transpose()?;
         if let Some(file) = &mut risk {
-            writeln!(file, "boot,t_s,risk,ttc_s,objects,contact")?;
+            writeln!(file, "boot,t_s,risk,ttc_s,objects,contact,rule")?;
         }
         Ok(Self {
             events: (!args.no_evidence).then(|| args.out.join("events")),
@@ -369,8 +369,8 @@ impl Sink for ReplaySink {
         let (Some(file), Some((t, seen))) = (&mut self.risk, agent.last_seen()) else { return };
         let ttc = seen.ttc_s.map_or(String::new(), |v| format!("{v:.3}"));
         // A full disk shows itself at the flush of the messages.
-        let contact = seen.contact.map_or(String::new(), |v| format!("{v:.4}"));
+        let [contact, rule] = [seen.contact, seen.rule].map(|v| v.map_or(String::new(), |v| format!("{v:.4}")));
         let (t, risk, objects) = (t.as_s(), seen.risk, seen.objects.len());
-        let _ = writeln!(file, "{},{t:.4},{risk:.4},{ttc},{objects},{contact}", self.boot);
+        let _ = writeln!(file, "{},{t:.4},{risk:.4},{ttc},{objects},{contact},{rule}", self.boot);
     }
 }

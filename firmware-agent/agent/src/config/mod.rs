@@ -218,6 +218,7 @@ impl Config {
         let vision = &self.trigger.vision;
         VisionConfig {
             risk_on: vision.risk_on,
+            rule_beside: vision.rule == types::VisionRule::Beside,
             ahead_on: vision.ahead_on,
             contact_on: vision.contact_on,
             risk_off: vision.risk_off,

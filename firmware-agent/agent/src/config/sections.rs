@@ -25,7 +25,8 @@ use super::tree::{Files, Node, Spot, Table, Value};
 use super::types::{
     Ask, CanConfig, CanPreset, ClassConfig, Classes, Config, FusionConfig, RingsConfig, SignalRef, SmallerStep,
     SourceKind, SourcesConfig, StudentBackend, StudentConfig, StudentDevice, StudentPruning, TelemetryTriggerConfig,
-    Threshold, TriggerConfig, TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionTriggerConfig,
+    Threshold, TriggerConfig, TriggerSignal, UnitConfig, VEHICLE_SIGNALS, VehicleClass, VisionRule,
+    VisionTriggerConfig,
 };
 use super::updates::updates;
 
@@ -313,6 +314,8 @@ fn vision(files: &mut Files, trigger: &mut Section<'_>) -> VisionTriggerConfig {
     let mut s = trigger.section(files, "vision");
     let model = ModelChoice::from_path(s.path_or_none(files, "model").value);
     let risk_head = ModelChoice::from_path(s.path_or_none(files, "risk_head").value);
+    let rules = [("alone", VisionRule::Alone), ("beside", VisionRule::Beside)];
+    let rule = s.word(files, "rule", &rules).map_or(VisionRule::Alone, |rule| rule.value);
     let ahead_on = s.real(files, "ahead_on", 0.01, 1.0).value;
     let contact_on = s.real(files, "contact_on", 0.01, 1.0).value;
     // A risk of 0 would make every frame an event.
@@ -326,6 +329,7 @@ fn vision(files: &mut Files, trigger: &mut Section<'_>) -> VisionTriggerConfig {
     VisionTriggerConfig {
         model,
         risk_head,
+        rule,
         ahead_on,
         contact_on,
         risk_on: on.value,

@@ -165,6 +165,16 @@ pub(crate) struct TriggerConfig {
     pub(crate) telemetry: TelemetryTriggerConfig,
 }
 
+/// Where the rule of looming judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum VisionRule {
+    /// Where no risk head does.
+    Alone,
+    /// Beside a risk head too.
+    Beside,
+}
+
 /// `[trigger.vision]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct VisionTriggerConfig {
@@ -172,11 +182,13 @@ pub(crate) struct VisionTriggerConfig {
     pub(crate) model: super::model_choice::ModelChoice,
     /// Judges the tracks of the trigger model; without one a rule of looming does.
     pub(crate) risk_head: super::model_choice::ModelChoice,
+    /// Whether the rule of looming judges beside a risk head, too.
+    pub(crate) rule: VisionRule,
     /// Probability of a collision ahead at which an event begins, with a risk head.
     pub(crate) ahead_on: f32,
     /// Probability of a collision having just begun at which an event is one, with a risk head.
     pub(crate) contact_on: f32,
-    /// Risk at which an event begins without a risk head, 0 to 1.
+    /// The rule's figure at which an event begins, 0 to 1.
     pub(crate) risk_on: f32,
     /// Risk below which it may end, at most `risk_on`.
     pub(crate) risk_off: f32,

@@ -109,8 +109,19 @@ pub(super) fn in_the_way(s: &Seen<'_>) -> bool {
     s.motion.is_some_and(|m| m.grows_as_a_whole()) && clearance_m(s).is_some_and(|c| c <= 0.0)
 }
 
+/// From which clearance on, m, an object may be on a course that meets this vehicle, and from which it is beyond doubt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Course(f32, f32);
+
+/// What the risk head reads: what passes close counts, and the head tells it from what meets.
+pub(super) const CLOSE: Course = Course(1.0, 0.0);
+/// What the rule goes by: bodies that overlap by most of this vehicle's width. By [`CLOSE`] whatever is passed in a narrow street
+/// raises it: on boxes without errors it reached 0.6 in 122 of 167 ordinary simulated drives (validation seeds), and in 151 of 195
+/// collisions; so it does in 15 and 85.
+pub(super) const MEETS: Course = Course(-0.8, -1.3);
+
 /// The ego cue. `ego_speed_mps` bounds what closing speed is believed.
-pub(super) fn ego(s: &Seen<'_>, ego_speed_mps: Option<f32>) -> f32 {
+pub(super) fn ego(s: &Seen<'_>, ego_speed_mps: Option<f32>, course: Course) -> f32 {
     let Some((m, l)) = s.motion.and_then(|m| m.looming().map(|l| (m, l))) else { return 0.0 };
     // The lower edge of what looming may be: a noisy box has to loom more.
     let sure = l.per_s - l.se;
@@ -122,7 +133,7 @@ pub(super) fn ego(s: &Seen<'_>, ego_speed_mps: Option<f32>) -> f32 {
     if closing > believed {
         return 0.0;
     }
-    let course = ramp(clearance, 1.0, 0.0);
+    let course = ramp(clearance, course.0, course.1);
     let soon = ramp(1.0 / sure, 2.2, 1.0);
     // Braking that would avoid it, m/s^2: v^2 / 2d. Creeping up in a queue needs little, whatever its looming.
     let braking = 0.5 * closing * sure;

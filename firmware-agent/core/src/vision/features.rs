@@ -220,7 +220,7 @@ impl Featurer {
 fn strongest_first(seen: &[Seen<'_>]) -> heapless::Vec<usize, MAX_TRACKS> {
     let weight = |i: usize| -> f32 {
         let Some(s) = seen.get(i) else { return 0.0 };
-        let ego = cues::ego(s, None);
+        let ego = cues::ego(s, None, cues::CLOSE);
         let pair = others(i, seen).map(|o| cues::pair(s, o)).fold(0.0, f32::max);
         4.0 * ego.max(pair).max(cues::fall(s)) + s.track.last.h
     };
@@ -261,7 +261,7 @@ fn write_slot(t: MonoTime, s: &Seen<'_>, i: usize, seen: &[Seen<'_>], speed: Opt
     row.flagged(s.distance_m, |d| (d / 20.0).min(LIMIT));
     row.put(s.closing_mps().map_or(0.0, |c| c / 10.0));
     row.flagged(cues::clearance_m(s), |c| c / 3.0);
-    row.put(cues::ego(s, speed));
+    row.put(cues::ego(s, speed, cues::CLOSE));
     row.put(cues::fall(s));
     // The other that it meets soonest, or else the nearest beside it.
     let nearest = others(i, seen)

@@ -98,6 +98,8 @@ pub struct VisionAssessment {
     pub risk: f32,
     /// Probability that a collision has just begun, by the risk head; `None` without one.
     pub contact: Option<f32>,
+    /// The rule's figure where it judges beside a risk head, 0 to 1; `None` where it does not, or stands in `risk`.
+    pub rule: Option<f32>,
     /// Shortest time to collision of an object in the way, s.
     pub ttc_s: Option<f32>,
     /// The nearest objects.
@@ -105,10 +107,10 @@ pub struct VisionAssessment {
 }
 
 impl VisionAssessment {
-    /// The stronger of a collision ahead and one that has just begun.
+    /// The strongest of a collision ahead, one that has just begun, and the rule's figure where it judges too.
     #[must_use]
     pub fn strongest(&self) -> f32 {
-        self.contact.map_or(self.risk, |c| c.max(self.risk))
+        self.risk.max(self.contact.unwrap_or(0.0)).max(self.rule.unwrap_or(0.0))
     }
 }
 
@@ -212,8 +214,7 @@ impl VisionTrigger {
         let ego_speed_mps = vehicle.speed_mps;
         let step_s = match self.last {
             Some(last) if t <= last => {
-                let (risk, contact) = self.said();
-                return VisionAssessment { risk, contact, ..VisionAssessment::default() };
+                return self.said();
             }
             Some(last) => (t.since(last).as_s() as f32).min(MAX_STEP_S),
             None => 0.04,
@@ -227,7 +228,7 @@ impl VisionTrigger {
         self.tracker.update(t, detections, cam.aspect, self.config.min_score);
         let seen: heapless::Vec<Seen<'_>, MAX_TRACKS> =
             self.tracker.confirmed(t).map(|k| Seen::new(k, cam)).take(MAX_TRACKS).collect();
-        self.cues = strongest(&seen, ego_speed_mps);
+        self.cues = strongest(&seen, ego_speed_mps, cues::MEETS);
         let now = self.cues.joined();
         let tau = if now > self.risk { RISE_S } else { FALL_S };
         self.risk = (self.risk + (now - self.risk) * (1.0 - (-step_s / tau).exp())).clamp(0.0, 1.0);
@@ -240,19 +241,25 @@ impl VisionTrigger {
             Some(head) => {
                 let recent: heapless::Vec<Seen<'_>, MAX_TRACKS> =
                     self.tracker.recent(t, MISSED).map(|k| Seen::new(k, cam)).take(MAX_TRACKS).collect();
-                if let Some(features) = self.featurer.at(t, &recent, self.cues, &mut self.sense, vehicle) {
+                let close = strongest(&seen, ego_speed_mps, cues::CLOSE);
+                if let Some(features) = self.featurer.at(t, &recent, close, &mut self.sense, vehicle) {
                     self.scores = head.step(&features).map(RiskScores::bounded).filter(|_| !settling);
                 }
             }
             None => self.scores = None,
         }
-        let (risk, contact) = self.said();
-        VisionAssessment { risk, contact, ttc_s, objects }
+        VisionAssessment { ttc_s, objects, ..self.said() }
     }
 
-    /// Risk and contact as they stand.
-    fn said(&self) -> (f32, Option<f32>) {
-        self.scores.map_or((self.risk, None), |s| (s.ahead, Some(s.now)))
+    /// Risk, contact and the rule's figure as they stand.
+    fn said(&self) -> VisionAssessment {
+        match self.scores {
+            Some(s) => {
+                let rule = self.config.rule_beside.then_some(self.risk);
+                VisionAssessment { risk: s.ahead, contact: Some(s.now), rule, ..VisionAssessment::default() }
+            }
+            None => VisionAssessment { risk: self.risk, ..VisionAssessment::default() },
+        }
     }
 
     /// The cues of the last frame, unsmoothed.
@@ -275,12 +282,12 @@ fn camera(config: &VisionConfig, aspect: f32) -> Camera {
     Camera { focal: 0.5 / (0.5 * hfov.to_radians()).tan(), aspect }
 }
 
-fn strongest(seen: &[Seen<'_>], ego_speed_mps: Option<f32>) -> Cues {
+fn strongest(seen: &[Seen<'_>], ego_speed_mps: Option<f32>, course: cues::Course) -> Cues {
     let mut cues = Cues::default();
     let large: heapless::Vec<&Seen<'_>, MAX_TRACKS> =
         seen.iter().filter(|s| s.track.last.h >= geometry::CUE_HEIGHT).take(MAX_TRACKS).collect();
     for (i, a) in large.iter().enumerate() {
-        cues.ego = cues.ego.max(cues::ego(a, ego_speed_mps));
+        cues.ego = cues.ego.max(cues::ego(a, ego_speed_mps, course));
         cues.fall = cues.fall.max(cues::fall(a));
         for b in large.iter().skip(i + 1) {
             cues.pair = cues.pair.max(cues::pair(a, b));

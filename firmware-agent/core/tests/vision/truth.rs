@@ -77,6 +77,15 @@ fn what_passes_on_the_next_lane_is_no_risk() {
 }
 
 #[test]
+fn what_is_passed_in_a_narrow_street_is_no_risk() {
+    // Mirror to mirror with a parked car (0.6 m between the bodies), and with one that comes towards us.
+    for speed in [8.0, 14.0, 22.0] {
+        let (risk, _) = drive(25.0, 2.9, |s| vec![(2.5, 3.0 * speed - speed * s)]);
+        assert!(risk < 0.3, "{speed} m/s: {risk}");
+    }
+}
+
+#[test]
 fn what_crosses_far_ahead_is_no_risk() {
     let (risk, _) = drive(25.0, 3.0, |s| vec![(-9.0 + 6.0 * s, 30.0)]);
     assert!(risk < 0.1, "{risk}");
