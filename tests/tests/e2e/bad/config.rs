@@ -38,7 +38,7 @@ pub(super) fn cases() -> Vec<Case> {
             "[trigger.vision]\nrisk_on = 0.5\nrisk_off = 0.6\n",
             &["unit.toml:3:12: ", ":2:11"],
         ),
-        check("rings larger than their cap", "[rings]\nmemory_cap_mb = 40\n", &["unit.toml:2:17: ", "43.9 MB"]),
+        check("rings larger than their cap", "[rings]\nmemory_cap_mb = 40\n", &["unit.toml:2:17: ", "45.3 MB"]),
         check("a signal without a DBC", "[can.signals]\nspeed = \"A.B\"\n", &["unit.toml:2:9: ", "can.dbc is none"]),
         check(
             "a broker of another protocol",

@@ -338,13 +338,13 @@ const RULES: &[Case] = &[
         "rings larger than the cap",
         "[rings]\nmemory_cap_mb = 40\n",
         &[
-            "2:17: rings.memory_cap_mb is 40, below what [rings] needs: 43.9 MB (video 17.0, CAN 20.3, IMU 1.1, GNSS 0.1, small frames 5.6)",
+            "2:17: rings.memory_cap_mb is 40, below what [rings] needs: 45.3 MB (video 17.0, CAN 21.7, IMU 1.2, GNSS 0.1, small frames 5.6)",
         ],
     ),
     (
         "no room for one event",
         "[evidence]\nquota_mb = 10\n",
-        &["2:12: evidence.quota_mb is 10, below the 38.3 MB that one event may take"],
+        &["2:12: evidence.quota_mb is 10, below the 39.8 MB that one event may take"],
     ),
     (
         "a name that is unsafe in a topic",

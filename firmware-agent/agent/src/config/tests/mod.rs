@@ -263,8 +263,8 @@ fn the_placeholder_is_a_name_for_the_desk_and_none_for_a_unit() {
 fn the_memory_is_the_sum_of_its_parts() {
     let plan = good("[rings]\nmemory_cap_mb = 300").memory();
     assert_eq!(plan.video_bytes, 17_000_000, "8 Mbit/s for 10 + 5 + 2 s");
-    assert_eq!((plan.imu_samples, plan.can_frames, plan.gnss_fixes), (25_756, 505_001, 632));
-    assert_eq!(plan.can_bytes, 505_001 * 40, "8 bytes of payload and 32 of index");
+    assert_eq!((plan.imu_samples, plan.can_frames, plan.gnss_fixes), (27_541, 540_001, 676));
+    assert_eq!(plan.can_bytes, 540_001 * 40, "8 bytes of payload and 32 of index");
     assert_eq!(plan.pool_bytes, 640 * 360 * 3 * 8);
     assert_eq!(
         plan.total_bytes(),
