@@ -228,7 +228,7 @@ impl VisionTrigger {
         self.tracker.update(t, detections, cam.aspect, self.config.min_score);
         let seen: heapless::Vec<Seen<'_>, MAX_TRACKS> =
             self.tracker.confirmed(t).map(|k| Seen::new(k, cam)).take(MAX_TRACKS).collect();
-        self.cues = strongest(&seen, ego_speed_mps, cues::MEETS);
+        self.cues = strongest(&seen, ego_speed_mps);
         let now = self.cues.joined();
         let tau = if now > self.risk { RISE_S } else { FALL_S };
         self.risk = (self.risk + (now - self.risk) * (1.0 - (-step_s / tau).exp())).clamp(0.0, 1.0);
@@ -241,7 +241,7 @@ impl VisionTrigger {
             Some(head) => {
                 let recent: heapless::Vec<Seen<'_>, MAX_TRACKS> =
                     self.tracker.recent(t, MISSED).map(|k| Seen::new(k, cam)).take(MAX_TRACKS).collect();
-                let close = strongest(&seen, ego_speed_mps, cues::CLOSE);
+                let close = Cues { ego: strongest_ego(&seen, ego_speed_mps, cues::CLOSE), ..self.cues };
                 if let Some(features) = self.featurer.at(t, &recent, close, &mut self.sense, vehicle) {
                     self.scores = head.step(&features).map(RiskScores::bounded).filter(|_| !settling);
                 }
@@ -282,12 +282,19 @@ fn camera(config: &VisionConfig, aspect: f32) -> Camera {
     Camera { focal: 0.5 / (0.5 * hfov.to_radians()).tan(), aspect }
 }
 
-fn strongest(seen: &[Seen<'_>], ego_speed_mps: Option<f32>, course: cues::Course) -> Cues {
-    let mut cues = Cues::default();
-    let large: heapless::Vec<&Seen<'_>, MAX_TRACKS> =
-        seen.iter().filter(|s| s.track.last.h >= geometry::CUE_HEIGHT).take(MAX_TRACKS).collect();
+/// Tracks that are large enough for a cue.
+fn large<'s, 'a>(seen: &'s [Seen<'a>]) -> impl Iterator<Item = &'s Seen<'a>> {
+    seen.iter().filter(|s| s.track.last.h >= geometry::CUE_HEIGHT).take(MAX_TRACKS)
+}
+
+fn strongest_ego(seen: &[Seen<'_>], ego_speed_mps: Option<f32>, course: cues::Course) -> f32 {
+    large(seen).map(|s| cues::ego(s, ego_speed_mps, course)).fold(0.0, f32::max)
+}
+
+fn strongest(seen: &[Seen<'_>], ego_speed_mps: Option<f32>) -> Cues {
+    let mut cues = Cues { ego: strongest_ego(seen, ego_speed_mps, cues::MEETS), ..Cues::default() };
+    let large: heapless::Vec<&Seen<'_>, MAX_TRACKS> = large(seen).collect();
     for (i, a) in large.iter().enumerate() {
-        cues.ego = cues.ego.max(cues::ego(a, ego_speed_mps, course));
         cues.fall = cues.fall.max(cues::fall(a));
         for b in large.iter().skip(i + 1) {
             cues.pair = cues.pair.max(cues::pair(a, b));

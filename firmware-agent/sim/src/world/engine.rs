@@ -78,6 +78,19 @@ pub(crate) struct Closest {
     pub(crate) who: Option<Party>,
 }
 
+impl Closest {
+    /// Nothing came near.
+    pub(crate) const NONE: Self =
+        Self { ttc: f64::INFINITY, ttc_at: 0.0, gap: f64::INFINITY, kerb_gap: f64::INFINITY, who: None };
+
+    /// At `t`, `who` is so long from touching.
+    fn nears(&mut self, who: Party, ttc: f64, t: f64) {
+        if ttc < self.ttc {
+            (self.ttc, self.ttc_at, self.who) = (ttc, t, Some(who));
+        }
+    }
+}
+
 /// A run.
 #[derive(Debug)]
 pub(crate) struct Trace {
@@ -140,7 +153,7 @@ pub(crate) fn run(stage: &mut Stage, root: u64) -> Trace {
         actors: Vec::with_capacity(steps * stage.movers.len()),
         actors_per_step: stage.movers.len(),
         contacts: Vec::with_capacity(CONTACTS),
-        closest: Closest { ttc: f64::INFINITY, ttc_at: 0.0, gap: f64::INFINITY, kerb_gap: f64::INFINITY, who: None },
+        closest: Closest::NONE,
         hardest: 0.0,
         answered: None,
         spoiled: false,
@@ -432,11 +445,8 @@ impl Engine<'_> {
         if self.stage.facts.act == EgoAct::DriftBack {
             let AtKerb { gap, closing, .. } = self.wheel();
             self.trace.closest.kerb_gap = self.trace.closest.kerb_gap.min(gap);
-            let ttc = gap.max(0.0) / closing.max(1e-6);
-            if closing > NEARS_KERB_MPS && ttc < self.trace.closest.ttc {
-                self.trace.closest.ttc = ttc;
-                self.trace.closest.ttc_at = t;
-                self.trace.closest.who = Some(Party::Kerb);
+            if closing > NEARS_KERB_MPS {
+                self.trace.closest.nears(Party::Kerb, gap.max(0.0) / closing, t);
             }
         }
         let [length, width, _] = self.stage.ego_build.size;
@@ -448,10 +458,8 @@ impl Engine<'_> {
             if speed < 2.0 {
                 continue;
             }
-            if let Some(ttc) = time_to_touch(&self.own, other, 0.0).filter(|ttc| *ttc < self.trace.closest.ttc) {
-                self.trace.closest.ttc = ttc;
-                self.trace.closest.ttc_at = t;
-                self.trace.closest.who = Some(Party::Mover(other.index));
+            if let Some(ttc) = time_to_touch(&self.own, other, 0.0) {
+                self.trace.closest.nears(Party::Mover(other.index), ttc, t);
             }
             if mover.hot && speed > 3.0 {
                 let gap = ego.gap(&Rect::new(&mover.body, mover.build.size[0], mover.build.size[1]));

@@ -26,7 +26,7 @@ use gstreamer_video::{VideoFrameRef, VideoInfo};
 
 use super::clock::{ClockMap, Stamp};
 use super::join::Join;
-use super::presets::{Frames as Sizes, Preset, preset};
+use super::presets::{Frames as Sizes, Preset, TOO_LITTLE, preset};
 use super::{Camera, Fault, Got, Shot, Stream};
 use crate::config::camera::{CameraConfig, Encoder};
 
@@ -60,10 +60,7 @@ pub(crate) struct GstCamera {
 }
 
 /// The first installed encoder, the one on the CPU if none is known.
-pub(crate) fn installed_encoder() -> Encoder {
-    if gstreamer::init().is_err() {
-        return Encoder::X264enc;
-    }
+fn installed_encoder() -> Encoder {
     [Encoder::Nvv4l2h264enc, Encoder::X264enc, Encoder::Openh264enc]
         .into_iter()
         .find(|e| e.element().is_some_and(|name| ElementFactory::find(name).is_some()))
@@ -75,7 +72,7 @@ impl Camera for GstCamera {
         let refused = |what: &str, e: &dyn std::fmt::Display| Fault::Refused(short(&format!("GStreamer: {what}: {e}")));
         gstreamer::init().map_err(|e| refused("it could not be started", &e))?;
         let preset = preset(&self.camera, &self.frames, installed_encoder())
-            .ok_or_else(|| Fault::Refused("sources.camera says too little for a pipeline".to_owned()))?;
+            .ok_or_else(|| Fault::Refused(TOO_LITTLE.to_owned()))?;
         let element = gstreamer::parse::launch(&preset.text).map_err(|e| refused("the pipeline", &e))?;
         let pipeline = element
             .downcast::<Pipeline>()

@@ -82,8 +82,7 @@ fn gstreamer(config: &Config) -> Result<Box<dyn Camera + Send>, String> {
     // Which encoder `auto` means is asked when it is opened: a first look at all that is installed takes GStreamer seconds, for which no
     // other sensor waits.
     let frames = frames(config);
-    super::presets::preset(&camera, &frames, Encoder::X264enc)
-        .ok_or("sources.camera says too little for a pipeline")?;
+    super::presets::preset(&camera, &frames, Encoder::X264enc).ok_or(super::presets::TOO_LITTLE)?;
     let name = match (camera.kind, &camera.device, &camera.file, &camera.url) {
         (CameraKind::Usb, Some(path), ..) | (CameraKind::File, _, Some(path), _) => path.display().to_string(),
         (CameraKind::Rtsp, _, _, Some(url)) => url.clone(),

@@ -69,6 +69,10 @@ pub(crate) fn encoder(kind: Encoder, bitrate_mbit_s: f32, key_every: u32) -> Str
     }
 }
 
+/// What there is to say where [`preset`] gives none.
+#[cfg(feature = "gstreamer")]
+pub(crate) const TOO_LITTLE: &str = "sources.camera says too little for a pipeline";
+
 /// The pipeline of a camera; `None` for kinds that GStreamer does not run. `installed` is what `auto` means here.
 pub(crate) fn preset(camera: &CameraConfig, frames: &Frames, installed: Encoder) -> Option<Preset> {
     let kind = if camera.encoder == Encoder::Auto { installed } else { camera.encoder };
