@@ -8,12 +8,12 @@
 //!
 //! With `--detector builtin` or a manifest, the first copy's boxes are that detector's, of pictures drawn at its size. All
 //! other boxes are made from the simulator's true ones by an error model ([`Eye`]) whose strength is drawn anew for every
-//! copy, so that the head does not learn one detector's habits; without a detector the pictures are drawn small, because
-//! hidden parts are known only once they are drawn. `--normal` takes ordinary drives alone, to count false events over
+//! copy, so that the head does not learn one detector's habits; without a detector no picture is painted, only what stands
+//! before what is found, small. `--normal` takes ordinary drives alone, to count false events over
 //! many kilometres. `--ideal`: the first copy sees every box as it is, of obstacles as of a car, which tells what better
 //! detectors could give. Simulated throughout, and so is what is learnt.
 
-use std::io::Write as _;
+use std::io::{Seek as _, Write as _};
 
 use agent_core::agent::{Agent, Output};
 use agent_core::config::{AgentConfig, AskStudent, FusionConfig, RingConfig, RingRates, TelemetryConfig, VisionConfig};
@@ -244,11 +244,37 @@ fn signals() -> anyhow::Result<SignalMap> {
     SignalMap::from_dbc(agent_sim::DEMO_DBC, &wanted).context("the simulator's DBC")
 }
 
-/// Where the steps of all drives go.
-#[derive(Default)]
+/// Where the steps of all drives go: an array of f32 in NumPy's format (version 1.0), whose head is written again at the end.
 struct Steps {
     row: u32,
-    values: Vec<f32>,
+    count: usize,
+    file: std::io::BufWriter<std::fs::File>,
+}
+
+impl Steps {
+    fn new(path: &str) -> anyhow::Result<Self> {
+        let file = std::io::BufWriter::new(std::fs::File::create(path)?);
+        let mut steps = Self { row: 0, count: 0, file };
+        steps.head()?;
+        Ok(steps)
+    }
+
+    fn head(&mut self) -> std::io::Result<()> {
+        let head = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {COLUMNS}), }}", self.count);
+        self.file.write_all(b"\x93NUMPY\x01\x00\x76\x00")?;
+        writeln!(self.file, "{head:<117}")
+    }
+
+    fn put(&mut self, values: &[f32]) -> std::io::Result<()> {
+        self.count += values.len() / COLUMNS;
+        values.iter().try_for_each(|v| self.file.write_all(&v.to_le_bytes()))
+    }
+
+    fn end(mut self) -> std::io::Result<()> {
+        self.file.seek(std::io::SeekFrom::Start(0))?;
+        self.head()?;
+        self.file.flush()
+    }
 }
 
 /// One drive, `copies` times with another eye, the first of them the detector if there is one: its steps, and a line for
@@ -293,7 +319,10 @@ fn drive(
             Next::Record(SimRecord::Frame { .. }) => {}
             Next::Picture { t, .. } => {
                 let scene = sim.scene((t.0 / 1_000_000) as usize);
-                camera.render(&scene, &mut rgb);
+                match detector {
+                    Some(_) => camera.render(&scene, &mut rgb),
+                    None => camera.outline(&scene),
+                }
                 camera.boxes(&scene, &mut boxes);
                 for (k, ((agent, eye), made)) in agents.iter_mut().zip(&mut eyes).zip(&mut made).enumerate() {
                     match detector.as_mut().filter(|_| k == 0) {
@@ -319,7 +348,7 @@ fn drive(
             }
         }
     }
-    steps.values.extend(made.into_iter().flatten());
+    made.iter().try_for_each(|m| steps.put(m))?;
     steps.row += copies as u32;
     let truth = sim.truth();
     alerts
@@ -368,7 +397,7 @@ fn main() -> anyhow::Result<()> {
         Some(manifest) => Some(Detector::load(std::path::Path::new(manifest))?),
     };
     let ideal = args.iter().any(|a| a == "--ideal");
-    let mut steps = Steps::default();
+    let mut steps = Steps::new(&format!("{out}.steps.npy"))?;
     for seed in (from..to).filter(|s| split_of(*s) == split) {
         let name = match normal.len() {
             0 => scenario_of(seed),
@@ -380,20 +409,5 @@ fn main() -> anyhow::Result<()> {
         }
     }
     lines.flush()?;
-    let steps = steps.values;
-    let mut header =
-        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {COLUMNS}), }}", steps.len() / COLUMNS);
-    while (10 + header.len() + 1) % 64 != 0 {
-        header.push(' ');
-    }
-    header.push('\n');
-    let mut file = std::io::BufWriter::new(std::fs::File::create(format!("{out}.steps.npy"))?);
-    file.write_all(b"\x93NUMPY\x01\x00")?;
-    file.write_all(&(header.len() as u16).to_le_bytes())?;
-    file.write_all(header.as_bytes())?;
-    for v in &steps {
-        file.write_all(&v.to_le_bytes())?;
-    }
-    file.flush()?;
-    Ok(())
+    Ok(steps.end()?)
 }

@@ -6,6 +6,8 @@
 //!
 //! What it never does: know heights. Kerbs, bumps and rails are things of their own.
 
+use std::sync::LazyLock;
+
 use super::frame::{Frame, scan, texel};
 use super::light::Light;
 use super::limits::TAG_GROUND;
@@ -17,6 +19,10 @@ use super::view::{Linear, View};
 pub(crate) const SHADOW: u8 = 90;
 /// Set in a material whose paint is yellow.
 const YELLOW: u8 = 0x80;
+
+/// Grain of all ground, and patches in it: made once for all cameras.
+static ROUGH: LazyLock<Tile> = LazyLock::new(|| Tile::new(3, 32, 0.9));
+static TUFTS: LazyLock<Tile> = LazyLock::new(|| Tile::new(5, 8, 0.75));
 
 /// What ground can be made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +78,8 @@ pub(crate) struct Ground {
     width: usize,
     cells: Vec<Cell>,
     rows: Vec<[f32; 2]>,
-    rough: Tile,
-    tufts: Tile,
+    rough: &'static Tile,
+    tufts: &'static Tile,
     /// Field or yard where nothing is laid.
     pub(crate) base: Stuff,
     /// 0 dry to 1 standing water.
@@ -86,8 +92,8 @@ impl Ground {
             width,
             cells: vec![[0; 4]; width * height],
             rows: vec![[0.0; 2]; height],
-            rough: Tile::new(3, 32, 0.9),
-            tufts: Tile::new(5, 8, 0.75),
+            rough: &ROUGH,
+            tufts: &TUFTS,
             base: Stuff::Grass,
             wet: 0.0,
         }
@@ -132,6 +138,23 @@ impl Ground {
             let ends = (plane.at(0.0, y as f32), plane.at((self.width - 1) as f32, y as f32));
             if ends.0.max(ends.1) > cut {
                 self.light_row(frame, view, light, &tables, (plane, cut), y);
+            }
+        }
+    }
+
+    /// Covers what lies below the ground, as [`Ground::light`] does, and colours nothing.
+    pub(crate) fn cover(frame: &mut Frame, (plane, cut): (Linear, f32)) {
+        let width = frame.width;
+        for y in 0..frame.height {
+            let row = y * width..(y + 1) * width;
+            let (Some(pixels), Some(depths)) = (frame.colour.get_mut(row.clone()), frame.depth.get(row)) else {
+                return;
+            };
+            for (x, (pixel, depth)) in pixels.iter_mut().zip(depths).enumerate() {
+                let inverse = plane.at(x as f32, y as f32);
+                if *depth > 0.0 && inverse > cut && *depth < inverse {
+                    pixel[3] = TAG_GROUND;
+                }
             }
         }
     }

@@ -35,6 +35,10 @@ pub(crate) fn patterned(
     }
     let view = canvas.view;
     let (outline, Some(plane)) = (view.project(points), view.inverse_depth(n, a)) else { return };
+    if canvas.plain {
+        canvas.frame.polygons += 1;
+        return canvas.frame.fill_with(&outline, plane, |_, _, _| Some([0.0; 3]));
+    }
     let n = normal(n);
     let sum = points.iter().fold([0.0; 3], |s, p| add(s, *p));
     let mut still = *light;

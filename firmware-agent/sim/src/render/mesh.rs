@@ -31,6 +31,8 @@ pub(crate) struct Canvas<'a> {
     pub(crate) view: &'a View,
     /// Time of the scene, seconds.
     pub(crate) t_s: f32,
+    /// Only what is where counts: patterns are left out.
+    pub(crate) plain: bool,
 }
 
 /// Draws one thing.

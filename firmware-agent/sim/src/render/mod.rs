@@ -96,6 +96,8 @@ pub struct Camera {
     gain: f32,
     /// Time of the last picture; `None` before the first.
     last_t_s: Option<f64>,
+    /// Time of what the boxes are of: the last picture or outline.
+    traced_t_s: Option<f64>,
 }
 
 impl Camera {
@@ -119,6 +121,7 @@ impl Camera {
             drawn: Vec::with_capacity(ACTORS),
             gain: 1.0,
             last_t_s: None,
+            traced_t_s: None,
         }
     }
 
@@ -168,13 +171,27 @@ impl Camera {
         let pace = since.map_or(0.0, |dt| (dt as f32 * 2.5).min(1.0));
         self.gain += (wanted - self.gain) * pace;
         self.last_t_s = Some(state.t_s);
+        self.traced_t_s = self.last_t_s;
     }
 
-    /// Boxes of the actors seen in the last picture, near ones first. `state` must be that picture's; for another
+    /// Finds what [`Camera::boxes`] gives, the same as of a picture of `state`, without painting one.
+    pub fn outline(&mut self, state: &SceneState<'_>) {
+        self.post.set_lens(Lens::new(state.camera.focal_px_at_width_1, state.camera.k1));
+        self.glows.clear();
+        self.drawn.clear();
+        self.stage.outline(&mut self.frame, &mut self.glows, &mut self.drawn, state, self.post.focal);
+        self.post.trace(&self.frame);
+        let (width, height) = (self.width, self.height);
+        let tags = &mut self.post.tags;
+        self.overlay.hide(&mut Picture { rgb: &mut [], tags, width, height, ambient: 0.0 }, state);
+        self.traced_t_s = Some(state.t_s);
+    }
+
+    /// Boxes of the actors seen in the last picture or outline, near ones first. `state` must be that one's; for another
     /// time there is no truth and `out` is left empty.
     pub fn boxes(&self, state: &SceneState<'_>, out: &mut Vec<BoxTruth>) {
         out.clear();
-        if self.last_t_s == Some(state.t_s) {
+        if self.traced_t_s == Some(state.t_s) {
             boxes::find(&self.frame, &self.post.tags, (self.width, self.height), &self.drawn, out);
         }
     }

@@ -6,6 +6,8 @@
 //!
 //! What it never does: allocate after [`Overlay::new`].
 
+use std::sync::LazyLock;
+
 use super::CameraLook;
 use super::limits::{DROPS, STREAKS};
 use super::noise::{Tile, hash, hash2, unit};
@@ -16,6 +18,10 @@ use crate::world::state::SceneState;
 
 /// Set in the tag of a pixel that bonnet or wiper hide.
 pub(crate) const HIDDEN: u16 = 0x8000;
+
+/// Foam of the car wash, and grain of the dashboard: made once for all cameras.
+static FOAM: LazyLock<Tile> = LazyLock::new(|| Tile::new(91, 8, 0.7));
+static GRAIN: LazyLock<Tile> = LazyLock::new(|| Tile::new(77, 8, 0.6));
 
 /// The finished picture and its tags.
 pub(crate) struct Picture<'a> {
@@ -64,7 +70,7 @@ pub(crate) struct Overlay {
     bonnet: Vec<f32>,
     /// Strength of the windscreen's reflection per pixel.
     glare: Vec<u8>,
-    foam: Tile,
+    foam: &'static Tile,
     look: CameraLook,
 }
 
@@ -76,17 +82,16 @@ impl Overlay {
             let drop = d * d * 0.55 + d * d * d * d * 3.0;
             height as f32 * (1.0 - look.bonnet_height.clamp(0.0, 0.4)) + height as f32 * 0.35 * drop
         });
-        let noise = Tile::new(77, 8, 0.6);
         let glare = (0..width * height).map(|i| {
             let (x, y) = ((i % width) as f32 / width as f32, (i / width) as f32 / height as f32);
             // Edges of the dashboard and a sheet of paper on it, upside down in the glass.
             let edge = step(0.30, 0.34, y + 0.06 * (x - 0.5) * (x - 0.5)) * (1.0 - step(0.55, 1.0, y));
             let sheet = step(0.62, 0.65, x - 0.1 * y) * (1.0 - step(0.80, 0.83, x + 0.05 * y));
             let sheet = sheet * step(0.48, 0.52, y) * (1.0 - step(0.66, 0.72, y));
-            let grain = noise.smooth(x * 60.0, y * 40.0) / 255.0;
+            let grain = GRAIN.smooth(x * 60.0, y * 40.0) / 255.0;
             ((0.35 * edge + 0.75 * sheet + 0.25 * (grain - 0.3).max(0.0)) * 255.0).clamp(0.0, 255.0) as u8
         });
-        Self { bonnet: bonnet.collect(), glare: glare.collect(), foam: Tile::new(91, 8, 0.7), look }
+        Self { bonnet: bonnet.collect(), glare: glare.collect(), foam: &FOAM, look }
     }
 
     pub(crate) fn draw(&self, picture: &mut Picture<'_>, state: &SceneState<'_>, seed: u32) {
@@ -112,6 +117,16 @@ impl Overlay {
         }
         if self.look.caption {
             caption(picture);
+        }
+    }
+
+    /// Marks what bonnet and wipers hide, as [`Overlay::draw`] does; `picture` needs no pixels.
+    pub(crate) fn hide(&self, picture: &mut Picture<'_>, state: &SceneState<'_>) {
+        if self.look.bonnet_height > 0.0 {
+            self.draw_bonnet(picture);
+        }
+        if state.wipers.is_finite() && state.wipers >= 0.0 {
+            wipers(picture, state.wipers);
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! What it never does: allocate after [`Post::new`].
 
-use super::frame::{Frame, ONE};
+use super::frame::{Frame, ONE, Texel};
 use super::limits::BLUR_TAPS;
 use super::noise::{hash, normal_table};
 use super::vec3::V3;
@@ -124,6 +124,13 @@ impl Post {
         }
     }
 
+    /// Fills the tags alone, as [`Post::develop`] does.
+    pub(crate) fn trace(&mut self, frame: &Frame) {
+        for (tag, at) in self.tags.iter_mut().zip(&self.map) {
+            *tag = corners(frame, *at).map_or(0, |texels| nearest(texels, *at));
+        }
+    }
+
     /// Fills the picture.
     pub(crate) fn develop(&mut self, frame: &Frame, exposure: &Exposure, rgb: &mut [u8]) {
         let length = exposure.smear[0].abs().max(exposure.smear[1].abs());
@@ -171,29 +178,37 @@ fn tone(index: usize) -> u8 {
 /// Between the four pixels around a place of the map; the tag of the nearest, thin actors favoured.
 #[inline]
 fn sample(frame: &Frame, at: [u16; 2]) -> ([u32; 3], u16) {
-    let (x, y) = (usize::from(at[0]) / PART as usize, usize::from(at[1]) / PART as usize);
+    let Some(texels) = corners(frame, at) else { return ([0; 3], 0) };
     let (fx, fy) = (u32::from(at[0]) % PART as u32, u32::from(at[1]) % PART as u32);
-    let index = y * frame.width + x;
-    let (Some(&[a, b]), Some(&[c, d])) = (
-        frame.colour.get(index..index + 2).and_then(|s| s.first_chunk::<2>()),
-        frame.colour.get(index + frame.width..index + frame.width + 2).and_then(|s| s.first_chunk::<2>()),
-    ) else {
-        return ([0; 3], 0);
-    };
     // Two colours at a time in the halves of a 64-bit number: 16 bits times weights that sum to 256 fit in 32.
     let part = PART as u64;
     let (fx, fy) = (u64::from(fx), u64::from(fy));
     let weights = [(part - fx) * (part - fy), fx * (part - fy), (part - fx) * fy, fx * fy];
     let (mut outer, mut middle) = (0u64, 0u64);
-    for (t, w) in [a, b, c, d].into_iter().zip(weights) {
+    for (t, w) in texels.into_iter().zip(weights) {
         let t = u64::from(t[0]) | u64::from(t[1]) << 16 | u64::from(t[2]) << 32 | u64::from(t[3]) << 48;
         outer += (t & 0x0000_ffff_0000_ffff) * w;
         middle += ((t >> 16) & 0x0000_ffff_0000_ffff) * w;
     }
-    // Nearest, but where two are about as near an actor goes before ground: thin things would fall between samples.
-    let choose = |f: u64, near: u16, far: u16| if f < 6 || (f <= 10 && near > far) { near } else { far };
-    let tag = choose(fy, choose(fx, a[3], b[3]), choose(fx, c[3], d[3]));
-    ([(outer as u32) >> 8, (middle as u32) >> 8, (outer >> 40) as u32], tag)
+    ([(outer as u32) >> 8, (middle as u32) >> 8, (outer >> 40) as u32], nearest(texels, at))
+}
+
+/// The four pixels around a place of the map.
+#[inline]
+fn corners(frame: &Frame, at: [u16; 2]) -> Option<[Texel; 4]> {
+    let (x, y) = (usize::from(at[0]) / PART as usize, usize::from(at[1]) / PART as usize);
+    let index = y * frame.width + x;
+    let &[a, b] = frame.colour.get(index..index + 2)?.first_chunk::<2>()?;
+    let &[c, d] = frame.colour.get(index + frame.width..index + frame.width + 2)?.first_chunk::<2>()?;
+    Some([a, b, c, d])
+}
+
+/// Tag of the nearest of four, but where two are about as near an actor goes before ground: thin things would fall between samples.
+#[inline]
+fn nearest([a, b, c, d]: [Texel; 4], at: [u16; 2]) -> u16 {
+    let choose = |f: u16, near: u16, far: u16| if f < 6 || (f <= 10 && near > far) { near } else { far };
+    let (fx, fy) = (at[0] % PART as u16, at[1] % PART as u16);
+    choose(fy, choose(fx, a[3], b[3]), choose(fx, c[3], d[3]))
 }
 
 fn smeared(frame: &Frame, at: [u16; 2], smear: [f32; 2], taps: usize) -> ([u32; 3], u16) {

@@ -2,6 +2,8 @@
 //!
 //! What it never does: keep anything of the scene between pictures but its scratch memory.
 
+use std::sync::LazyLock;
+
 use super::boxes::Drawn;
 use super::frame::Frame;
 use super::glow;
@@ -18,18 +20,22 @@ use super::things;
 use super::trees::{self, Leaves};
 use super::tunnel::Tunnel;
 use super::vec3::scale;
-use super::view::View;
+use super::view::{Linear, View};
 use crate::world::state::{Actor, RoadKind, SceneState};
 
 /// Ground with an inverse depth below this is painted as sky, 1/m.
 const CUT: f32 = 1.0 / 900.0;
 
+/// Made once for all cameras.
+static PLASTER: LazyLock<Tile> = LazyLock::new(|| Tile::new(31, 16, 0.8));
+static LEAVES: LazyLock<Leaves> = LazyLock::new(Leaves::new);
+
 /// Textures and scratch memory.
 pub(crate) struct Stage {
     ground: Ground,
     sky: Sky,
-    leaves: Leaves,
-    plaster: Tile,
+    leaves: &'static Leaves,
+    plaster: &'static Tile,
     order: Vec<(f32, u32)>,
     foot: Vec<u16>,
     ambient: f32,
@@ -41,8 +47,8 @@ impl Stage {
         Self {
             ground: Ground::new(width, height),
             sky: Sky::new(width),
-            leaves: Leaves::new(),
-            plaster: Tile::new(31, 16, 0.8),
+            leaves: &LEAVES,
+            plaster: &PLASTER,
             order: Vec::with_capacity(ACTORS),
             foot: vec![0; width],
             ambient: 0.5,
@@ -69,19 +75,16 @@ impl Stage {
         state: &SceneState<'_>,
         (focal, gain): (f32, f32),
     ) -> f32 {
-        let view = View::new(&state.camera, focal, frame.width, frame.height);
-        let tunnel = Tunnel::find(state.road);
-        let eye = [view.eye[0], view.eye[1]];
-        let indoor = tunnel.as_ref().map_or(0.0, |t| t.holds(state.road, eye));
-        let light = Light::new(&view, &state.weather, &state.ego, gain, indoor);
+        let (view, tunnel, light) = eye_of(frame, state, focal, gain);
+        let indoor = light.indoor;
         self.ambient = (light.sky[1] + 0.5 * light.sun[1]) * (1.0 - 0.9 * indoor) + 0.1 * indoor;
         self.dark = light.dark;
         frame.begin();
         self.gather(&view, state);
         self.lay_ground(&view, &light, state, tunnel.as_ref());
-        let plane = view.inverse_depth(view.up, scale(view.up, -view.eye[2] as f32)).unwrap_or_default();
+        let plane = ground_plane(&view);
         let t_s = if state.t_s.is_finite() { (state.t_s % 3600.0) as f32 } else { 0.0 };
-        let mut canvas = Canvas { frame, glows, view: &view, t_s };
+        let mut canvas = Canvas { frame, glows, view: &view, t_s, plain: false };
         self.draw_actors(&mut canvas, &light, drawn, state, tunnel.as_ref());
         self.draw_standing(&mut canvas, &light, state, tunnel.as_ref());
         self.sky.paint(frame, (&view, &light), (&state.weather, state.road.kind), (plane, CUT), state.t_s);
@@ -90,6 +93,26 @@ impl Stage {
         glow::mirror(frame, &self.ground, &mut self.foot, seed);
         glow::lamps(frame, &view, &light, glows);
         if indoor > 0.0 { 0.0 } else { glow::sun(frame, &view, &light, state.weather.cloud.clamp(0.0, 1.0)) }
+    }
+
+    /// Draws the things of a scene without sky, ground and patterns: tags and depths are those of [`Stage::paint`], colours are not.
+    pub(crate) fn outline(
+        &mut self,
+        frame: &mut Frame,
+        glows: &mut Vec<Glow>,
+        drawn: &mut Vec<Drawn>,
+        state: &SceneState<'_>,
+        focal: f32,
+    ) {
+        let (view, tunnel, light) = eye_of(frame, state, focal, 1.0);
+        frame.begin();
+        frame.clear();
+        self.gather(&view, state);
+        let t_s = if state.t_s.is_finite() { (state.t_s % 3600.0) as f32 } else { 0.0 };
+        let mut canvas = Canvas { frame, glows, view: &view, t_s, plain: true };
+        self.draw_actors(&mut canvas, &light, drawn, state, tunnel.as_ref());
+        self.draw_standing(&mut canvas, &light, state, tunnel.as_ref());
+        Ground::cover(frame, (ground_plane(&view), CUT));
     }
 
     /// Everything that can be in sight, near ones first: index into the actors, parked ones after the others.
@@ -181,7 +204,7 @@ impl Stage {
         };
         let buried = |at: [f64; 2]| tunnel.is_some_and(|t| t.holds(road, at) > 0.0);
         if let Some(tunnel) = tunnel {
-            tunnel.draw(canvas, light, &self.plaster, road);
+            tunnel.draw(canvas, light, self.plaster, road);
         }
         for rail in &road.rails {
             street::rail(canvas, &|at| tunnel.map_or(*light, |t| t.relight(road, at, light)), rail);
@@ -204,12 +227,26 @@ impl Stage {
             street::crossing(canvas, &lit(crossing.at), crossing, state.t_s);
         }
         for b in road.buildings.iter().filter(|b| near(b.at, f64::from(FAR_M))) {
-            houses::draw(canvas, &lit(b.at), &self.plaster, b, state.seed as u32);
+            houses::draw(canvas, &lit(b.at), self.plaster, b, state.seed as u32);
         }
         for tree in road.trees.iter().filter(|t| near(t.at, f64::from(FAR_M)) && !buried(t.at)) {
-            trees::draw(canvas, &lit(tree.at), &self.leaves, tree);
+            trees::draw(canvas, &lit(tree.at), self.leaves, tree);
         }
     }
+}
+
+/// Where the camera stands, and in what light.
+fn eye_of(frame: &Frame, state: &SceneState<'_>, focal: f32, gain: f32) -> (View, Option<Tunnel>, Light) {
+    let view = View::new(&state.camera, focal, frame.width, frame.height);
+    let tunnel = Tunnel::find(state.road);
+    let eye = [view.eye[0], view.eye[1]];
+    let indoor = tunnel.as_ref().map_or(0.0, |t| t.holds(state.road, eye));
+    let light = Light::new(&view, &state.weather, &state.ego, gain, indoor);
+    (view, tunnel, light)
+}
+
+fn ground_plane(view: &View) -> Linear {
+    view.inverse_depth(view.up, scale(view.up, -view.eye[2] as f32)).unwrap_or_default()
 }
 
 /// An actor by its index over moving and parked ones.

@@ -4,6 +4,8 @@
 //!
 //! What it never does: draw the sun's disc; that is a glow (`glow.rs`) so that things can stand before it.
 
+use std::sync::LazyLock;
+
 use super::frame::{Frame, texel};
 use super::light::Light;
 use super::limits::TAG_SKY;
@@ -15,10 +17,14 @@ use crate::world::state::{RoadKind, Weather};
 /// Pixels between computed colours.
 const STRIDE: usize = 8;
 
+/// Made once for all cameras.
+static CLOUDS: LazyLock<Tile> = LazyLock::new(|| Tile::new(11, 4, 0.55));
+static RIDGE: LazyLock<Tile> = LazyLock::new(|| Tile::new(23, 16, 0.6));
+
 /// What the sky needs from frame to frame.
 pub(crate) struct Sky {
-    clouds: Tile,
-    ridge: Tile,
+    clouds: &'static Tile,
+    ridge: &'static Tile,
     /// Tangent of the skyline's elevation, per column.
     skyline: Vec<f32>,
 }
@@ -32,7 +38,7 @@ struct Hues<'a> {
 
 impl Sky {
     pub(crate) fn new(width: usize) -> Self {
-        Self { clouds: Tile::new(11, 4, 0.55), ridge: Tile::new(23, 16, 0.6), skyline: vec![0.0; width] }
+        Self { clouds: &CLOUDS, ridge: &RIDGE, skyline: vec![0.0; width] }
     }
 
     /// Paints every pixel where nothing stands on rows that reach above `cut`, the inverse depth at which the ground

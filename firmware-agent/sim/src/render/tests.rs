@@ -5,6 +5,7 @@ use crate::world::state::{
     Actor, ActorKind, Body, Building, CameraPose, Marking, Material, Ribbon, RoadWorld, SceneState, Tree, TreeKind,
     Weather,
 };
+use crate::world::{DriveOptions, Next, WorldDrive, built_in, names};
 
 const WIDTH: usize = 210;
 const HEIGHT: usize = 126;
@@ -173,6 +174,29 @@ fn boxes_belong_to_the_last_picture_only() {
     scene.t_s += 0.1;
     camera.boxes(&scene, &mut boxes);
     assert!(boxes.is_empty());
+}
+
+#[test]
+fn an_outline_has_the_boxes_of_the_picture() {
+    let (mut of_picture, mut of_outline, mut hidden) = (vec![], vec![], 0);
+    for (seed, name) in names().enumerate() {
+        let options = DriveOptions { size: [192, 108], fps: 1.0, imu_hz: 10, gnss_hz: 1 };
+        let mut drive = WorldDrive::new(&built_in(name).unwrap().unwrap(), seed as u64, options).unwrap();
+        let look = CameraLook { bonnet_height: drive.look().bonnet_height, ..CameraLook::default() };
+        let (mut camera, mut tracer) = (Camera::new(192, 108, look), Camera::new(192, 108, look));
+        let mut rgb = vec![0; camera.bytes()];
+        while let Some(next) = drive.next_due() {
+            let Next::Picture { t, .. } = next else { continue };
+            let scene = drive.scene((t.0 / 1_000_000) as usize);
+            camera.render(&scene, &mut rgb);
+            camera.boxes(&scene, &mut of_picture);
+            tracer.outline(&scene);
+            tracer.boxes(&scene, &mut of_outline);
+            assert_eq!(of_picture, of_outline, "{name} {t:?}");
+            hidden += of_outline.iter().filter(|b| b.visible < 0.8).count();
+        }
+    }
+    assert!(hidden > 1_000, "{hidden}");
 }
 
 #[test]
