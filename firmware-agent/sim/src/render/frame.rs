@@ -75,11 +75,6 @@ impl Frame {
         self.set_tag(TAG_SKY);
     }
 
-    /// Makes sky of every pixel.
-    pub(crate) fn clear(&mut self) {
-        self.colour.fill([0, 0, 0, TAG_SKY]);
-    }
-
     pub(crate) fn set_tag(&mut self, tag: u16) {
         self.tag = tag;
         self.stamped = 0;

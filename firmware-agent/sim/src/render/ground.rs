@@ -142,23 +142,6 @@ impl Ground {
         }
     }
 
-    /// Covers what lies below the ground, as [`Ground::light`] does, and colours nothing.
-    pub(crate) fn cover(frame: &mut Frame, (plane, cut): (Linear, f32)) {
-        let width = frame.width;
-        for y in 0..frame.height {
-            let row = y * width..(y + 1) * width;
-            let (Some(pixels), Some(depths)) = (frame.colour.get_mut(row.clone()), frame.depth.get(row)) else {
-                return;
-            };
-            for (x, (pixel, depth)) in pixels.iter_mut().zip(depths).enumerate() {
-                let inverse = plane.at(x as f32, y as f32);
-                if *depth > 0.0 && inverse > cut && *depth < inverse {
-                    pixel[3] = TAG_GROUND;
-                }
-            }
-        }
-    }
-
     fn light_row(
         &self,
         frame: &mut Frame,
@@ -189,7 +172,7 @@ impl Ground {
         for (x, ((pixel, depth), cell)) in pixels.iter_mut().zip(depths).zip(cells).enumerate() {
             let inverse = plane.at(x as f32, y as f32);
             air += thins;
-            if inverse <= cut || *depth >= inverse {
+            if hidden(*depth, inverse, cut) {
                 continue;
             }
             let z = 1.0 / inverse;
@@ -213,6 +196,24 @@ impl Ground {
     pub(crate) fn mirrors(&self, index: usize) -> bool {
         let cell = self.cells.get(index).copied().unwrap_or_default();
         matches!(cell[0] & !YELLOW, 1..=3)
+    }
+}
+
+/// Whether something stands before the ground at a pixel, or the ground ends before it.
+#[inline]
+fn hidden(depth: f32, inverse: f32, cut: f32) -> bool {
+    inverse <= cut || depth >= inverse
+}
+
+/// Tags as ground all where nothing stands, or lies below the ground, and colours nothing; the sky counts as ground.
+pub(crate) fn cover(frame: &mut Frame, (plane, cut): (Linear, f32)) {
+    let rows = frame.colour.chunks_mut(frame.width).zip(frame.depth.chunks(frame.width));
+    for (y, (pixels, depths)) in rows.enumerate() {
+        for (x, (pixel, depth)) in pixels.iter_mut().zip(depths).enumerate() {
+            if *depth <= 0.0 || !hidden(*depth, plane.at(x as f32, y as f32), cut) {
+                pixel[3] = TAG_GROUND;
+            }
+        }
     }
 }
 

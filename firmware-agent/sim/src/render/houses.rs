@@ -35,8 +35,8 @@ pub(crate) fn patterned(
     }
     let view = canvas.view;
     let (outline, Some(plane)) = (view.project(points), view.inverse_depth(n, a)) else { return };
+    canvas.frame.polygons += 1;
     if canvas.plain {
-        canvas.frame.polygons += 1;
         return canvas.frame.fill_with(&outline, plane, |_, _, _| Some([0.0; 3]));
     }
     let n = normal(n);
@@ -50,7 +50,6 @@ pub(crate) fn patterned(
     let (u0, v0) = (dot(sheet.origin, sheet.u), dot(sheet.origin, sheet.v));
     let lit = light.dark > 0.0;
     let frame: &mut Frame = canvas.frame;
-    frame.polygons += 1;
     // The beam is soft: one value serves four pixels of a row.
     let mut known = (f32::MAX, f32::MAX, 0.0);
     frame.fill_with(&outline, plane, |x, y, z| {

@@ -177,8 +177,6 @@ impl Camera {
     /// Finds what [`Camera::boxes`] gives, the same as of a picture of `state`, without painting one.
     pub fn outline(&mut self, state: &SceneState<'_>) {
         self.post.set_lens(Lens::new(state.camera.focal_px_at_width_1, state.camera.k1));
-        self.glows.clear();
-        self.drawn.clear();
         self.stage.outline(&mut self.frame, &mut self.glows, &mut self.drawn, state, self.post.focal);
         self.post.trace(&self.frame);
         let (width, height) = (self.width, self.height);
@@ -197,8 +195,6 @@ impl Camera {
     }
 
     fn paint(&mut self, state: &SceneState<'_>) -> f32 {
-        self.glows.clear();
-        self.drawn.clear();
         self.stage.paint(&mut self.frame, &mut self.glows, &mut self.drawn, state, (self.post.focal, self.gain))
     }
 }

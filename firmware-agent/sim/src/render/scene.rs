@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use super::boxes::Drawn;
 use super::frame::Frame;
 use super::glow;
-use super::ground::{Ground, Stuff};
+use super::ground::{self, Ground, Stuff};
 use super::houses;
 use super::light::Light;
 use super::limits::{ACTORS, FAR_M, TAG_ACTOR, TAG_STATIC};
@@ -30,12 +30,20 @@ const CUT: f32 = 1.0 / 900.0;
 static PLASTER: LazyLock<Tile> = LazyLock::new(|| Tile::new(31, 16, 0.8));
 static LEAVES: LazyLock<Leaves> = LazyLock::new(Leaves::new);
 
+/// Where and in what light a frame was begun.
+struct Stood {
+    view: View,
+    tunnel: Option<Tunnel>,
+    /// How far inside the tunnel the camera is, 0 to 1.
+    indoor: f32,
+    light: Light,
+    t_s: f32,
+}
+
 /// Textures and scratch memory.
 pub(crate) struct Stage {
     ground: Ground,
     sky: Sky,
-    leaves: &'static Leaves,
-    plaster: &'static Tile,
     order: Vec<(f32, u32)>,
     foot: Vec<u16>,
     ambient: f32,
@@ -47,8 +55,6 @@ impl Stage {
         Self {
             ground: Ground::new(width, height),
             sky: Sky::new(width),
-            leaves: &LEAVES,
-            plaster: &PLASTER,
             order: Vec::with_capacity(ACTORS),
             foot: vec![0; width],
             ambient: 0.5,
@@ -75,18 +81,11 @@ impl Stage {
         state: &SceneState<'_>,
         (focal, gain): (f32, f32),
     ) -> f32 {
-        let (view, tunnel, light) = eye_of(frame, state, focal, gain);
-        let indoor = light.indoor;
+        let Stood { view, tunnel, indoor, light, t_s } = self.stand(frame, glows, drawn, state, (focal, gain), false);
         self.ambient = (light.sky[1] + 0.5 * light.sun[1]) * (1.0 - 0.9 * indoor) + 0.1 * indoor;
         self.dark = light.dark;
-        frame.begin();
-        self.gather(&view, state);
         self.lay_ground(&view, &light, state, tunnel.as_ref());
         let plane = ground_plane(&view);
-        let t_s = if state.t_s.is_finite() { (state.t_s % 3600.0) as f32 } else { 0.0 };
-        let mut canvas = Canvas { frame, glows, view: &view, t_s, plain: false };
-        self.draw_actors(&mut canvas, &light, drawn, state, tunnel.as_ref());
-        self.draw_standing(&mut canvas, &light, state, tunnel.as_ref());
         self.sky.paint(frame, (&view, &light), (&state.weather, state.road.kind), (plane, CUT), state.t_s);
         self.ground.light(frame, &view, &light, (plane, CUT));
         let seed = (state.seed as u32) ^ ((t_s * 100.0) as u32).wrapping_mul(0x9e37_79b1);
@@ -104,15 +103,34 @@ impl Stage {
         state: &SceneState<'_>,
         focal: f32,
     ) {
-        let (view, tunnel, light) = eye_of(frame, state, focal, 1.0);
+        let Stood { view, .. } = self.stand(frame, glows, drawn, state, (focal, 1.0), true);
+        ground::cover(frame, (ground_plane(&view), CUT));
+    }
+
+    /// Begins a frame and draws all that stands in it.
+    fn stand(
+        &mut self,
+        frame: &mut Frame,
+        glows: &mut Vec<Glow>,
+        drawn: &mut Vec<Drawn>,
+        state: &SceneState<'_>,
+        (focal, gain): (f32, f32),
+        plain: bool,
+    ) -> Stood {
+        glows.clear();
+        drawn.clear();
         frame.begin();
-        frame.clear();
-        self.gather(&view, state);
+        let view = View::new(&state.camera, focal, frame.width, frame.height);
+        let tunnel = Tunnel::find(state.road);
+        let eye = [view.eye[0], view.eye[1]];
+        let indoor = tunnel.as_ref().map_or(0.0, |t| t.holds(state.road, eye));
+        let light = Light::new(&view, &state.weather, &state.ego, gain, indoor);
         let t_s = if state.t_s.is_finite() { (state.t_s % 3600.0) as f32 } else { 0.0 };
-        let mut canvas = Canvas { frame, glows, view: &view, t_s, plain: true };
+        self.gather(&view, state);
+        let mut canvas = Canvas { frame, glows, view: &view, t_s, plain };
         self.draw_actors(&mut canvas, &light, drawn, state, tunnel.as_ref());
         self.draw_standing(&mut canvas, &light, state, tunnel.as_ref());
-        Ground::cover(frame, (ground_plane(&view), CUT));
+        Stood { view, tunnel, indoor, light, t_s }
     }
 
     /// Everything that can be in sight, near ones first: index into the actors, parked ones after the others.
@@ -204,7 +222,7 @@ impl Stage {
         };
         let buried = |at: [f64; 2]| tunnel.is_some_and(|t| t.holds(road, at) > 0.0);
         if let Some(tunnel) = tunnel {
-            tunnel.draw(canvas, light, self.plaster, road);
+            tunnel.draw(canvas, light, &PLASTER, road);
         }
         for rail in &road.rails {
             street::rail(canvas, &|at| tunnel.map_or(*light, |t| t.relight(road, at, light)), rail);
@@ -227,22 +245,12 @@ impl Stage {
             street::crossing(canvas, &lit(crossing.at), crossing, state.t_s);
         }
         for b in road.buildings.iter().filter(|b| near(b.at, f64::from(FAR_M))) {
-            houses::draw(canvas, &lit(b.at), self.plaster, b, state.seed as u32);
+            houses::draw(canvas, &lit(b.at), &PLASTER, b, state.seed as u32);
         }
         for tree in road.trees.iter().filter(|t| near(t.at, f64::from(FAR_M)) && !buried(t.at)) {
-            trees::draw(canvas, &lit(tree.at), self.leaves, tree);
+            trees::draw(canvas, &lit(tree.at), &LEAVES, tree);
         }
     }
-}
-
-/// Where the camera stands, and in what light.
-fn eye_of(frame: &Frame, state: &SceneState<'_>, focal: f32, gain: f32) -> (View, Option<Tunnel>, Light) {
-    let view = View::new(&state.camera, focal, frame.width, frame.height);
-    let tunnel = Tunnel::find(state.road);
-    let eye = [view.eye[0], view.eye[1]];
-    let indoor = tunnel.as_ref().map_or(0.0, |t| t.holds(state.road, eye));
-    let light = Light::new(&view, &state.weather, &state.ego, gain, indoor);
-    (view, tunnel, light)
 }
 
 fn ground_plane(view: &View) -> Linear {
