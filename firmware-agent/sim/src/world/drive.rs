@@ -10,9 +10,10 @@ use super::facts;
 use super::ride::{RideMs, UNIT_M, ride};
 use super::scenario::{Scenario, ScenarioError};
 use super::sensors::{Gnss, Imu, bus_state, to_vehicle};
+use super::sight;
 use super::stage::{Stage, set};
 use super::state::{Actor, ActorKind, Body, CameraPose, SceneState};
-use super::truth::{DriveTruth, FrameTruth, SensorTruth, TrackTruth, kind_name};
+use super::truth::{DriveTruth, EventTruth, FrameTruth, SensorTruth, TrackTruth, kind_name};
 use super::verdict::judge;
 use crate::bus::{Bus, BusMessage};
 use crate::demo::SimRecord;
@@ -134,7 +135,7 @@ impl WorldDrive {
                 camera: [eye.focal, eye.k1],
             };
             let truth = facts::write(scenario, (seed, draw + 1), &stage, &trace, verdict, sensors);
-            return Ok(Self {
+            let mut drive = Self {
                 airbag: facts::airbag(&stage, &trace),
                 actors: Vec::with_capacity(trace.actors_per_step),
                 bus: Bus::new(root),
@@ -150,7 +151,9 @@ impl WorldDrive {
                 ms: 0,
                 slot: 0,
                 frames: 0,
-            });
+            };
+            drive.find_sign();
+            return Ok(drive);
         }
         Err(ScenarioError::NoDraw {
             name: scenario.name().to_owned(),
@@ -158,6 +161,27 @@ impl WorldDrive {
             attempts: ATTEMPTS,
             expect: scenario.expect.name(),
         })
+    }
+
+    fn find_sign(&mut self) {
+        let Some(contact_s) = self.truth.event.as_ref().map(|e| e.contact_s) else { return };
+        let (first_sign_s, sign_in_view) = sight::first_sign(self, self.stage.facts.hazard_at, contact_s);
+        if let Some(event) = &mut self.truth.event {
+            *event = EventTruth { first_sign_s, sign_in_view, ..event.clone() };
+        }
+    }
+
+    pub(crate) const fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
+    pub(crate) const fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Id of a mover of the stage, as boxes give it.
+    pub(crate) fn mover_id(&self, mover: usize) -> Option<u32> {
+        self.trace.actors.get(mover).map(|a| a.id)
     }
 
     /// What really happens.

@@ -8,7 +8,7 @@ use super::truth::{
     ClosestTruth, ContactTruth, DriveTruth, EventTruth, FORMAT, Label, SensorTruth, Severity, WeatherTruth, kind_name,
     road_name, split_of,
 };
-use super::verdict::{Verdict, cause, description, in_view};
+use super::verdict::{Verdict, cause, description};
 use super::wording::prevention_of;
 use crate::limits::TRACE_MS;
 use crate::maths::PI;
@@ -116,7 +116,6 @@ fn event(stage: &Stage, trace: &Trace, verdict: Verdict) -> Option<EventTruth> {
     };
     let ego = trace.ego.get(ms).copied().unwrap_or_default();
     let part = hit.is_some_and(|h| h.parties.contains(&Party::Ego));
-    let (sign, in_view) = first_sign(stage, trace, ms);
     let pulse = hit.map_or(0, |h| h.pulse_ms);
     let sum = |from: usize, to: usize, axis: usize| -> f64 {
         trace.ego.iter().skip(from).take(to.saturating_sub(from)).map(|e| e.accel[axis] * 1e-3).sum()
@@ -124,8 +123,9 @@ fn event(stage: &Stage, trace: &Trace, verdict: Verdict) -> Option<EventTruth> {
     Some(EventTruth {
         contact_s: ms as f64 * 1e-3,
         crash_interval_s: hit.map(|h| [ms as f64 * 1e-3, crash_end(trace, h) as f64 * 1e-3]),
-        first_sign_s: sign,
-        sign_in_view: in_view,
+        // Found afterwards, with a camera: `sight`.
+        first_sign_s: ms as f64 * 1e-3,
+        sign_in_view: false,
         answered_s: trace.answered,
         ego_takes_part: part,
         ego_speed_mps: ego.v,
@@ -160,24 +160,6 @@ fn peak(trace: &Trace, ms: usize) -> f64 {
             (mean(0) * mean(0) + mean(1) * mean(1)).sqrt()
         })
         .fold(0.0, f64::max)
-}
-
-/// The first sign: from when the danger shows, the first instant at which whoever brings it is in view.
-fn first_sign(stage: &Stage, trace: &Trace, ms: usize) -> (f64, bool) {
-    let contact = ms as f64 * 1e-3;
-    let Some(from) = stage.facts.hazard_at else { return (contact, false) };
-    if stage.facts.cast.is_empty() {
-        // The danger is the ego vehicle's own way.
-        return (from.min(contact), true);
-    }
-    let mut at = (from.max(0.0) * 1000.0) as usize;
-    while at < ms {
-        if stage.facts.cast.iter().any(|i| in_view(stage, trace, *i, at)) {
-            return (at as f64 * 1e-3, true);
-        }
-        at += TRACE_MS;
-    }
-    (contact, false)
 }
 
 /// When all who took part stand, or the longest interval is over.

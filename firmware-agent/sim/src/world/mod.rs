@@ -1,6 +1,6 @@
 //! The simulated world: scenarios, physics, road users, sensors and truth.
 //!
-//! What it never does: draw. The camera reads [`state::SceneState`].
+//! What it never does: paint. The camera reads [`state::SceneState`]; the world asks it only who is seen, for the truth.
 
 mod cast;
 mod catalogue;
@@ -19,6 +19,7 @@ mod roles;
 mod scenario;
 mod scenery;
 mod sensors;
+mod sight;
 mod stage;
 pub mod state;
 mod traffic;

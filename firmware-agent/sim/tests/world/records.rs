@@ -276,3 +276,29 @@ fn the_camera_sees_the_one_that_will_be_hit_grow() {
     let growth = f64::from(*widths.last().unwrap()) / f64::from(widths[0]);
     assert!(growth > 2.5, "{widths:?}");
 }
+
+#[test]
+fn a_first_sign_is_seen_and_one_behind_something_else_only_when_it_comes_out() {
+    // Seeds in which the crossing vehicle is hidden while its way already is a danger.
+    let mut out_of_hiding = 0;
+    for (name, seed) in [("crossing_red", 618), ("crossing_motorbike", 462), ("ego_red_light", 128), ("rear_end", 2)] {
+        let mut drive = WorldDrive::new(&scenario(name), seed, BLIND).unwrap();
+        let event = drive.truth().event.clone().unwrap();
+        let id = drive.truth().contacts[0].who.into_iter().flatten().find(|id| *id != 0).unwrap();
+        let look = CameraLook { bonnet_height: drive.look().bonnet_height, ..CameraLook::default() };
+        let mut camera = Camera::new(640, 360, look);
+        let (mut rgb, mut boxes) = (vec![0; 640 * 360 * 3], Vec::new());
+        let mut seen_at = |s: f64| {
+            let scene = drive.scene((s * 1000.0).round() as usize);
+            camera.render(&scene, &mut rgb);
+            camera.boxes(&scene, &mut boxes);
+            boxes.iter().find(|b| b.id == id).map_or(0, |b| b.pixels)
+        };
+        assert!(event.sign_in_view, "{name} {seed}");
+        assert!(seen_at(event.first_sign_s) >= 20, "{name} {seed}: not seen");
+        let (before, after) = (seen_at(event.first_sign_s - 0.1), seen_at(event.first_sign_s + 0.5));
+        assert!(after > 40, "{name} {seed}: {after} pixels half a second later");
+        out_of_hiding += usize::from(before < 24 && name != "rear_end");
+    }
+    assert_eq!(out_of_hiding, 3);
+}
